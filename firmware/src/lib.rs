@@ -1,0 +1,2 @@
+//! The device agent.
+#![no_std]

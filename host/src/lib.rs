@@ -1,0 +1,8 @@
+//! qmend: takes a trained network to a microcontroller's integers, mends what quantization broke,
+//! and proves that the chip computes the same bits.
+//!
+//! One folder a stage, in the order in which data flows.
+
+pub mod data;
+pub mod graph;
+pub mod model;

@@ -1,0 +1,2 @@
+//! The `qmend` command.
+fn main() {}

@@ -1,0 +1,220 @@
+//! Integer operators, weights unpacked.
+
+use crate::graph::Pads;
+use qmend_shared::arith::Multiplier;
+
+/// Weights and per-channel constants of a linear operator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear {
+    /// One i8 a weight, **row by output channel**: `[out_c][taps]` with taps in the order
+    /// `[kh][kw][in_c / groups]` for every kind (depthwise too; the image's order is the writer's
+    /// business).
+    pub weights: Vec<i8>,
+    /// Width on the device: 2, 3, 4 or 8. Every weight is in `-2^(bits-1) ..= 2^(bits-1) - 1`.
+    pub bits: u8,
+    /// One per output channel, in units of input scale * weight scale.
+    pub bias: Vec<i32>,
+    /// One per output channel: input scale * weight scale / output scale.
+    pub multipliers: Vec<Multiplier>,
+    /// Smallest output (fused activation).
+    pub act_min: i8,
+    /// Largest output.
+    pub act_max: i8,
+}
+
+impl Linear {
+    /// Number of output channels.
+    pub fn out_channels(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// Weights of one output channel.
+    pub fn taps(&self) -> usize {
+        self.weights.len() / self.bias.len().max(1)
+    }
+
+    /// The weights of output channel `c`.
+    pub fn row(&self, c: usize) -> &[i8] {
+        let n = self.taps();
+        &self.weights[c * n..(c + 1) * n]
+    }
+
+    /// Smallest and largest weight that the width can hold.
+    pub fn weight_range(&self) -> (i8, i8) {
+        let half = 1i16 << (self.bits - 1);
+        ((-half) as i8, (half - 1) as i8)
+    }
+}
+
+/// Convolution, grouped or depthwise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conv2d {
+    /// Height, width.
+    pub kernel: [usize; 2],
+    /// Step down, right.
+    pub stride: [usize; 2],
+    /// Distance between taps.
+    pub dilation: [usize; 2],
+    /// Padding by the input's zero point.
+    pub pads: Pads,
+    /// Groups; equal to the input's channels for a depthwise convolution.
+    pub groups: usize,
+    /// Weights.
+    pub linear: Linear,
+}
+
+/// Fully connected layer over the input in HWC order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FullyConnected {
+    /// Weights.
+    pub linear: Linear,
+}
+
+/// Sum of two tensors (TFLite's int8 ADD).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Add {
+    /// Input scale / (2 * larger input scale), each.
+    pub input_multipliers: [Multiplier; 2],
+    /// 2 * larger input scale / (2^20 * output scale).
+    pub output_multiplier: Multiplier,
+    /// Smallest output.
+    pub act_min: i8,
+    /// Largest output.
+    pub act_max: i8,
+}
+
+/// Pooling window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// Height, width.
+    pub kernel: [usize; 2],
+    /// Step down, right.
+    pub stride: [usize; 2],
+    /// Distance between taps.
+    pub dilation: [usize; 2],
+    /// Padding that never counts.
+    pub pads: Pads,
+    /// Smallest output.
+    pub act_min: i8,
+    /// Largest output.
+    pub act_max: i8,
+}
+
+/// Border.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pad {
+    /// Elements before on H, W, C.
+    pub before: [usize; 3],
+    /// Elements after on H, W, C.
+    pub after: [usize; 3],
+    /// The border's integer.
+    pub value: i8,
+}
+
+/// How one input of a concatenation gets to the output's scale.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ConcatInput {
+    /// Scale and zero point agree: the bytes are copied.
+    Copy,
+    /// Input scale / output scale.
+    Rescale(Multiplier),
+}
+
+/// Concatenation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Concat {
+    /// 0 = H, 1 = W, 2 = C.
+    pub axis: usize,
+    /// One per input.
+    pub inputs: Vec<ConcatInput>,
+}
+
+/// What an integer node computes. See `qmend_shared::image::Op` for the arithmetic of each.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Convolution.
+    Conv2d(Conv2d),
+    /// Fully connected layer.
+    FullyConnected(FullyConnected),
+    /// Sum.
+    Add(Add),
+    /// Maximum of each window.
+    MaxPool(Pool),
+    /// Mean of each window.
+    AveragePool(Pool),
+    /// Mean over height and width with rescaling: input scale / (output scale * positions).
+    Mean {
+        /// The multiplier.
+        multiplier: Multiplier,
+    },
+    /// Border.
+    Pad(Pad),
+    /// Concatenation.
+    Concat(Concat),
+    /// Another shape.
+    Reshape,
+    /// Output axis `i` is input axis `perm[i]`.
+    Transpose {
+        /// Permutation of 0, 1, 2.
+        perm: [usize; 3],
+    },
+    /// Another scale: input scale / output scale.
+    Requantize {
+        /// The multiplier.
+        multiplier: Multiplier,
+    },
+    /// Output of `x` is `table[x + 128]`.
+    Lut {
+        /// 256 entries.
+        table: Box<[i8; 256]>,
+    },
+    /// Softmax over channels; output scale 1/256, zero point -128.
+    Softmax {
+        /// See `qmend_shared::image::Softmax`.
+        multiplier: i32,
+        /// Left shift.
+        left_shift: u8,
+        /// Smallest difference that counts.
+        diff_min: i32,
+    },
+}
+
+impl Op {
+    /// The linear part of a convolution or fully connected layer.
+    pub fn linear(&self) -> Option<&Linear> {
+        match self {
+            Op::Conv2d(c) => Some(&c.linear),
+            Op::FullyConnected(f) => Some(&f.linear),
+            _ => None,
+        }
+    }
+
+    /// As [`Self::linear`], to edit.
+    pub fn linear_mut(&mut self) -> Option<&mut Linear> {
+        match self {
+            Op::Conv2d(c) => Some(&mut c.linear),
+            Op::FullyConnected(f) => Some(&mut f.linear),
+            _ => None,
+        }
+    }
+
+    /// The operator's name, for people.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Op::Conv2d(c) if c.groups > 1 && c.linear.taps() == c.kernel[0] * c.kernel[1] => "DepthwiseConv2d",
+            Op::Conv2d(_) => "Conv2d",
+            Op::FullyConnected(_) => "FullyConnected",
+            Op::Add(_) => "Add",
+            Op::MaxPool(_) => "MaxPool",
+            Op::AveragePool(_) => "AveragePool",
+            Op::Mean { .. } => "Mean",
+            Op::Pad(_) => "Pad",
+            Op::Concat(_) => "Concat",
+            Op::Reshape => "Reshape",
+            Op::Transpose { .. } => "Transpose",
+            Op::Requantize { .. } => "Requantize",
+            Op::Lut { .. } => "Lut",
+            Op::Softmax { .. } => "Softmax",
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Fixed-point arithmetic: the one place where a real multiplier meets an integer accumulator.
+//!
+//! Everything here follows the int8 specification of TFLite as the reference kernels of
+//! TensorFlow Lite for Microcontrollers compute it, which in turn is gemmlowp's
+//! `SaturatingRoundingDoublingHighMul` followed by `RoundingDivideByPOT`.
+
+use serde::{Deserialize, Serialize};
+
+/// How a scaled accumulator is rounded. Named in every image, so that an image keeps giving the
+/// bits it was made for when another rule is added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Rounding {
+    /// TFLM: gemmlowp's two roundings (high multiply, then shift) in every operator.
+    Tflm,
+    /// LiteRT's reference kernels: as [`Rounding::Tflm`], but fully connected layers round once.
+    LiteRtReference,
+}
+
+impl Rounding {
+    /// The tag in an image's header.
+    pub const fn tag(self) -> u8 {
+        match self {
+            Rounding::Tflm => 1,
+            Rounding::LiteRtReference => 2,
+        }
+    }
+
+    /// The rule that a header's tag names, if this version knows it.
+    pub const fn from_tag(tag: u8) -> Option<Self> {
+        match tag {
+            1 => Some(Rounding::Tflm),
+            2 => Some(Rounding::LiteRtReference),
+            _ => None,
+        }
+    }
+}
+
+/// A non-negative real multiplier `mantissa * 2^(exponent - 31)`.
+///
+/// `mantissa` is zero or in `[2^30, 2^31)`, so the value is in `[2^(exponent-1), 2^exponent)`.
+/// `exponent` is in `-31..=30`; anything smaller is the zero multiplier, because real models have
+/// such dead channels and a shift by more than 31 is not defined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Multiplier {
+    /// Q31 mantissa: 0, or at least 2^30.
+    pub mantissa: i32,
+    /// Power of two; positive shifts left.
+    pub exponent: i8,
+}
+
+impl Multiplier {
+    /// The multiplier of a channel that always gives the zero point.
+    pub const ZERO: Self = Self { mantissa: 0, exponent: 0 };
+
+    /// Whether the fields are in the ranges that the type promises (untrusted bytes are asked).
+    pub const fn is_valid(self) -> bool {
+        (self.mantissa == 0 || self.mantissa >= 1 << 30) && self.exponent >= -31 && self.exponent <= 30
+    }
+
+    /// Scales an accumulator with gemmlowp's double rounding ([`Rounding::Tflm`]).
+    #[inline(always)]
+    pub const fn apply(self, acc: i32) -> i32 {
+        let left = if self.exponent > 0 { self.exponent as u32 } else { 0 };
+        let right = if self.exponent > 0 { 0 } else { -(self.exponent as i32) as u32 };
+        // TFLite shifts left in 32 bits. The host refuses a model in which that could overflow
+        // (`check` does so again), and wrapping keeps hostile input from a panic.
+        let shifted = acc.wrapping_shl(left);
+        rounding_divide_by_pot(saturating_rounding_doubling_high_mul(shifted, self.mantissa), right)
+    }
+
+    /// Scales an accumulator with one rounding in 64 bits (LiteRT's fully connected).
+    #[inline(always)]
+    pub const fn apply_single_rounding(self, acc: i32) -> i32 {
+        let total_shift = 31 - self.exponent as i32;
+        let product = acc as i64 * self.mantissa as i64;
+        let rounded = (product + (1i64 << (total_shift - 1))) >> total_shift;
+        rounded as i32
+    }
+}
+
+/// gemmlowp's `SaturatingRoundingDoublingHighMul`: `round(a * b / 2^31)`, ties away from zero for
+/// positive products and towards zero's far side as the original's truncating division gives them.
+/// Only `i32::MIN * i32::MIN` saturates.
+#[inline(always)]
+pub const fn saturating_rounding_doubling_high_mul(a: i32, b: i32) -> i32 {
+    if a == i32::MIN && b == i32::MIN {
+        return i32::MAX;
+    }
+    let product = a as i64 * b as i64;
+    let nudge = if product >= 0 { 1i64 << 30 } else { 1 - (1i64 << 30) };
+    // The original divides by 2^31, which truncates towards zero; a shift would floor.
+    ((product + nudge) / (1i64 << 31)) as i32
+}
+
+/// gemmlowp's `RoundingDivideByPOT`: `x / 2^exponent`, rounded to nearest, ties away from zero.
+///
+/// `exponent` is in `0..=31`.
+#[inline(always)]
+pub const fn rounding_divide_by_pot(x: i32, exponent: u32) -> i32 {
+    let mask = ((1i64 << exponent) - 1) as i32;
+    let remainder = x & mask;
+    let threshold = (mask >> 1) + if x < 0 { 1 } else { 0 };
+    (x >> exponent) + if remainder > threshold { 1 } else { 0 }
+}
