@@ -43,10 +43,24 @@ impl Lattice<'_> {
             .collect()
     }
 
-    /// Whole steps near the real solution `d`: the weights with the largest influence first, each
-    /// rounded to whichever side leaves the smaller objective given those before it, the rest still
-    /// at their real values; then up to `sweeps` passes of single steps.
+    /// Whole steps near the real solution `d`: rounded with error feedback, and each weight alone;
+    /// both improved by up to `sweeps` passes of single steps; the better of the two.
     pub fn round(&self, d: &[f64], sweeps: usize) -> Vec<i32> {
+        let columns: Vec<Vec<f64>> = (0..self.variables()).map(|k| self.column(k)).collect();
+        let alone: Vec<i32> = d.iter().zip(self.bounds).map(|(d, &(lo, hi))| (d.round() as i32).clamp(lo, hi)).collect();
+        [self.with_feedback(d, &columns), alone]
+            .into_iter()
+            .map(|mut whole| {
+                let value = self.polish(&mut whole, &columns, sweeps);
+                (value, whole)
+            })
+            .min_by(|a, b| a.0.total_cmp(&b.0))
+            .map_or_else(Vec::new, |(_, whole)| whole)
+    }
+
+    /// The weights with the largest influence first, each rounded to whichever side leaves the smaller
+    /// objective given those before it, the rest still at their real values.
+    fn with_feedback(&self, d: &[f64], columns: &[Vec<f64>]) -> Vec<i32> {
         let n = self.variables();
         let mut residual: Vec<f64> = self
             .rows
@@ -54,7 +68,6 @@ impl Lattice<'_> {
             .zip(self.coefficients.chunks_exact(n.max(1)))
             .map(|(r, g)| r.target - g.iter().zip(d).map(|(&g, &d)| g as f64 * d).sum::<f64>())
             .collect();
-        let columns: Vec<Vec<f64>> = (0..n).map(|k| self.column(k)).collect();
         let weight: Vec<f64> = columns.iter().map(|c| c.iter().map(|g| g * g).sum()).collect();
         let mut order: Vec<usize> = (0..n).collect();
         order.sort_by(|&a, &b| weight[b].total_cmp(&weight[a]));
@@ -82,12 +95,12 @@ impl Lattice<'_> {
                 residual = below;
             }
         }
-        self.polish(&mut whole, &columns, residual, sweeps);
         whole
     }
 
-    /// Single steps of single weights, as long as one lowers the objective.
-    fn polish(&self, whole: &mut [i32], columns: &[Vec<f64>], mut residual: Vec<f64>, sweeps: usize) {
+    /// Single steps of single weights, as long as one lowers the objective; gives its value.
+    fn polish(&self, whole: &mut [i32], columns: &[Vec<f64>], sweeps: usize) -> f64 {
+        let mut residual = self.residual(whole);
         let mut best = self.value(&residual);
         for _ in 0..sweeps {
             let mut moved = false;
@@ -120,6 +133,7 @@ impl Lattice<'_> {
                 break;
             }
         }
+        best
     }
 }
 
