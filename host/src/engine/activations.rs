@@ -65,7 +65,7 @@ impl Activations {
                             &tensors[t][i * chunk * e..][..n * e]
                         })
                         .collect();
-                    engine.execute(step, &inputs, out, n, scratch);
+                    step.execute(engine.isa, &inputs, out, n, scratch);
                 },
             );
             self.tensors[step.output] = out;
