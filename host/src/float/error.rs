@@ -58,6 +58,14 @@ pub enum FloatError {
         /// Why.
         detail: String,
     },
+    /// A scale that divides nothing.
+    #[error("tensor `{name}` has scale {scale}; a scale must be positive and finite")]
+    Scale {
+        /// The tensor.
+        name: String,
+        /// Its scale.
+        scale: f32,
+    },
     /// Burn could not hand a result over.
     #[error("the float backend failed: {0}")]
     Backend(String),

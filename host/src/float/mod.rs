@@ -10,15 +10,20 @@
 mod backend;
 mod check;
 mod error;
+mod kernel;
 mod layout;
 mod net;
 mod ops;
+mod surrogate;
 
 #[cfg(test)]
 mod naive;
 #[cfg(test)]
 mod net_tests;
+#[cfg(test)]
+mod surrogate_tests;
 
 pub use backend::Backend;
 pub use error::FloatError;
 pub use net::FloatNet;
+pub use surrogate::Surrogate;

@@ -7,7 +7,7 @@ use crate::model::Multiplier;
 /// where it rounds up to one; zero where the exponent would be below -31.
 ///
 /// `None` for numbers that are negative, not finite, or 2^30 and above.
-pub fn multiplier_from_real(real: f64) -> Option<Multiplier> {
+pub fn quantize_multiplier(real: f64) -> Option<Multiplier> {
     if !real.is_finite() || real < 0.0 {
         return None;
     }
@@ -49,29 +49,29 @@ mod tests {
     fn the_value_is_within_half_a_unit_of_the_mantissa() {
         let mut x = 1e-9;
         while x < 1e9 {
-            let m = multiplier_from_real(x).expect("in range");
+            let m = quantize_multiplier(x).expect("in range");
             assert!(m.is_valid());
             assert!((value(m) / x - 1.0).abs() <= 2f64.powi(-31), "{x} became {m:?}");
             x *= 1.37;
         }
-        assert_eq!(multiplier_from_real(0.5), Some(Multiplier { mantissa: 1 << 30, exponent: 0 }));
-        assert_eq!(multiplier_from_real(1.0), Some(Multiplier { mantissa: 1 << 30, exponent: 1 }));
+        assert_eq!(quantize_multiplier(0.5), Some(Multiplier { mantissa: 1 << 30, exponent: 0 }));
+        assert_eq!(quantize_multiplier(1.0), Some(Multiplier { mantissa: 1 << 30, exponent: 1 }));
     }
 
     #[test]
     fn a_mantissa_that_rounds_up_to_one_carries() {
         let just_below = 1.0 - 2f64.powi(-40);
-        assert_eq!(multiplier_from_real(just_below), Some(Multiplier { mantissa: 1 << 30, exponent: 1 }));
+        assert_eq!(quantize_multiplier(just_below), Some(Multiplier { mantissa: 1 << 30, exponent: 1 }));
     }
 
     #[test]
     fn tiny_numbers_are_zero_and_huge_or_senseless_ones_are_refused() {
-        assert_eq!(multiplier_from_real(2f64.powi(-33)), Some(Multiplier::ZERO));
-        assert_eq!(multiplier_from_real(2f64.powi(-32)), Some(Multiplier { mantissa: 1 << 30, exponent: -31 }));
-        assert_eq!(multiplier_from_real(5e-324), Some(Multiplier::ZERO));
-        assert_eq!(multiplier_from_real(2f64.powi(30)), None);
+        assert_eq!(quantize_multiplier(2f64.powi(-33)), Some(Multiplier::ZERO));
+        assert_eq!(quantize_multiplier(2f64.powi(-32)), Some(Multiplier { mantissa: 1 << 30, exponent: -31 }));
+        assert_eq!(quantize_multiplier(5e-324), Some(Multiplier::ZERO));
+        assert_eq!(quantize_multiplier(2f64.powi(30)), None);
         for x in [-1.0, f64::NAN, f64::INFINITY] {
-            assert_eq!(multiplier_from_real(x), None);
+            assert_eq!(quantize_multiplier(x), None);
         }
     }
 }
