@@ -5,4 +5,5 @@
 
 pub mod data;
 pub mod graph;
+pub mod import;
 pub mod model;
