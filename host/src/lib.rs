@@ -3,7 +3,9 @@
 //!
 //! One folder a stage, in the order in which data flows.
 
+pub mod calibrate;
 pub mod data;
+pub mod engine;
 pub mod float;
 pub mod graph;
 pub mod model;
