@@ -14,6 +14,10 @@ pub struct Activations {
     tensors: Vec<Vec<i8>>,
 }
 
+/// The tensors that a [`Activations::rerun`] replaced.
+#[derive(Debug)]
+pub struct Rewind(Vec<(usize, Vec<i8>)>);
+
 impl Activations {
     pub(super) fn new(engine: &Engine, inputs: &[i8]) -> Self {
         let samples = engine.samples(inputs);
@@ -44,14 +48,17 @@ impl Activations {
     ///
     /// `engine` must be the one that made these activations, or its equal but for edits of nodes
     /// `from_node..`.
-    pub fn rerun(&mut self, engine: &Engine, from_node: usize) {
+    ///
+    /// Gives back what was there, for [`Self::restore`].
+    pub fn rerun(&mut self, engine: &Engine, from_node: usize) -> Rewind {
+        let mut rewind = Rewind(Vec::new());
         if self.samples == 0 {
-            return;
+            return rewind;
         }
         let chunk = engine.chunk(self.samples);
         for step in &engine.steps[from_node.min(engine.steps.len())..] {
-            let mut out = std::mem::take(&mut self.tensors[step.output]);
             let elements = engine.tensors[step.output].elements;
+            let mut out = vec![0; self.tensors[step.output].len()];
             let tensors = &self.tensors;
             out.par_chunks_mut(chunk * elements).enumerate().for_each_init(
                 Scratch::default,
@@ -68,7 +75,15 @@ impl Activations {
                     engine.execute(step, &inputs, out, n, scratch);
                 },
             );
-            self.tensors[step.output] = out;
+            rewind.0.push((step.output, std::mem::replace(&mut self.tensors[step.output], out)));
+        }
+        rewind
+    }
+
+    /// Undoes the rerun that gave `rewind`.
+    pub fn restore(&mut self, rewind: Rewind) {
+        for (tensor, values) in rewind.0 {
+            self.tensors[tensor] = values;
         }
     }
 

@@ -24,7 +24,7 @@ mod requant;
 mod step;
 mod tile;
 
-pub use activations::Activations;
+pub use activations::{Activations, Rewind};
 pub use bound::{accumulator_bound, check_channel};
 pub use error::EngineError;
 pub use isa::Isa;

@@ -11,6 +11,7 @@ mod metric;
 mod spectrum;
 
 pub use metric::{Metric, Spectrum};
+pub(crate) use spectrum::matched_layers;
 pub use spectrum::{LocalizeError, localize};
 
 use rand::SeedableRng;

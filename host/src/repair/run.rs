@@ -4,7 +4,6 @@ use super::lp::LpError;
 use super::margin::SHORTEST_LP;
 use super::{Score, State, Tests, Verdict, layer, margin, neuron};
 use crate::engine::EngineError;
-use crate::float::surrogate::SurrogateError;
 use crate::float::{Backend, FloatError, FloatNet};
 use crate::graph::Graph;
 use crate::localize::{LocalizeError, Localization, Metric, localize};
@@ -213,9 +212,6 @@ pub enum RepairError {
     /// The float network failed.
     #[error(transparent)]
     Float(#[from] FloatError),
-    /// The gradients failed.
-    #[error(transparent)]
-    Surrogate(#[from] SurrogateError),
 }
 
 /// What strategies share: settings, suspects, the clock, and the record.

@@ -1,7 +1,7 @@
 //! Fine edits: int32 biases and Q31 multipliers, in which rounding loses nothing.
 
 use super::rows::{MarginRow, for_each_chunk};
-use crate::float::surrogate::{Surrogate, SurrogateError};
+use crate::float::{FloatError, Surrogate};
 use crate::model::{Linear, Multiplier, QuantizedModel};
 use crate::quantize::quantize_multiplier;
 use crate::repair::State;
@@ -41,13 +41,13 @@ pub struct FineSystem {
 /// Builds the linearised system for `rows`. Only channels that `wanted` admits get variables.
 ///
 /// # Errors
-/// [`SurrogateError`] where the model cannot be differentiated.
+/// [`FloatError`] where the model cannot be differentiated.
 pub fn linearise(
     state: &State<'_>,
     surrogate: &Surrogate,
     rows: &[MarginRow],
     wanted: &dyn Fn(usize, usize) -> bool,
-) -> Result<FineSystem, SurrogateError> {
+) -> Result<FineSystem, FloatError> {
     let model = state.model();
     let deviations = deviations(state);
     let mut variables = Vec::new();

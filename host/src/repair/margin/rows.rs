@@ -1,6 +1,6 @@
 //! The rows of the program: margins of endangered tests, and gradients of pre-activations.
 
-use crate::float::surrogate::{Surrogate, SurrogateError};
+use crate::float::{FloatError, Surrogate};
 use crate::model::TensorId;
 use crate::repair::State;
 
@@ -59,13 +59,13 @@ const CHUNK: usize = 128;
 /// Differentiates every row's margin and hands the result out chunk by chunk.
 ///
 /// # Errors
-/// [`SurrogateError`] where the model cannot be differentiated.
+/// [`FloatError`] where the model cannot be differentiated.
 pub fn for_each_chunk(
     state: &State<'_>,
     surrogate: &Surrogate,
     rows: &[MarginRow],
     mut visit: impl FnMut(Chunk<'_>),
-) -> Result<(), SurrogateError> {
+) -> Result<(), FloatError> {
     let model = state.model();
     let logits = state.logits();
     let width = model.tensor(logits).elements();

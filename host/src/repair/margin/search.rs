@@ -2,7 +2,7 @@
 
 use super::rows::{MarginRow, endangered};
 use super::{fine, steps};
-use crate::float::surrogate::Surrogate;
+use crate::float::Surrogate;
 use crate::repair::lp::{Bounds, FitProblem, Row, fit};
 use crate::repair::run::{Context, RepairError, Step};
 use crate::repair::{State, Verdict};

@@ -1,7 +1,7 @@
 //! Weight steps: moves of single weights by one lattice step, few at a time.
 
 use super::rows::{MarginRow, for_each_chunk};
-use crate::float::surrogate::{Surrogate, SurrogateError};
+use crate::float::{FloatError, Surrogate};
 use crate::model::{Linear, Op, QuantizedModel};
 use crate::repair::State;
 use crate::repair::patches::Patches;
@@ -32,14 +32,14 @@ pub struct StepSystem {
 /// differentiates every row for them.
 ///
 /// # Errors
-/// [`SurrogateError`] where the model cannot be differentiated.
+/// [`FloatError`] where the model cannot be differentiated.
 pub fn linearise(
     state: &State<'_>,
     surrogate: &Surrogate,
     rows: &[MarginRow],
     count: usize,
     wanted: &dyn Fn(usize, usize) -> bool,
-) -> Result<StepSystem, SurrogateError> {
+) -> Result<StepSystem, FloatError> {
     let model = state.model();
     let violated: Vec<MarginRow> = rows.iter().copied().filter(|r| r.margin < state.tau()).collect();
 
