@@ -14,7 +14,7 @@ mod kernel;
 mod layout;
 mod net;
 mod ops;
-pub mod surrogate;
+mod surrogate;
 
 #[cfg(test)]
 mod naive;
@@ -24,4 +24,4 @@ mod net_tests;
 pub use backend::Backend;
 pub use error::FloatError;
 pub use net::FloatNet;
-pub use surrogate::{Surrogate, SurrogateError};
+pub use surrogate::Surrogate;

@@ -10,7 +10,6 @@
 //! activations are known beforehand, so the pass goes node by node from the end, each node's part by
 //! Burn's autodiff: only one node's tape exists at a time.
 
-mod error;
 mod pass;
 mod real;
 mod rule;
@@ -20,5 +19,4 @@ mod test_network;
 #[cfg(test)]
 mod tests;
 
-pub use error::SurrogateError;
 pub use pass::Surrogate;

@@ -1,6 +1,5 @@
 //! The backward pass.
 
-use super::SurrogateError;
 use super::real::real_graph;
 use super::rule::{Rule, clamped};
 use crate::float::check::check_graph;
@@ -43,7 +42,7 @@ impl Surrogate {
     ///
     /// # Errors
     /// [`FloatError::Node`] for an operator whose parameters or shapes do not fit together.
-    pub fn new(model: &QuantizedModel, backend: Backend) -> Result<Self, SurrogateError> {
+    pub fn new(model: &QuantizedModel, backend: Backend) -> Result<Self, FloatError> {
         let graph = real_graph(model)?;
         check_graph(&graph)?;
         let device = backend.device().autodiff();
@@ -88,7 +87,7 @@ impl Surrogate {
         rows: usize,
         at: TensorId,
         seeds: &[f32],
-    ) -> Result<Gradients, SurrogateError> {
+    ) -> Result<Gradients, FloatError> {
         let mut all: Gradients = Vec::new();
         self.for_each_batch(acts, rows, at, seeds, |range, batch| {
             if range.start == 0 {
@@ -116,7 +115,7 @@ impl Surrogate {
         at: TensorId,
         seeds: &[f32],
         mut each: impl FnMut(Range<usize>, &[(usize, Vec<f32>)]),
-    ) -> Result<(), SurrogateError> {
+    ) -> Result<(), FloatError> {
         let path = self.path(at)?;
         self.check_lengths(acts, rows, at, seeds, &path)?;
         let threads = rayon::current_num_threads();

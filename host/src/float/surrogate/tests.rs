@@ -1,7 +1,7 @@
 //! Gradients of the surrogate against directional derivatives of each operator's definition.
 
+use super::Surrogate;
 use super::test_network::{Builder, ROWS, multiplier, network};
-use super::{Surrogate, SurrogateError};
 use crate::float::{Backend, FloatError};
 use crate::model::*;
 use rand::Rng;
@@ -163,11 +163,11 @@ fn slices_of_the_wrong_length_and_unknown_tensors_are_errors() {
     };
     assert!(matches!(
         fails(&acts[1..], ROWS, at, &seeds),
-        SurrogateError(FloatError::Length { .. })
+        FloatError::Length { .. }
     ));
     assert!(matches!(
         fails(&acts, ROWS, at, &seeds[1..]),
-        SurrogateError(FloatError::Length { .. })
+        FloatError::Length { .. }
     ));
     assert!(
         fails(&acts, ROWS + 1, at, &seeds)
@@ -176,7 +176,7 @@ fn slices_of_the_wrong_length_and_unknown_tensors_are_errors() {
     );
     assert!(matches!(
         fails(&acts, ROWS, TensorId(99), &seeds),
-        SurrogateError(FloatError::NoSuchValue { id: 99, .. })
+        FloatError::NoSuchValue { id: 99, .. }
     ));
     let nothing: Vec<&[i8]> = vec![&[]; acts.len()];
     surrogate
