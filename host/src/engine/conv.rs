@@ -3,7 +3,7 @@
 use super::isa::Isa;
 use super::plane::Plane;
 use super::requant::Requant;
-use super::tile::{MAX_ACC, Run, TILE, Tile};
+use super::tile::{MAX_ACC, Run, Runs, TILE, Tile};
 use crate::graph::Pads;
 use crate::model::{Conv2d, FullyConnected, Linear};
 
@@ -13,7 +13,7 @@ pub(super) struct Conv {
     plane: Plane,
     /// Where each output position's taps start in a sample's plane, `[out_h][out_w]`.
     origins: Vec<usize>,
-    runs: Vec<Run>,
+    runs: Runs,
     groups: usize,
     group_in: usize,
     group_out: usize,
@@ -93,11 +93,8 @@ impl Conv {
                 row = rest;
             }
         }
-        let runs = offsets
-            .into_iter()
-            .zip(&lengths)
-            .map(|(offset, length)| Run { offset, pairs: length.div_ceil(2) })
-            .collect();
+        let runs = offsets.into_iter().zip(&lengths);
+        let runs = Runs::new(runs.map(|(offset, length)| Run { offset, pairs: length.div_ceil(2) }).collect());
         Self {
             group_in: plane.column() / groups,
             plane,
@@ -119,12 +116,13 @@ impl Conv {
     pub(super) fn run(&self, isa: Isa, x: &[i8], n: usize, plane: &mut Vec<i16>, out: &mut [i8]) {
         let out_c = self.groups * self.group_out;
         self.for_each_tile(isa, x, n, plane, |first, lane0, c0, count, acc| {
-            let lanes = isa.lanes();
-            let width = self.group_out - c0 % self.group_out;
-            let width = width.min(lanes);
-            for p in 0..count {
-                let to = (first + p) * out_c + c0;
-                self.requant.store(isa, lane0, &acc[p * lanes..], &mut out[to..to + width]);
+            let width = (self.group_out - c0 % self.group_out).min(isa.lanes());
+            let out = &mut out[first * out_c + c0..];
+            let layout = (out_c, width);
+            if isa.lanes() == 16 {
+                self.requant.store(isa, lane0, &acc.as_chunks::<16>().0[..count], out, layout);
+            } else {
+                self.requant.store(isa, lane0, &acc.as_chunks::<8>().0[..count], out, layout);
             }
         });
     }
@@ -154,7 +152,7 @@ impl Conv {
     ) {
         let lanes = isa.lanes();
         let blocks = self.group_out.div_ceil(lanes);
-        let pairs: usize = self.runs.iter().map(|r| r.pairs).sum();
+        let pairs = self.runs.pairs();
         let size = self.plane.elements();
         self.plane.fill(x, n, plane);
         let positions = self.origins.len();
