@@ -25,13 +25,21 @@ pub(super) struct Depthwise {
 }
 
 impl Depthwise {
-    pub(super) fn new(conv: &Conv2d, input: [usize; 3], output: [usize; 3], zx: i8, zy: i8) -> Self {
+    pub(super) fn new(
+        conv: &Conv2d,
+        input: [usize; 3],
+        output: [usize; 3],
+        zx: i8,
+        zy: i8,
+    ) -> Self {
         let out_c = conv.linear.out_channels();
         let plane = Plane::new(input, conv.pads, zx).expanded(out_c / input[2], LANES);
         let (row, column) = (plane.row(), plane.column());
         let [kh, kw] = conv.kernel;
         let taps: Vec<usize> = (0..kh)
-            .flat_map(|y| (0..kw).map(move |x| y * conv.dilation[0] * row + x * conv.dilation[1] * column))
+            .flat_map(|y| {
+                (0..kw).map(move |x| y * conv.dilation[0] * row + x * conv.dilation[1] * column)
+            })
             .collect();
         let mut weights = vec![0i16; out_c.next_multiple_of(LANES) * taps.len()];
         for c in 0..out_c {
@@ -58,12 +66,25 @@ impl Depthwise {
     pub(super) fn run(&self, isa: Isa, x: &[i8], n: usize, plane: &mut Vec<i16>, out: &mut [i8]) {
         self.for_each(isa, x, n, plane, |at, c0, acc| {
             let width = LANES.min(self.out_c - c0);
-            self.requant.store(isa, c0, acc, &mut out[at * self.out_c + c0..], (self.out_c, width));
+            self.requant.store(
+                isa,
+                c0,
+                acc,
+                &mut out[at * self.out_c + c0..],
+                (self.out_c, width),
+            );
         });
     }
 
     /// `n` samples to accumulators, bias included.
-    pub(super) fn accumulators(&self, isa: Isa, x: &[i8], n: usize, plane: &mut Vec<i16>, out: &mut [i32]) {
+    pub(super) fn accumulators(
+        &self,
+        isa: Isa,
+        x: &[i8],
+        n: usize,
+        plane: &mut Vec<i16>,
+        out: &mut [i32],
+    ) {
         self.for_each(isa, x, n, plane, |at, c0, acc| {
             let width = LANES.min(self.out_c - c0);
             for (p, acc) in acc.iter().enumerate() {

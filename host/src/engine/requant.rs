@@ -125,8 +125,16 @@ impl Requant {
     ) -> [i8; LANES] {
         let mut out = [0; LANES];
         for lane in 0..LANES {
-            let multiplier = Multiplier { mantissa: mantissas[lane], exponent: exponents[lane] };
-            out[lane] = finish(apply(multiplier, acc[lane]), self.zero_point, self.act_min, self.act_max);
+            let multiplier = Multiplier {
+                mantissa: mantissas[lane],
+                exponent: exponents[lane],
+            };
+            out[lane] = finish(
+                apply(multiplier, acc[lane]),
+                self.zero_point,
+                self.act_min,
+                self.act_max,
+            );
         }
         out
     }
@@ -135,5 +143,7 @@ impl Requant {
 /// A block of constants, which are padded to whole blocks.
 #[inline(always)]
 fn lanes<T, const LANES: usize>(constants: &[T], at: usize) -> &[T; LANES] {
-    constants[at..].first_chunk().expect("constants come in whole blocks of lanes")
+    constants[at..]
+        .first_chunk()
+        .expect("constants come in whole blocks of lanes")
 }

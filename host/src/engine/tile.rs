@@ -37,7 +37,11 @@ pub(super) struct Runs {
 impl Runs {
     pub(super) fn new(list: Vec<Run>) -> Self {
         let pairs = list.iter().map(|r| r.pairs).sum();
-        let reach = list.iter().map(|r| r.offset + 2 * r.pairs).max().unwrap_or(0);
+        let reach = list
+            .iter()
+            .map(|r| r.offset + 2 * r.pairs)
+            .max()
+            .unwrap_or(0);
         Self { list, pairs, reach }
     }
 
@@ -122,7 +126,8 @@ impl Tile<'_> {
                     let weights = _mm256_loadu_si256(w.cast());
                     w = w.add(16);
                     for p in 0..TILE {
-                        let inputs = _mm256_set1_epi32(x[p].add(2 * pair).cast::<i32>().read_unaligned());
+                        let inputs =
+                            _mm256_set1_epi32(x[p].add(2 * pair).cast::<i32>().read_unaligned());
                         sums[p] = _mm256_add_epi32(sums[p], _mm256_madd_epi16(inputs, weights));
                     }
                 }
@@ -150,7 +155,8 @@ impl Tile<'_> {
                     let weights = _mm512_loadu_si512(w.cast());
                     w = w.add(32);
                     for p in 0..TILE {
-                        let inputs = _mm512_set1_epi32(x[p].add(2 * pair).cast::<i32>().read_unaligned());
+                        let inputs =
+                            _mm512_set1_epi32(x[p].add(2 * pair).cast::<i32>().read_unaligned());
                         sums[p] = _mm512_dpwssd_epi32(sums[p], inputs, weights);
                     }
                 }
