@@ -252,7 +252,7 @@ impl Graph {
                 Some(s) if s != out => {
                     return Err(fail(format!("gives {s:?}, recorded as {out:?}")));
                 }
-                None if shapes[0].iter().product::<usize>() != out.iter().product() => {
+                None if shapes[0].iter().product::<usize>() != out.iter().product::<usize>() => {
                     return Err(fail(format!(
                         "cannot give {:?} the shape {out:?}",
                         shapes[0]
