@@ -6,3 +6,5 @@
 pub mod data;
 pub mod graph;
 pub mod model;
+pub mod report;
+pub mod report;
