@@ -3,8 +3,17 @@
 //!
 //! One folder a stage, in the order in which data flows.
 
+pub mod calibrate;
+pub mod classes;
+pub mod cli;
 pub mod data;
+pub mod engine;
+pub mod export;
+pub mod float;
 pub mod graph;
+pub mod import;
+pub mod localize;
 pub mod model;
-pub mod report;
+pub mod quantize;
+pub mod repair;
 pub mod report;

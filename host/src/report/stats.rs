@@ -15,12 +15,19 @@ impl Proportion {
     /// Counts the positions where two equally long slices agree.
     pub fn agreement<T: PartialEq>(a: &[T], b: &[T]) -> Self {
         debug_assert_eq!(a.len(), b.len());
-        Proportion { count: a.iter().zip(b).filter(|(x, y)| x == y).count(), n: a.len() }
+        Proportion {
+            count: a.iter().zip(b).filter(|(x, y)| x == y).count(),
+            n: a.len(),
+        }
     }
 
     /// The share, 0 to 1; 0 of nothing.
     pub fn share(self) -> f64 {
-        if self.n == 0 { 0.0 } else { self.count as f64 / self.n as f64 }
+        if self.n == 0 {
+            0.0
+        } else {
+            self.count as f64 / self.n as f64
+        }
     }
 
     /// The share in per cent with two decimals, as `86.75 %`.
@@ -39,8 +46,16 @@ impl Proportion {
         let z2 = Z * Z / n;
         let centre = (p + z2 / 2.0) / (1.0 + z2);
         let half = Z / (1.0 + z2) * (p * (1.0 - p) / n + z2 / (4.0 * n)).sqrt();
-        let low = if self.count == 0 { 0.0 } else { (centre - half).max(0.0) };
-        let high = if self.count == self.n { 1.0 } else { (centre + half).min(1.0) };
+        let low = if self.count == 0 {
+            0.0
+        } else {
+            (centre - half).max(0.0)
+        };
+        let high = if self.count == self.n {
+            1.0
+        } else {
+            (centre + half).min(1.0)
+        };
         (low, high)
     }
 }
@@ -96,7 +111,10 @@ mod tests {
         // Computed with exact rational p and z = 1.959963984540054.
         for (count, n, low, high) in WILSON {
             let (a, b) = Proportion { count, n }.wilson95();
-            assert!((a - low).abs() < 1e-6 && (b - high).abs() < 1e-6, "{count}/{n}: {a} {b}");
+            assert!(
+                (a - low).abs() < 1e-6 && (b - high).abs() < 1e-6,
+                "{count}/{n}: {a} {b}"
+            );
         }
         assert_eq!(Proportion { count: 0, n: 0 }.wilson95(), (0.0, 1.0));
     }
