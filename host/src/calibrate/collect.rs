@@ -72,7 +72,7 @@ pub fn calibrate(
     if inputs.is_empty() {
         return Err(CalibrateError::NoSamples);
     }
-    if inputs.len() % elements != 0 {
+    if !inputs.len().is_multiple_of(elements) {
         return Err(CalibrateError::Length {
             got: inputs.len(),
             shape: graph.shape(graph.input),

@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn a_rare_far_outlier_is_clipped_and_the_error_is_less_than_of_the_full_range() {
         let mut h = Histogram::new(-1.0, 100.0);
-        h.add(&vec![0.0; 10]);
+        h.add(&[0.0; 10]);
         let bulk: Vec<f32> = (0..1_000_000)
             .map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0)
             .collect();

@@ -120,8 +120,8 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
     match &node.op {
         Op::Conv2d(c) => {
             let groups_fit = c.groups >= 1
-                && input[2] % c.groups == 0
-                && c.linear.out_channels() % c.groups == 0;
+                && input[2].is_multiple_of(c.groups)
+                && c.linear.out_channels().is_multiple_of(c.groups);
             if !groups_fit {
                 return Err(shape(format!(
                     "{} groups do not divide {} input and {} output channels",

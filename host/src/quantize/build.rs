@@ -124,7 +124,7 @@ impl<'a> Build<'a> {
             return Ok(());
         }
         let elements = self.graph.elements(self.graph.input);
-        if inputs.len() % elements != 0 {
+        if !inputs.len().is_multiple_of(elements) {
             return Err(QuantizeError::Length {
                 got: inputs.len(),
                 shape: self.graph.shape(self.graph.input),

@@ -72,7 +72,7 @@ impl Layer<'_> {
         let taps = self.filter.taps();
         if self.weights.len() != taps * self.bias.len()
             || self.bias.is_empty()
-            || self.bias.len() % self.filter.groups != 0
+            || !self.bias.len().is_multiple_of(self.filter.groups)
         {
             return Err(QuantizeError::Shape {
                 node: node(),
