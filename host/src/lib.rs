@@ -4,5 +4,6 @@
 //! One folder a stage, in the order in which data flows.
 
 pub mod data;
+pub mod device;
 pub mod graph;
 pub mod model;

@@ -51,22 +51,38 @@ pub struct Multiplier {
 
 impl Multiplier {
     /// The multiplier of a channel that always gives the zero point.
-    pub const ZERO: Self = Self { mantissa: 0, exponent: 0 };
+    pub const ZERO: Self = Self {
+        mantissa: 0,
+        exponent: 0,
+    };
 
     /// Whether the fields are in the ranges that the type promises (untrusted bytes are asked).
     pub const fn is_valid(self) -> bool {
-        (self.mantissa == 0 || self.mantissa >= 1 << 30) && self.exponent >= -31 && self.exponent <= 30
+        (self.mantissa == 0 || self.mantissa >= 1 << 30)
+            && self.exponent >= -31
+            && self.exponent <= 30
     }
 
     /// Scales an accumulator with gemmlowp's double rounding ([`Rounding::Tflm`]).
     #[inline(always)]
     pub const fn apply(self, acc: i32) -> i32 {
-        let left = if self.exponent > 0 { self.exponent as u32 } else { 0 };
-        let right = if self.exponent > 0 { 0 } else { -(self.exponent as i32) as u32 };
+        let left = if self.exponent > 0 {
+            self.exponent as u32
+        } else {
+            0
+        };
+        let right = if self.exponent > 0 {
+            0
+        } else {
+            -(self.exponent as i32) as u32
+        };
         // TFLite shifts left in 32 bits. The host refuses a model in which that could overflow
         // (`check` does so again), and wrapping keeps hostile input from a panic.
         let shifted = acc.wrapping_shl(left);
-        rounding_divide_by_pot(saturating_rounding_doubling_high_mul(shifted, self.mantissa), right)
+        rounding_divide_by_pot(
+            saturating_rounding_doubling_high_mul(shifted, self.mantissa),
+            right,
+        )
     }
 
     /// Scales an accumulator with one rounding in 64 bits (LiteRT's fully connected).
@@ -88,7 +104,11 @@ pub const fn saturating_rounding_doubling_high_mul(a: i32, b: i32) -> i32 {
         return i32::MAX;
     }
     let product = a as i64 * b as i64;
-    let nudge = if product >= 0 { 1i64 << 30 } else { 1 - (1i64 << 30) };
+    let nudge = if product >= 0 {
+        1i64 << 30
+    } else {
+        1 - (1i64 << 30)
+    };
     // The original divides by 2^31, which truncates towards zero; a shift would floor.
     ((product + nudge) / (1i64 << 31)) as i32
 }
