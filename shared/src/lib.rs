@@ -1,7 +1,24 @@
-//! Integer model format, fixed-point arithmetic, kernels and engine.
+//! Integer model format, fixed-point arithmetic, kernels and engine: the code that decides every
+//! bit, on the host and on the microcontroller. No float, no heap, no unsafe.
+//!
+//! Bytes become a [`image::Model`] by passing every check; [`engine::run`] executes it in an arena
+//! that the caller owns:
+//!
+//! - [`arith`]: how a scaled accumulator is rounded,
+//! - [`weights`]: numbers of 2, 3, 4 and 8 bits,
+//! - [`image`]: header, manifest, operators, the check (`FORMAT.md` is its book),
+//! - [`kernels`]: one operator a file,
+//! - [`engine`]: operators in turn,
+//! - [`link`]: the messages between a host and a device.
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod arith;
+pub mod engine;
 pub mod image;
+pub mod kernels;
 pub mod link;
+pub mod weights;
+
+#[cfg(test)]
+mod test_random;

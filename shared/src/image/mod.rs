@@ -1,7 +1,20 @@
-//! The model image.
+//! The model image: what `FORMAT.md` describes.
+//!
+//! [`Header`] (16 bytes) and a postcard [`Manifest`] behind it. [`Model`] is the view of an image
+//! that has passed [`check`]; [`Op`] is one operator's message.
 
+pub mod check;
+mod check_ops;
+mod error;
+mod header;
 mod manifest;
+mod model;
 mod op;
 
+pub use check::{MAX_CONCAT_INPUTS, MAX_OPS};
+pub use error::{ImageError, OpFault, TensorFault};
+pub use header::{HEADER_BYTES, Header, LAYOUT_PORTABLE_ROWS, MAGIC, VERSION};
 pub use manifest::{Manifest, TensorDesc};
+pub(crate) use model::finish;
+pub use model::{Channels, Model, Ops};
 pub use op::*;

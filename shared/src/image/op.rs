@@ -241,3 +241,119 @@ pub struct Softmax {
     /// Differences below this contribute nothing (TFLite's `diff_min`).
     pub diff_min: i32,
 }
+
+/// One input of a [`Concat`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConcatInput {
+    /// The tensor.
+    pub tensor: TensorId,
+    /// How it gets to the output's scale; `None` copies the bytes.
+    pub multiplier: Option<Multiplier>,
+}
+
+impl ConcatInput {
+    /// Size of a record.
+    pub const BYTES: usize = 7;
+
+    /// The record's bytes. A multiplier with mantissa 0 cannot be told from a copy.
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let [t0, t1] = self.tensor.to_le_bytes();
+        let m = self.multiplier.unwrap_or(Multiplier::ZERO);
+        let [m0, m1, m2, m3] = m.mantissa.to_le_bytes();
+        [t0, t1, m0, m1, m2, m3, m.exponent as u8]
+    }
+
+    /// Reads a record.
+    pub fn from_bytes(b: &[u8; Self::BYTES]) -> Self {
+        let mantissa = i32::from_le_bytes([b[2], b[3], b[4], b[5]]);
+        let multiplier = (mantissa != 0).then_some(Multiplier {
+            mantissa,
+            exponent: b[6] as i8,
+        });
+        Self {
+            tensor: u16::from_le_bytes([b[0], b[1]]),
+            multiplier,
+        }
+    }
+}
+
+impl<'a> Concat<'a> {
+    /// The inputs in order. Bytes that are not a whole record are left out.
+    pub fn records(&self) -> impl Iterator<Item = ConcatInput> + Clone + use<'a> {
+        self.inputs
+            .as_chunks::<{ ConcatInput::BYTES }>()
+            .0
+            .iter()
+            .map(ConcatInput::from_bytes)
+    }
+}
+
+impl<'a> Op<'a> {
+    /// The tensor that it writes.
+    pub fn output(&self) -> TensorId {
+        match self {
+            Op::Conv2d(o) | Op::DepthwiseConv2d(o) => o.output,
+            Op::FullyConnected(o) => o.output,
+            Op::Add(o) => o.output,
+            Op::MaxPool(o) | Op::AveragePool(o) => o.output,
+            Op::Mean(o) => o.output,
+            Op::Pad(o) => o.output,
+            Op::Concat(o) => o.output,
+            Op::Reshape(o) => o.output,
+            Op::Transpose(o) => o.output,
+            Op::Requantize(o) => o.output,
+            Op::Lut(o) => o.output,
+            Op::Softmax(o) => o.output,
+        }
+    }
+
+    /// The tensors that it reads, in order.
+    pub fn inputs(&self) -> impl Iterator<Item = TensorId> + Clone + use<'a> {
+        let (one, two, many) = match *self {
+            Op::Conv2d(o) | Op::DepthwiseConv2d(o) => (Some(o.input), None, None),
+            Op::FullyConnected(o) => (Some(o.input), None, None),
+            Op::Add(o) => (Some(o.inputs[0]), Some(o.inputs[1]), None),
+            Op::MaxPool(o) | Op::AveragePool(o) => (Some(o.input), None, None),
+            Op::Mean(o) => (Some(o.input), None, None),
+            Op::Pad(o) => (Some(o.input), None, None),
+            Op::Concat(o) => (None, None, Some(o.records())),
+            Op::Reshape(o) => (Some(o.input), None, None),
+            Op::Transpose(o) => (Some(o.input), None, None),
+            Op::Requantize(o) => (Some(o.input), None, None),
+            Op::Lut(o) => (Some(o.input), None, None),
+            Op::Softmax(o) => (Some(o.input), None, None),
+        };
+        one.into_iter()
+            .chain(two)
+            .chain(many.into_iter().flatten().map(|r| r.tensor))
+    }
+
+    /// The operator's name, for people.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Op::Conv2d(_) => "Conv2d",
+            Op::DepthwiseConv2d(_) => "DepthwiseConv2d",
+            Op::FullyConnected(_) => "FullyConnected",
+            Op::Add(_) => "Add",
+            Op::MaxPool(_) => "MaxPool",
+            Op::AveragePool(_) => "AveragePool",
+            Op::Mean(_) => "Mean",
+            Op::Pad(_) => "Pad",
+            Op::Concat(_) => "Concat",
+            Op::Reshape(_) => "Reshape",
+            Op::Transpose(_) => "Transpose",
+            Op::Requantize(_) => "Requantize",
+            Op::Lut(_) => "Lut",
+            Op::Softmax(_) => "Softmax",
+        }
+    }
+
+    /// Whether its output may take exactly the place of an input (of the same number of elements):
+    /// each output element depends on the input element at the same position alone.
+    pub fn works_in_place(&self) -> bool {
+        matches!(
+            self,
+            Op::Reshape(_) | Op::Lut(_) | Op::Requantize(_) | Op::Add(_)
+        )
+    }
+}

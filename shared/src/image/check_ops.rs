@@ -1,0 +1,366 @@
+//! What must hold of one operator by itself: tensors, shapes, constants, accumulators.
+
+use super::check::MAX_CONCAT_INPUTS;
+use super::error::OpFault;
+use super::manifest::TensorDesc;
+use super::model::Model;
+use super::op::*;
+use crate::arith::Multiplier;
+use crate::kernels::{Axis, SoftmaxParams, shape};
+use crate::weights::{Rows, is_width, row_bytes, row_stride};
+
+/// Rows or columns of padding that a window may hang over behind the input, as before it.
+const MAX_PAD: u64 = u8::MAX as u64;
+
+/// Checks one operator; afterwards all its tensor ids are in the table.
+pub(super) fn check_op(model: &Model, op: &Op) -> Result<(), OpFault> {
+    if let Op::Concat(o) = op {
+        check_concat_records(o)?;
+    }
+    for id in op.inputs().chain([op.output()]) {
+        tensor(model, id)?;
+    }
+    let y = tensor(model, op.output())?;
+    match op {
+        Op::Conv2d(o) => conv2d(model, o, &tensor(model, o.input)?, &y),
+        Op::DepthwiseConv2d(o) => depthwise_conv2d(model, o, &tensor(model, o.input)?, &y),
+        Op::FullyConnected(o) => fully_connected(model, o, &tensor(model, o.input)?, &y),
+        Op::Add(o) => add(model, o, &y),
+        Op::MaxPool(o) | Op::AveragePool(o) => pool(o, &tensor(model, o.input)?, &y),
+        Op::Mean(o) => {
+            let x = tensor(model, o.input)?;
+            ensure(y.shape == [1, 1, x.shape[2]], OpFault::Shape)?;
+            let positions = x.shape[0] as u64 * x.shape[1] as u64;
+            scaled_sum(o.multiplier, positions * largest_difference(&x), 0)
+        }
+        Op::Pad(o) => {
+            let x = tensor(model, o.input)?;
+            let fits = |i: usize| x.shape[i] as u32 + o.before[i] as u32 <= y.shape[i] as u32;
+            ensure((0..3).all(fits), OpFault::Shape)?;
+            ensure(x.zero_point == y.zero_point, OpFault::ZeroPoint)
+        }
+        Op::Concat(o) => concat(model, o, &y),
+        Op::Reshape(o) => {
+            let x = tensor(model, o.input)?;
+            ensure(x.elements() == y.elements(), OpFault::Shape)?;
+            ensure(x.zero_point == y.zero_point, OpFault::ZeroPoint)
+        }
+        Op::Transpose(o) => {
+            let x = tensor(model, o.input)?;
+            ensure((0..3u8).all(|axis| o.perm.contains(&axis)), OpFault::Axis)?;
+            ensure(
+                (0..3).all(|i| y.shape[i] == x.shape[o.perm[i] as usize]),
+                OpFault::Shape,
+            )?;
+            ensure(x.zero_point == y.zero_point, OpFault::ZeroPoint)
+        }
+        Op::Requantize(o) => {
+            let x = tensor(model, o.input)?;
+            ensure(x.shape == y.shape, OpFault::Shape)?;
+            scaled_sum(o.multiplier, largest_difference(&x), 0)
+        }
+        Op::Lut(o) => {
+            ensure(tensor(model, o.input)?.shape == y.shape, OpFault::Shape)?;
+            range(model, o.table, 256)
+        }
+        Op::Softmax(o) => {
+            ensure(tensor(model, o.input)?.shape == y.shape, OpFault::Shape)?;
+            ensure(y.zero_point == -128, OpFault::ZeroPoint)?;
+            softmax(o, &y)
+        }
+    }
+}
+
+fn ensure(holds: bool, fault: OpFault) -> Result<(), OpFault> {
+    if holds { Ok(()) } else { Err(fault) }
+}
+
+fn tensor(model: &Model, id: TensorId) -> Result<TensorDesc, OpFault> {
+    model.get_tensor(id).ok_or(OpFault::UnknownTensor(id))
+}
+
+/// The largest `|x - zero point|` of an int8 tensor.
+fn largest_difference(t: &TensorDesc) -> u64 {
+    let zero_point = t.zero_point as i32;
+    (127 - zero_point).max(zero_point + 128) as u64
+}
+
+/// Whether constants lie in the weight section, aligned.
+fn range(model: &Model, offset: WeightOffset, bytes: u64) -> Result<(), OpFault> {
+    ensure(offset.is_multiple_of(4), OpFault::Alignment { offset })?;
+    let end = (offset as u64).checked_add(bytes);
+    let inside = end.is_some_and(|end| end <= model.manifest().weights.len() as u64);
+    ensure(inside, OpFault::Range { offset })
+}
+
+/// Whether a sum of at most `largest` in magnitude can be scaled without overflow.
+fn scaled_sum(multiplier: Multiplier, largest: u64, channel: u32) -> Result<(), OpFault> {
+    ensure(multiplier.is_valid(), OpFault::Multiplier { channel })?;
+    let shift = multiplier.exponent.max(0) as u32;
+    let fits = largest < 1 << 31 && largest << shift < 1 << 31;
+    ensure(fits, OpFault::Accumulator { channel })
+}
+
+/// Whether a window's settings and the output's height and width agree with the input.
+fn window(w: &Window, x: &TensorDesc, y: &TensorDesc, pools: bool) -> Result<(), OpFault> {
+    let settings = [w.kernel, w.stride, w.dilation];
+    ensure(settings.iter().flatten().all(|&v| v >= 1), OpFault::Window)?;
+    for (axis, outputs) in Axis::of(w, shape(x.shape)).into_iter().zip(y.shape) {
+        let last = outputs as usize - 1;
+        let start = last as u64 * axis.stride as u64;
+        let end = start + (axis.kernel as u64 - 1) * axis.dilation as u64 + 1;
+        // Positions are counted from the first one of the padding.
+        let input_end = axis.pad as u64 + axis.input as u64;
+        ensure(
+            start < input_end && end <= input_end + MAX_PAD,
+            OpFault::WindowPlace,
+        )?;
+        if pools {
+            // A window that starts in the input has its first tap there, so only those that
+            // start in the padding (at most 255) need a look.
+            let leading = axis.pad.div_ceil(axis.stride).min(last + 1);
+            let some = (0..leading).all(|o| axis.taps(o).count() > 0);
+            ensure(some, OpFault::WindowPlace)?;
+        }
+    }
+    Ok(())
+}
+
+/// Constants of a linear operator with `count` rows of `columns` weights; returns its rows.
+fn constants<'a>(
+    model: &Model<'a>,
+    weights: WeightRef,
+    channels: ChannelRef,
+    [count, columns]: [u64; 2],
+    outputs: u64,
+) -> Result<Rows<'a>, OpFault> {
+    ensure(is_width(weights.bits), OpFault::WeightWidth(weights.bits))?;
+    ensure(
+        channels.act_min <= channels.act_max,
+        OpFault::ActivationRange,
+    )?;
+    range(model, channels.bias, outputs * 4)?;
+    range(model, channels.mantissas, outputs * 4)?;
+    range(model, channels.exponents, outputs)?;
+    // A row longer than the section cannot lie in it; after this, sizes fit in a usize.
+    let section = model.manifest().weights.len() as u64;
+    ensure(
+        columns <= section.saturating_mul(4),
+        OpFault::Range {
+            offset: weights.offset,
+        },
+    )?;
+    let stride = row_stride(columns as usize, weights.bits) as u64;
+    range(model, weights.offset, count.saturating_mul(stride))?;
+    let rows = model.rows(weights, count as usize, columns as usize);
+    for row in 0..count as usize {
+        ensure(
+            padding_is_zero(&rows, row),
+            OpFault::RowPadding { row: row as u32 },
+        )?;
+    }
+    Ok(rows)
+}
+
+fn padding_is_zero(rows: &Rows, row: usize) -> bool {
+    let bytes = rows.row_bytes(row);
+    let filled = row_bytes(rows.columns, rows.bits);
+    let used_bits = (rows.columns % 8) as u32 * rows.bits as u32 % 8;
+    let last = if used_bits == 0 {
+        0
+    } else {
+        bytes[filled - 1] >> used_bits
+    };
+    last == 0 && bytes[filled..].iter().all(|&b| b == 0)
+}
+
+/// The accumulator bound of one output channel, given the sum of its weights' magnitudes.
+fn accumulator(
+    model: &Model,
+    channels: ChannelRef,
+    outputs: usize,
+    (x, y): (&TensorDesc, &TensorDesc),
+    channel: usize,
+    magnitudes: u64,
+) -> Result<(), OpFault> {
+    let constants = model.channels(channels, outputs, y);
+    let bias = constants.bias(channel).unsigned_abs() as u64;
+    // Weights in an image are below 2^32 in number, so this fits in 64 bits.
+    let largest = bias + magnitudes * largest_difference(x);
+    scaled_sum(constants.multiplier(channel), largest, channel as u32)
+}
+
+/// `sum |w|` of a row.
+fn magnitudes(rows: &Rows, row: usize) -> u64 {
+    let mut buffer = [0i8; 64];
+    let mut sum = 0u64;
+    for start in (0..rows.columns).step_by(buffer.len()) {
+        let part = &mut buffer[..(rows.columns - start).min(64)];
+        rows.decode(row, start, part);
+        sum += part.iter().map(|w| w.unsigned_abs() as u64).sum::<u64>();
+    }
+    sum
+}
+
+fn conv2d(model: &Model, o: &Conv2d, x: &TensorDesc, y: &TensorDesc) -> Result<(), OpFault> {
+    ensure(o.hints.is_empty(), OpFault::Hints)?;
+    window(&o.window, x, y, false)?;
+    let (groups, outputs) = (o.groups, y.shape[2]);
+    let divide = groups >= 1 && x.shape[2].is_multiple_of(groups) && outputs.is_multiple_of(groups);
+    ensure(divide, OpFault::Groups)?;
+    let columns = filter_positions(&o.window) * (x.shape[2] / groups) as u64;
+    let rows = constants(
+        model,
+        o.weights,
+        o.channels,
+        [outputs as u64, columns],
+        outputs as u64,
+    )?;
+    for c in 0..outputs as usize {
+        accumulator(
+            model,
+            o.channels,
+            outputs as usize,
+            (x, y),
+            c,
+            magnitudes(&rows, c),
+        )?;
+    }
+    Ok(())
+}
+
+fn depthwise_conv2d(
+    model: &Model,
+    o: &Conv2d,
+    x: &TensorDesc,
+    y: &TensorDesc,
+) -> Result<(), OpFault> {
+    ensure(o.hints.is_empty(), OpFault::Hints)?;
+    window(&o.window, x, y, false)?;
+    let outputs = y.shape[2];
+    ensure(
+        o.groups == 1 && outputs.is_multiple_of(x.shape[2]),
+        OpFault::Groups,
+    )?;
+    let positions = filter_positions(&o.window);
+    let rows = constants(
+        model,
+        o.weights,
+        o.channels,
+        [positions, outputs as u64],
+        outputs as u64,
+    )?;
+    for c in 0..outputs as usize {
+        let mut magnitudes = 0u64;
+        for position in 0..positions as usize {
+            let mut w = [0i8];
+            rows.decode(position, c, &mut w);
+            magnitudes += w[0].unsigned_abs() as u64;
+        }
+        accumulator(model, o.channels, outputs as usize, (x, y), c, magnitudes)?;
+    }
+    Ok(())
+}
+
+fn filter_positions(w: &Window) -> u64 {
+    w.kernel[0] as u64 * w.kernel[1] as u64
+}
+
+fn fully_connected(
+    model: &Model,
+    o: &FullyConnected,
+    x: &TensorDesc,
+    y: &TensorDesc,
+) -> Result<(), OpFault> {
+    ensure(y.shape[0] == 1 && y.shape[1] == 1, OpFault::Shape)?;
+    let outputs = y.shape[2];
+    let rows = constants(
+        model,
+        o.weights,
+        o.channels,
+        [outputs as u64, x.elements()],
+        outputs as u64,
+    )?;
+    for c in 0..outputs as usize {
+        accumulator(
+            model,
+            o.channels,
+            outputs as usize,
+            (x, y),
+            c,
+            magnitudes(&rows, c),
+        )?;
+    }
+    Ok(())
+}
+
+fn add(model: &Model, o: &Add, y: &TensorDesc) -> Result<(), OpFault> {
+    for id in o.inputs {
+        ensure(tensor(model, id)?.shape == y.shape, OpFault::Shape)?;
+    }
+    // With exponents of at most 0 no shifted and scaled value leaves 30 bits.
+    let multipliers = o.input_multipliers.iter().chain([&o.output_multiplier]);
+    for (channel, m) in multipliers.enumerate() {
+        ensure(
+            m.is_valid() && m.exponent <= 0,
+            OpFault::Multiplier {
+                channel: channel as u32,
+            },
+        )?;
+    }
+    ensure(o.act_min <= o.act_max, OpFault::ActivationRange)
+}
+
+fn pool(o: &Pool, x: &TensorDesc, y: &TensorDesc) -> Result<(), OpFault> {
+    window(&o.window, x, y, true)?;
+    ensure(x.shape[2] == y.shape[2], OpFault::Shape)?;
+    ensure(x.zero_point == y.zero_point, OpFault::ZeroPoint)?;
+    ensure(o.act_min <= o.act_max, OpFault::ActivationRange)
+}
+
+/// The records themselves, before anything reads the tensors that they name.
+fn check_concat_records(o: &Concat) -> Result<(), OpFault> {
+    let (records, rest) = o.inputs.as_chunks::<{ ConcatInput::BYTES }>();
+    let count = 1..=MAX_CONCAT_INPUTS;
+    ensure(
+        rest.is_empty() && count.contains(&records.len()),
+        OpFault::Inputs,
+    )?;
+    ensure(o.axis <= 2, OpFault::Axis)?;
+    // A copy has one spelling.
+    ensure(
+        records
+            .iter()
+            .all(|r| ConcatInput::from_bytes(r).to_bytes() == *r),
+        OpFault::Inputs,
+    )
+}
+
+fn concat(model: &Model, o: &Concat, y: &TensorDesc) -> Result<(), OpFault> {
+    let axis = o.axis as usize;
+    let mut length = 0u64;
+    for (channel, record) in o.records().enumerate() {
+        let x = tensor(model, record.tensor)?;
+        ensure(
+            (0..3).all(|i| i == axis || x.shape[i] == y.shape[i]),
+            OpFault::Shape,
+        )?;
+        length += x.shape[axis] as u64;
+        match record.multiplier {
+            Some(m) => scaled_sum(m, largest_difference(&x), channel as u32)?,
+            None => ensure(x.zero_point == y.zero_point, OpFault::ZeroPoint)?,
+        }
+    }
+    ensure(length == y.shape[axis] as u64, OpFault::Shape)
+}
+
+fn softmax(o: &Softmax, y: &TensorDesc) -> Result<(), OpFault> {
+    let channels = y.shape[2] as usize <= SoftmaxParams::MAX_CHANNELS;
+    let multiplier = o.multiplier >= 1 << 30;
+    let shifted = (-(o.diff_min.max(-255)) as i64).checked_shl(o.left_shift as u32);
+    let fits = o.left_shift <= 30 && shifted.is_some_and(|s| s < 1 << 31);
+    ensure(
+        channels && multiplier && o.diff_min <= 0 && fits,
+        OpFault::Softmax,
+    )
+}

@@ -1,0 +1,48 @@
+//! Fully connected layer.
+//!
+//! `y[o] = clamp(zy + M[o] * (bias[o] + sum w[o][i] * (x[i] - zx)))` over the input in HWC order.
+//!
+//! Weights: one row per output, 2 to 8 bits. Products and sums as in [`super::conv2d`]. This is the
+//! one operator in which the rounding rules differ: TFLM rounds twice, LiteRT's reference kernel
+//! once in 64 bits. Source: the TFLite 8-bit quantization specification and both kernels.
+
+use crate::arith::Rounding;
+use crate::image::Channels;
+use crate::weights::Rows;
+
+/// A fully connected layer.
+#[derive(Clone, Copy, Debug)]
+pub struct FullyConnectedParams<'a> {
+    /// The input's zero point.
+    pub input_zero_point: i8,
+    /// Which rounding rule.
+    pub rounding: Rounding,
+    /// Packed weights.
+    pub weights: Rows<'a>,
+    /// Bias, multipliers, range.
+    pub channels: Channels<'a>,
+}
+
+/// A fully connected layer: see the module's head for the formula.
+pub fn fully_connected(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]) {
+    match p.weights.bits {
+        2 => connect::<2>(p, input, output),
+        3 => connect::<3>(p, input, output),
+        4 => connect::<4>(p, input, output),
+        _ => connect::<8>(p, input, output),
+    }
+}
+
+fn connect<const BITS: u32>(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]) {
+    let zero_point = p.input_zero_point as i32;
+    for (o, out) in output.iter_mut().enumerate() {
+        let dot = p.weights.row::<BITS>(o).dot(0, input, zero_point);
+        let acc = p.channels.bias(o).wrapping_add(dot);
+        let multiplier = p.channels.multiplier(o);
+        let scaled = match p.rounding {
+            Rounding::Tflm => multiplier.apply(acc),
+            Rounding::LiteRtReference => multiplier.apply_single_rounding(acc),
+        };
+        *out = p.channels.finish(scaled);
+    }
+}

@@ -1,0 +1,46 @@
+//! Portable kernels, one operator a file. Tensors are HWC int8, the batch is one.
+//!
+//! A kernel trusts its arguments as far as shapes go: [`crate::engine`] calls it only for
+//! operators of a checked image. Slices of another length than the shapes say lead to a panic or a
+//! wrong result, never to anything unsafe. Sums wrap: the check has proved that they fit.
+
+mod add;
+mod average_pool;
+mod concat;
+mod conv2d;
+mod depthwise_conv2d;
+mod fixed_point;
+mod fully_connected;
+mod lut;
+mod max_pool;
+mod mean;
+mod pad;
+mod requantize;
+mod reshape;
+mod softmax;
+mod transpose;
+mod window;
+
+pub use add::{AddParams, add};
+pub use average_pool::average_pool;
+pub use concat::{ConcatPart, concat_part};
+pub use conv2d::{ConvParams, conv2d};
+pub use depthwise_conv2d::depthwise_conv2d;
+pub use fully_connected::{FullyConnectedParams, fully_connected};
+pub use lut::{lut, lut_in_place};
+pub use max_pool::max_pool;
+pub use mean::{MeanParams, mean};
+pub use pad::{PadParams, pad};
+pub use requantize::RequantizeParams;
+pub use reshape::reshape;
+pub use softmax::{SoftmaxParams, softmax};
+pub use transpose::transpose;
+pub use window::{Axis, PoolParams, Taps};
+
+/// Height, width, channels.
+pub type Shape = [usize; 3];
+
+/// A tensor record's shape.
+pub(crate) fn shape(s: [u16; 3]) -> Shape {
+    s.map(|d| d as usize)
+}
