@@ -88,7 +88,7 @@ struct Wire<'a, L> {
     scratch: &'a mut [u8],
 }
 
-/// A writer's half of [`Wire`], so that a response may be sent while the request is still borrowed.
+/// The sending half of [`Wire`], so that a response may be sent while the request is still borrowed.
 struct Sender<'b, L> {
     link: &'b mut L,
     scratch: &'b mut [u8],
@@ -140,14 +140,13 @@ impl<'a, L: Link, S: Slot, M: Meter> Agent<'a, L, S, M> {
     /// The link's, when it has ended.
     pub fn serve(&mut self) -> Result<Infallible, L::Error> {
         loop {
-            self.serve_closed()?;
-            let begun = self.serve_open()?;
-            self.begun = begun;
+            let sequence = self.serve_closed()?;
+            self.serve_open(sequence)?;
         }
     }
 
-    /// Returns when an image is to be opened that is known to be sound and to fit.
-    fn serve_closed(&mut self) -> Result<(), L::Error> {
+    /// Returns, with its sequence number, when the image is to be opened.
+    fn serve_closed(&mut self) -> Result<u8, L::Error> {
         loop {
             let byte = self.wire.link.read()?;
             let Some(frame) = self.wire.reader.push(byte) else {
@@ -172,38 +171,33 @@ impl<'a, L: Link, S: Slot, M: Meter> Agent<'a, L, S, M> {
                 Request::WriteImage { offset, data } => {
                     write_image(&mut self.slot, self.begun, offset, data)
                 }
-                Request::OpenImage => {
-                    let mut reason = Reason::new();
-                    match open(self.slot.bytes(), self.pool.len(), &mut reason) {
-                        Ok((_, info)) => {
-                            to.send(sequence, Response::Model(info))?;
-                            return Ok(());
-                        }
-                        Err(refusal) => {
-                            to.send(sequence, Response::Refused(refusal))?;
-                            continue;
-                        }
-                    }
-                }
+                Request::OpenImage => return Ok(sequence),
                 _ => Response::Refused(Refusal::NoImage),
             };
             to.send(sequence, answer)?;
         }
     }
 
-    /// Returns, with its length, when another image is to be written.
-    fn serve_open(&mut self) -> Result<u32, L::Error> {
+    /// Opens the image and runs it; returns when the slot may be written again: at once where the
+    /// image is refused, else when another one is begun.
+    fn serve_open(&mut self, sequence: u8) -> Result<(), L::Error> {
         let capacity = self.pool.len();
         let mut reason = Reason::new();
-        let Ok((model, model_info)) = open(self.slot.bytes(), capacity, &mut reason) else {
-            return Ok(0);
+        let mut to = Sender {
+            link: &mut self.wire.link,
+            scratch: self.wire.scratch,
         };
-        let (arena, rest) = self.pool.split_at_mut(model_info.arena_bytes as usize);
-        let (input, rest) = rest.split_at_mut(model_info.input_len as usize);
-        let (output, kept) = rest.split_at_mut(model_info.output_len as usize);
+        let (model, info) = match open(self.slot.bytes(), capacity, &mut reason) {
+            Ok(opened) => opened,
+            Err(refusal) => return to.send(sequence, Response::Refused(refusal)),
+        };
+        to.send(sequence, Response::Model(info))?;
+        let (arena, rest) = self.pool.split_at_mut(info.arena_bytes as usize);
+        let (input, rest) = rest.split_at_mut(info.input_len as usize);
+        let (output, kept) = rest.split_at_mut(info.output_len as usize);
         let mut session = Session {
             model,
-            info: model_info,
+            info,
             arena,
             input,
             output,
@@ -213,7 +207,7 @@ impl<'a, L: Link, S: Slot, M: Meter> Agent<'a, L, S, M> {
             runs: 0,
         };
         self.meter.reset_stack();
-        let next = loop {
+        let (sequence, len) = loop {
             let byte = self.wire.link.read()?;
             let Some(frame) = self.wire.reader.push(byte) else {
                 continue;
@@ -239,15 +233,12 @@ impl<'a, L: Link, S: Slot, M: Meter> Agent<'a, L, S, M> {
                 }
             }
         };
-        let (sequence, len) = next;
-        let mut begun = 0;
-        let answer = begin(&mut self.slot, len, &mut begun);
+        let answer = begin(&mut self.slot, len, &mut self.begun);
         Sender {
             link: &mut self.wire.link,
             scratch: self.wire.scratch,
         }
-        .send(sequence, answer)?;
-        Ok(begun)
+        .send(sequence, answer)
     }
 }
 
@@ -279,6 +270,7 @@ fn identity<'b>(
 
 /// Spoils the old image's header, so that a half-written image is never taken for a whole one.
 fn begin<'b>(slot: &mut impl Slot, len: u32, begun: &mut u32) -> Response<'b> {
+    *begun = 0;
     let capacity = slot.bytes().len() as u32;
     if len > capacity {
         return Response::Refused(Refusal::ImageTooLong {
