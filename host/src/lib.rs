@@ -3,7 +3,14 @@
 //!
 //! One folder a stage, in the order in which data flows.
 
+pub mod calibrate;
+pub mod classes;
 pub mod data;
 pub mod device;
+pub mod engine;
+pub mod float;
 pub mod graph;
+pub mod localize;
 pub mod model;
+pub mod quantize;
+pub mod repair;

@@ -1,1 +1,36 @@
-//! (to come)
+//! The integer network on the host, many samples at once, bit for bit as the device computes it.
+//!
+//! The device's own engine (`qmend_shared::engine`) runs here as well, but repair evaluates
+//! thousands of samples dozens of times, so this one is built for throughput: samples go through
+//! in chunks that stay in cache, chunks go to all cores, and the multiply-accumulate loops use
+//! whatever vector unit the machine has. Only *accumulation* is written twice (a sum of integers
+//! below 2^31 has one value in any order); every rounding, clamp and non-linear operator is
+//! `qmend_shared`'s code.
+//!
+//! - [`Engine`]: a network prepared for running; [`Engine::update_node`] follows an edit.
+//! - [`Activations`]: every tensor of a batch, from which a run can be resumed at any node.
+//! - [`accumulator_bound`]: the proof that a channel cannot overflow.
+
+mod activations;
+mod bound;
+mod check;
+mod conv;
+mod depthwise;
+mod error;
+mod isa;
+mod net;
+mod plane;
+mod requant;
+mod step;
+mod tile;
+
+pub use activations::{Activations, Rewind};
+pub use bound::{accumulator_bound, check_channel};
+pub use error::EngineError;
+pub use isa::Isa;
+pub use net::Engine;
+
+#[cfg(test)]
+mod naive;
+#[cfg(test)]
+mod tests;

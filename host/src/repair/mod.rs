@@ -1,1 +1,26 @@
-//! (to come)
+//! Mending: linear programs find new integers, the bit-exact engine decides whether they stay.
+//!
+//! - [`tests`](Tests): the disjoint repair and holdout sets, as the integer network sees them.
+//! - [`state`](State): the model under repair; every edit is proposed to it, replayed, and kept or
+//!   undone.
+//! - [`lp`]: the programs, solved through `good_lp`.
+//! - Strategies, one a file: [`margin`] (fine edits and weight steps over the whole network),
+//!   [`layer`] (each neuron back to its float twin), [`neuron`] (the paper's).
+//! - [`integer`]: from a program's real numbers to weights on the lattice.
+//! - [`certificate`]: what was repaired, in a form that can be replayed.
+//! - [`run`](repair): the whole of it.
+
+pub mod certificate;
+pub mod integer;
+pub mod layer;
+pub mod lp;
+pub mod margin;
+pub mod neuron;
+mod patches;
+mod run;
+mod state;
+mod tests_set;
+
+pub use run::{Edits, Outcome, RepairConfig, RepairError, Step, Strategy, repair};
+pub use state::{Proposal, Score, State, Verdict, logits};
+pub use tests_set::{Targets, Tests};

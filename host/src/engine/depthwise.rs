@@ -1,0 +1,135 @@
+//! Depthwise convolutions: one filter a channel, vectorised over channels.
+
+use super::conv::positions;
+use super::isa::Isa;
+use super::plane::Plane;
+use super::requant::Requant;
+use crate::model::Conv2d;
+
+/// Channels that are accumulated together.
+const LANES: usize = 16;
+
+/// A depthwise convolution made ready. Input channels are repeated in the widened input where
+/// there are several filters a channel, so that output channel and plane channel are one.
+#[derive(Clone, Debug)]
+pub(super) struct Depthwise {
+    plane: Plane,
+    origins: Vec<usize>,
+    /// Plane offset of each tap.
+    taps: Vec<usize>,
+    /// `[block of LANES][tap][LANES]`
+    weights: Vec<i16>,
+    out_c: usize,
+    requant: Requant,
+}
+
+impl Depthwise {
+    pub(super) fn new(conv: &Conv2d, input: [usize; 3], output: [usize; 3], zx: i8, zy: i8) -> Self {
+        let out_c = conv.linear.out_channels();
+        let plane = Plane::new(input, conv.pads, zx).expanded(out_c / input[2], LANES);
+        let (row, column) = (plane.row(), plane.column());
+        let [kh, kw] = conv.kernel;
+        let taps: Vec<usize> = (0..kh)
+            .flat_map(|y| (0..kw).map(move |x| y * conv.dilation[0] * row + x * conv.dilation[1] * column))
+            .collect();
+        let mut weights = vec![0i16; out_c.next_multiple_of(LANES) * taps.len()];
+        for c in 0..out_c {
+            for (t, &w) in conv.linear.row(c).iter().enumerate() {
+                weights[(c / LANES * taps.len() + t) * LANES + c % LANES] = w as i16;
+            }
+        }
+        Self {
+            origins: positions(output, conv.stride, row, column),
+            plane,
+            taps,
+            weights,
+            out_c,
+            requant: Requant::new(&conv.linear, 1, LANES, zy, false),
+        }
+    }
+
+    /// Elements of scratch a sample.
+    pub(super) fn plane_elements(&self) -> usize {
+        self.plane.elements()
+    }
+
+    /// `n` samples to int8.
+    pub(super) fn run(&self, isa: Isa, x: &[i8], n: usize, plane: &mut Vec<i16>, out: &mut [i8]) {
+        self.for_each(isa, x, n, plane, |at, c0, acc| {
+            let width = LANES.min(self.out_c - c0);
+            let to = at * self.out_c + c0;
+            self.requant.store(isa, c0, acc, &mut out[to..to + width]);
+        });
+    }
+
+    /// `n` samples to accumulators, bias included.
+    pub(super) fn accumulators(&self, isa: Isa, x: &[i8], n: usize, plane: &mut Vec<i16>, out: &mut [i32]) {
+        self.for_each(isa, x, n, plane, |at, c0, acc| {
+            let width = LANES.min(self.out_c - c0);
+            let to = at * self.out_c + c0;
+            out[to..to + width].copy_from_slice(&acc[..width]);
+        });
+    }
+
+    /// Calls `sink(position over all samples, first channel, accumulators)`.
+    fn for_each(
+        &self,
+        isa: Isa,
+        x: &[i8],
+        n: usize,
+        plane: &mut Vec<i16>,
+        mut sink: impl FnMut(usize, usize, &[i32; LANES]),
+    ) {
+        self.plane.fill(x, n, plane);
+        let size = self.plane.elements();
+        for sample in 0..n {
+            let plane = &plane[sample * size..(sample + 1) * size];
+            for (position, &origin) in self.origins.iter().enumerate() {
+                for block in 0..self.out_c.div_ceil(LANES) {
+                    let c0 = block * LANES;
+                    let acc = self.position(isa, &plane[origin + c0..], block);
+                    sink(sample * self.origins.len() + position, c0, &acc);
+                }
+            }
+        }
+    }
+
+    fn position(&self, isa: Isa, x: &[i16], block: usize) -> [i32; LANES] {
+        match isa {
+            Isa::Portable => self.position_inline(x, block),
+            // SAFETY: an `Isa` other than `Portable` comes from detection on this machine.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { self.position_avx2(x, block) },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => unsafe { self.position_avx512(x, block) },
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => self.position_inline(x, block),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn position_avx2(&self, x: &[i16], block: usize) -> [i32; LANES] {
+        self.position_inline(x, block)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    fn position_avx512(&self, x: &[i16], block: usize) -> [i32; LANES] {
+        self.position_inline(x, block)
+    }
+
+    #[inline(always)]
+    fn position_inline(&self, x: &[i16], block: usize) -> [i32; LANES] {
+        let mut acc = [0i32; LANES];
+        acc.copy_from_slice(&self.requant.bias[block * LANES..][..LANES]);
+        let (weights, _) = self.weights[block * self.taps.len() * LANES..].as_chunks::<LANES>();
+        for (&tap, w) in self.taps.iter().zip(weights) {
+            let x = &x[tap..tap + LANES];
+            for lane in 0..LANES {
+                acc[lane] += x[lane] as i32 * w[lane] as i32;
+            }
+        }
+        acc
+    }
+}

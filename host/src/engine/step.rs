@@ -1,0 +1,65 @@
+//! One node made ready, and its execution over a chunk of samples.
+
+use super::conv::Conv;
+use super::depthwise::Depthwise;
+use super::isa::Isa;
+use crate::model::{Op, QuantizedModel, Rounding};
+
+/// What a node became.
+#[derive(Clone, Debug)]
+pub(super) enum Kernel {
+    Conv(Conv),
+    Depthwise(Depthwise),
+    /// Everything that has no multiply-accumulate loop: the shared kernel, sample by sample.
+    Shared(Op),
+}
+
+/// A node with what its kernel needs to know of the tensors.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub kernel: Kernel,
+    pub inputs: Vec<usize>,
+    pub output: usize,
+}
+
+/// Working memory of one thread.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub plane: Vec<i16>,
+}
+
+impl Step {
+    /// Packs a node that [`super::check::node`] has passed.
+    pub(super) fn new(model: &QuantizedModel, index: usize, isa: Isa) -> Self {
+        let node = &model.nodes[index];
+        let x = model.tensor(node.inputs[0]);
+        let y = model.tensor(node.output);
+        let kernel = match &node.op {
+            Op::Conv2d(c) if c.groups > 1 && c.groups == x.shape[2] => {
+                Kernel::Depthwise(Depthwise::new(c, x.shape, y.shape, x.zero_point, y.zero_point))
+            }
+            Op::Conv2d(c) => {
+                Kernel::Conv(Conv::from_conv(c, x.shape, y.shape, x.zero_point, y.zero_point, isa))
+            }
+            Op::FullyConnected(f) => Kernel::Conv(Conv::from_fully_connected(
+                f,
+                x.shape,
+                x.zero_point,
+                y.zero_point,
+                model.rounding == Rounding::LiteRtReference,
+                isa,
+            )),
+            other => Kernel::Shared(other.clone()),
+        };
+        Self { kernel, inputs: node.inputs.iter().map(|id| id.0).collect(), output: node.output.0 }
+    }
+
+    /// Bytes of scratch a sample.
+    pub(super) fn scratch_bytes(&self) -> usize {
+        match &self.kernel {
+            Kernel::Conv(c) => 2 * c.plane_elements(),
+            Kernel::Depthwise(d) => 2 * d.plane_elements(),
+            Kernel::Shared(_) => 0,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The multiply-accumulate loops of convolutions and fully connected layers: `TILE` positions by
+//! one vector of output channels.
+//!
+//! Weights lie as `[pair of taps][channel lane][2]` i16, so that one instruction multiplies a
+//! broadcast pair of inputs with the pair of weights of every channel and adds both products to
+//! the channel's i32 accumulator. No horizontal sums are needed and the accumulators come out in
+//! the order of the output. A pair's sum is at most 2 * 255 * 128 and accumulators are bounded by
+//! [`super::accumulator_bound`], so the order of summation does not show.
+
+use super::isa::Isa;
+use super::plane::SLACK;
+
+/// Positions that one call computes.
+pub(super) const TILE: usize = 8;
+
+/// Most accumulators of a tile: `TILE` positions of at most 16 lanes.
+pub(super) const MAX_ACC: usize = TILE * 16;
+
+/// Consecutive inputs that meet consecutive weights.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// First input, from the position's origin in the plane.
+    pub offset: usize,
+    /// Pairs of inputs; where the number of inputs is odd the last weight is zero.
+    pub pairs: usize,
+}
+
+/// Operands of a tile.
+pub(super) struct Tile<'a> {
+    /// Widened inputs of all samples of a chunk.
+    pub plane: &'a [i16],
+    /// Where each position's inputs start in `plane`.
+    pub origins: &'a [usize; TILE],
+    /// The same for every position and channel.
+    pub runs: &'a [Run],
+    /// `[sum of pairs][lanes][2]`.
+    pub weights: &'a [i16],
+    /// One per lane.
+    pub bias: &'a [i32],
+}
+
+impl Tile<'_> {
+    /// Writes accumulators, bias included, as `[position][lane]` with `isa.lanes()` lanes.
+    pub(super) fn accumulate(&self, isa: Isa, acc: &mut [i32; MAX_ACC]) {
+        let lanes = isa.lanes();
+        let pairs: usize = self.runs.iter().map(|r| r.pairs).sum();
+        let reach = self.runs.iter().map(|r| r.offset + 2 * r.pairs).max().unwrap_or(0);
+        let last = self.origins.iter().max().copied().unwrap_or(0);
+        // What the unchecked reads below rely on. A run's last odd element may lie one past the
+        // plane's data, which is why planes end in `SLACK` zeros.
+        assert!(SLACK >= 1 && last + reach <= self.plane.len());
+        assert!(self.weights.len() >= pairs * lanes * 2 && self.bias.len() >= lanes);
+        match isa {
+            Isa::Portable => self.portable(acc),
+            // SAFETY: an `Isa` other than `Portable` comes from detection on this machine, and
+            // every read is inside the slices by the assertions above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { self.avx2(acc) },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => unsafe { self.avx512(acc) },
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => self.portable(acc),
+        }
+    }
+
+    fn portable(&self, acc: &mut [i32; MAX_ACC]) {
+        const LANES: usize = 8;
+        let mut sums = [[0i32; LANES]; TILE];
+        for s in &mut sums {
+            s.copy_from_slice(&self.bias[..LANES]);
+        }
+        let mut weights = self.weights.as_chunks::<{ 2 * LANES }>().0.iter();
+        for run in self.runs {
+            for (pair, w) in (0..run.pairs).zip(&mut weights) {
+                for (s, &origin) in sums.iter_mut().zip(self.origins) {
+                    let at = origin + run.offset + 2 * pair;
+                    let (x0, x1) = (self.plane[at] as i32, self.plane[at + 1] as i32);
+                    for (lane, s) in s.iter_mut().enumerate() {
+                        *s += x0 * w[2 * lane] as i32 + x1 * w[2 * lane + 1] as i32;
+                    }
+                }
+            }
+        }
+        acc[..TILE * LANES].copy_from_slice(sums.as_flattened());
+    }
+
+    /// # Safety
+    /// AVX2, and the bounds that [`Self::accumulate`] asserts.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    unsafe fn avx2(&self, acc: &mut [i32; MAX_ACC]) {
+        use std::arch::x86_64::*;
+        // SAFETY: see the function's contract; the loads are unaligned ones.
+        unsafe {
+            let mut sums = [_mm256_loadu_si256(self.bias.as_ptr().cast()); TILE];
+            let mut w = self.weights.as_ptr();
+            for run in self.runs {
+                let from = self.plane.as_ptr().add(run.offset);
+                let x: [*const i16; TILE] = std::array::from_fn(|p| from.add(self.origins[p]));
+                for pair in 0..run.pairs {
+                    let weights = _mm256_loadu_si256(w.cast());
+                    w = w.add(16);
+                    for p in 0..TILE {
+                        let inputs = _mm256_set1_epi32(x[p].add(2 * pair).cast::<i32>().read_unaligned());
+                        sums[p] = _mm256_add_epi32(sums[p], _mm256_madd_epi16(inputs, weights));
+                    }
+                }
+            }
+            for (p, s) in sums.iter().enumerate() {
+                _mm256_storeu_si256(acc.as_mut_ptr().add(p * 8).cast(), *s);
+            }
+        }
+    }
+
+    /// # Safety
+    /// AVX-512 with VNNI, and the bounds that [`Self::accumulate`] asserts.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn avx512(&self, acc: &mut [i32; MAX_ACC]) {
+        use std::arch::x86_64::*;
+        // SAFETY: see the function's contract; the loads are unaligned ones.
+        unsafe {
+            let mut sums = [_mm512_loadu_si512(self.bias.as_ptr().cast()); TILE];
+            let mut w = self.weights.as_ptr();
+            for run in self.runs {
+                let from = self.plane.as_ptr().add(run.offset);
+                let x: [*const i16; TILE] = std::array::from_fn(|p| from.add(self.origins[p]));
+                for pair in 0..run.pairs {
+                    let weights = _mm512_loadu_si512(w.cast());
+                    w = w.add(32);
+                    for p in 0..TILE {
+                        let inputs = _mm512_set1_epi32(x[p].add(2 * pair).cast::<i32>().read_unaligned());
+                        sums[p] = _mm512_dpwssd_epi32(sums[p], inputs, weights);
+                    }
+                }
+            }
+            for (p, s) in sums.iter().enumerate() {
+                _mm512_storeu_si512(acc.as_mut_ptr().add(p * 16).cast(), *s);
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What can go wrong in the float reference.
+
+/// An error of [`super::FloatNet`] or [`super::Surrogate`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FloatError {
+    /// The name is of no backend.
+    #[error("unknown float backend `{name}`; there are `flex` and, where built in, `ndarray`")]
+    UnknownBackend {
+        /// What was asked for.
+        name: String,
+    },
+    /// The backend exists but is not in this build.
+    #[error(
+        "the float backend `{name}` is not in this build; build with `--features {name}`, or use `--backend flex`"
+    )]
+    BackendNotBuilt {
+        /// Its name, which is also the feature's.
+        name: &'static str,
+    },
+    /// A node cannot be computed as it stands.
+    #[error(
+        "node `{node}` ({op}): {problem}; the importer should not have let this network through"
+    )]
+    Node {
+        /// The node's name.
+        node: String,
+        /// The operator.
+        op: &'static str,
+        /// What is wrong, with shapes.
+        problem: String,
+    },
+    /// The network names a value that it does not have.
+    #[error("{what} is value {id}, but the network has only {count} values")]
+    NoSuchValue {
+        /// Who names it.
+        what: &'static str,
+        /// The number that it names.
+        id: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// A value is asked for that no node computes.
+    #[error("value `{name}` is computed by no node")]
+    NeverComputed {
+        /// Its name.
+        name: String,
+    },
+    /// The samples do not fill a whole number of inputs.
+    #[error("{what} has {got} elements, expected {expected} ({detail})")]
+    Length {
+        /// Which slice.
+        what: String,
+        /// Its length.
+        got: usize,
+        /// The length that it should have, in words.
+        expected: String,
+        /// Why.
+        detail: String,
+    },
+    /// A scale that divides nothing.
+    #[error("tensor `{name}` has scale {scale}; a scale must be positive and finite")]
+    Scale {
+        /// The tensor.
+        name: String,
+        /// Its scale.
+        scale: f32,
+    },
+    /// Burn could not hand a result over.
+    #[error("the float backend failed: {0}")]
+    Backend(String),
+}
+
+impl From<burn::tensor::TensorReadError> for FloatError {
+    fn from(e: burn::tensor::TensorReadError) -> Self {
+        FloatError::Backend(e.to_string())
+    }
+}

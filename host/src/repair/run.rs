@@ -1,0 +1,364 @@
+//! A whole repair: settings, strategies in turn, and what came of it.
+
+use super::lp::LpError;
+use super::margin::SHORTEST_LP;
+use super::{Score, State, Tests, Verdict, layer, margin, neuron};
+use crate::engine::EngineError;
+use crate::float::{Backend, FloatError, FloatNet};
+use crate::graph::Graph;
+use crate::localize::{LocalizeError, Localization, Metric, localize};
+use crate::model::QuantizedModel;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// How weights are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// The paper's: one program a suspicious neuron, for the signs of its activation.
+    Neuron,
+    /// One program a neuron, for the values of its float twin.
+    Layer,
+    /// The whole network at once, for the margins of the logits.
+    Margin,
+    /// `layer` where it helps, then `margin`.
+    Auto,
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Strategy::Neuron => "neuron",
+            Strategy::Layer => "layer",
+            Strategy::Margin => "margin",
+            Strategy::Auto => "auto",
+        })
+    }
+}
+
+impl FromStr for Strategy {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        [Strategy::Neuron, Strategy::Layer, Strategy::Margin, Strategy::Auto]
+            .into_iter()
+            .find(|k| k.to_string() == s)
+            .ok_or_else(|| format!("unknown strategy `{s}`; known: neuron, layer, margin, auto"))
+    }
+}
+
+/// Settings of a repair.
+#[derive(Clone, Debug)]
+pub struct RepairConfig {
+    /// How weights are found.
+    pub strategy: Strategy,
+    /// Which metric ranks neurons.
+    pub metric: Metric,
+    /// Only the most suspicious so many neurons may change; `None` for all (`neuron`: 30).
+    pub top: Option<usize>,
+    /// Keep every passing repair test passing.
+    pub strict: bool,
+    /// Stop after this long with the best so far.
+    pub time_budget: Option<Duration>,
+    /// Longest time for one program.
+    pub lp_limit: Duration,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// Margins in one program of `margin`.
+    pub rows: usize,
+    /// Wanted margin in real logit units.
+    pub tau: f64,
+    /// First trust region of fine edits, in pre-activation deviations (biases) and relative
+    /// (multipliers).
+    pub radius: f64,
+    /// Most rounds of each kind.
+    pub rounds: usize,
+    /// Whether `margin` also moves weights.
+    pub weight_steps: bool,
+    /// Most weight steps in one round.
+    pub weight_budget: usize,
+    /// Weights that enter a program.
+    pub weight_candidates: usize,
+    /// Rows of one neuron's program in `layer` and `neuron`.
+    pub neuron_rows: usize,
+    /// Runs the gradients.
+    pub backend: Backend,
+}
+
+impl Default for RepairConfig {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::Auto,
+            metric: Metric::Ochiai,
+            top: None,
+            strict: false,
+            time_budget: None,
+            lp_limit: Duration::from_secs(20),
+            seed: 0,
+            rows: 1000,
+            tau: 0.5,
+            radius: 0.1,
+            rounds: 12,
+            weight_steps: true,
+            weight_budget: 60,
+            weight_candidates: 200,
+            neuron_rows: 400,
+            backend: Backend::default(),
+        }
+    }
+}
+
+/// One proposed edit, for progress and for the report.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Step {
+    /// The strategy that proposed it.
+    pub strategy: &'static str,
+    /// What was proposed, in words.
+    pub what: String,
+    /// Nodes, neurons or weights in the proposal.
+    pub edits: usize,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// The score after the verdict.
+    pub score: Score,
+}
+
+/// Integers that differ between the models before and after.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Edits {
+    /// Biases.
+    pub biases: usize,
+    /// Multipliers.
+    pub multipliers: usize,
+    /// Weights.
+    pub weights: usize,
+}
+
+impl Edits {
+    /// Counts the differences between two models of one structure.
+    pub fn between(a: &QuantizedModel, b: &QuantizedModel) -> Self {
+        fn differ<T: PartialEq>(a: &[T], b: &[T]) -> usize {
+            a.iter().zip(b).filter(|(a, b)| a != b).count()
+        }
+        let mut e = Self::default();
+        for ((_, a), (_, b)) in a.linears().zip(b.linears()) {
+            e.biases += differ(&a.bias, &b.bias);
+            e.multipliers += differ(&a.multipliers, &b.multipliers);
+            e.weights += differ(&a.weights, &b.weights);
+        }
+        e
+    }
+}
+
+/// What a repair came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The repaired model.
+    pub model: QuantizedModel,
+    /// Score of the model as given.
+    pub before: Score,
+    /// Score of the repaired model.
+    pub after: Score,
+    /// Repair tests.
+    pub repair_tests: usize,
+    /// Holdout tests.
+    pub holdout_tests: usize,
+    /// Integers changed.
+    pub edits: Edits,
+    /// Every proposal, in order.
+    pub steps: Vec<Step>,
+    /// Programs without an answer: what they were for, and why.
+    pub unsolved: Vec<(String, LpError)>,
+    /// Repair tests that failed before and pass now.
+    pub repaired: Vec<usize>,
+    /// Repair tests that passed before and fail now (none in strict mode).
+    pub lost: Vec<usize>,
+    /// Repair tests that still fail.
+    pub unfixable: Vec<usize>,
+    /// Why the repair ended early, if it did.
+    pub stopped: Option<&'static str>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// Why a repair could not be made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RepairError {
+    /// A set has no tests.
+    #[error("the {0} set is empty; give at least a few hundred samples (`--{0}`)")]
+    Empty(&'static str),
+    /// Targets outside the model's classes.
+    #[error("the {set} set wants class {class} for test {test}, but the model has {classes} classes")]
+    Target {
+        /// `repair` or `holdout`.
+        set: &'static str,
+        /// Index of the test.
+        test: usize,
+        /// The wanted class.
+        class: usize,
+        /// Outputs of the model.
+        classes: usize,
+    },
+    /// Localisation failed.
+    #[error(transparent)]
+    Localize(#[from] LocalizeError),
+    /// The integer engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The float network failed.
+    #[error(transparent)]
+    Float(#[from] FloatError),
+}
+
+/// What strategies share: settings, suspects, the clock, and the record.
+pub struct Context<'a> {
+    /// Settings.
+    pub config: &'a RepairConfig,
+    /// The float network.
+    pub graph: &'a Graph,
+    /// Runs it.
+    pub float: &'a FloatNet,
+    /// Spectra of the model as given.
+    pub localization: &'a Localization,
+    start: Instant,
+    interrupted: &'a dyn Fn() -> bool,
+    progress: &'a mut dyn FnMut(&Step),
+    steps: Vec<Step>,
+    unsolved: Vec<(String, LpError)>,
+}
+
+impl Context<'_> {
+    /// Whether time is up or the user asked to stop.
+    pub fn stop(&self) -> bool {
+        self.stopped().is_some()
+    }
+
+    fn stopped(&self) -> Option<&'static str> {
+        if (self.interrupted)() {
+            Some("interrupted")
+        } else if self.config.time_budget.is_some_and(|b| self.start.elapsed() >= b) {
+            Some("time budget")
+        } else {
+            None
+        }
+    }
+
+    /// How long the next program may take.
+    pub fn lp_limit(&self) -> Duration {
+        let left = self.config.time_budget.map(|b| b.saturating_sub(self.start.elapsed()));
+        left.map_or(self.config.lp_limit, |l| l.min(self.config.lp_limit)).max(SHORTEST_LP)
+    }
+
+    /// Records a proposal.
+    pub fn report(&mut self, step: Step) {
+        (self.progress)(&step);
+        self.steps.push(step);
+    }
+
+    /// Records a program without an answer.
+    pub fn lp_failed(&mut self, what: String, error: LpError) {
+        self.unsolved.push((what, error));
+    }
+
+    /// The neurons that may change, as a test of (node, channel).
+    pub fn wanted(&self, _state: &State<'_>) -> Box<dyn Fn(usize, usize) -> bool> {
+        match self.config.top {
+            None => Box::new(|_, _| true),
+            Some(top) => {
+                let set: BTreeSet<(usize, usize)> = self
+                    .localization
+                    .ranking(self.config.metric, self.config.seed)
+                    .into_iter()
+                    .take(top)
+                    .map(|r| (r.node, r.channel))
+                    .collect();
+                Box::new(move |node, channel| set.contains(&(node, channel)))
+            }
+        }
+    }
+}
+
+/// Repairs a model.
+///
+/// `interrupted` is asked between steps; when it says yes the best model so far is the result.
+/// `progress` hears of every proposal.
+///
+/// # Errors
+/// [`RepairError`]; a program that cannot be solved is not one (see [`Outcome::unsolved`]).
+pub fn repair(
+    graph: &Graph,
+    float: &FloatNet,
+    model: &QuantizedModel,
+    repair: &Tests,
+    holdout: &Tests,
+    config: &RepairConfig,
+    interrupted: &dyn Fn() -> bool,
+    progress: &mut dyn FnMut(&Step),
+) -> Result<Outcome, RepairError> {
+    let classes = model.tensor(model.output).elements();
+    for (name, set) in [("repair", repair), ("holdout", holdout)] {
+        if set.is_empty() {
+            return Err(RepairError::Empty(name));
+        }
+        if let Some((test, &class)) = set.targets.iter().enumerate().find(|(_, t)| **t >= classes) {
+            return Err(RepairError::Target { set: name, test, class, classes });
+        }
+    }
+    let start = Instant::now();
+    let localization = localize(graph, float, model, &repair.reals, &repair.integers)?;
+    let mut state = State::new(model.clone(), repair, holdout, config.tau, config.strict)?;
+    let before = state.score();
+    let passed_before = state.passing().to_vec();
+    let mut context = Context {
+        config,
+        graph,
+        float,
+        localization: &localization,
+        start,
+        interrupted,
+        progress,
+        steps: Vec::new(),
+        unsolved: Vec::new(),
+    };
+    if before.repair < repair.len() {
+        match config.strategy {
+            Strategy::Neuron => neuron::run(&mut state, &mut context)?,
+            Strategy::Layer => layer::run(&mut state, &mut context)?,
+            Strategy::Margin => margin::run(&mut state, &mut context)?,
+            Strategy::Auto => {
+                layer::run(&mut state, &mut context)?;
+                margin::run(&mut state, &mut context)?;
+            }
+        }
+    }
+    let stopped = context.stopped();
+    let Context { steps, unsolved, .. } = context;
+    let passes = state.passing().to_vec();
+    let which = |f: &dyn Fn(bool, bool) -> bool| -> Vec<usize> {
+        (0..passes.len()).filter(|&i| f(passed_before[i], passes[i])).collect()
+    };
+    let repaired = which(&|was, is| !was && is);
+    let lost = which(&|was, is| was && !is);
+    let unfixable = which(&|_, is| !is);
+    let after = state.score();
+    let mended = state.into_model();
+    Ok(Outcome {
+        edits: Edits::between(model, &mended),
+        model: mended,
+        before,
+        after,
+        repair_tests: repair.len(),
+        holdout_tests: holdout.len(),
+        steps,
+        unsolved,
+        repaired,
+        lost,
+        unfixable,
+        stopped,
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}

@@ -1,0 +1,234 @@
+//! The model under repair, and the rule by which an edit stays.
+
+use super::Tests;
+use crate::classes::argmax;
+use crate::engine::{Activations, Engine, EngineError};
+use crate::model::{Linear, Op, QuantizedModel, TensorId};
+
+/// How well a model does on the repair and holdout sets.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Score {
+    /// Repair tests whose class is the wanted one.
+    pub repair: usize,
+    /// Holdout tests whose class is the wanted one.
+    pub holdout: usize,
+    /// Sum over repair tests of `max(0, tau - margin)` in real logit units; breaks ties.
+    pub loss: f64,
+}
+
+/// What became of a proposed edit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It stays.
+    Accepted,
+    /// It fixed no more than it broke on the repair set.
+    NoGain,
+    /// Strict mode: it broke a test that passed.
+    BrokePassing,
+    /// The holdout set got worse.
+    HoldoutWorse,
+    /// It changed no integer.
+    Unchanged,
+    /// The new weights could overflow an accumulator.
+    Overflow,
+}
+
+/// New integers for some nodes: `(node, its whole linear part)`.
+pub type Proposal = Vec<(usize, Linear)>;
+
+/// The model under repair with everything cached that judging an edit needs.
+pub struct State<'a> {
+    /// The model as accepted so far.
+    model: QuantizedModel,
+    engine: Engine,
+    activations: Activations,
+    repair: &'a Tests,
+    holdout: &'a Tests,
+    /// Where margins are measured: before a final softmax.
+    logits: TensorId,
+    /// Wanted margin in real logit units.
+    tau: f64,
+    strict: bool,
+    passing: Vec<bool>,
+    score: Score,
+}
+
+impl<'a> State<'a> {
+    /// Evaluates the model and starts from it.
+    ///
+    /// # Errors
+    /// [`EngineError`] where the model cannot be run.
+    pub fn new(
+        model: QuantizedModel,
+        repair: &'a Tests,
+        holdout: &'a Tests,
+        tau: f64,
+        strict: bool,
+    ) -> Result<Self, EngineError> {
+        let engine = Engine::new(&model)?;
+        let activations = engine.activations(&repair.integers);
+        let logits = logits(&model);
+        let mut state = Self {
+            model,
+            engine,
+            activations,
+            repair,
+            holdout,
+            logits,
+            tau,
+            strict,
+            passing: Vec::new(),
+            score: Score { repair: 0, holdout: 0, loss: 0.0 },
+        };
+        let (passing, loss) = state.judge_repair();
+        state.score = Score {
+            repair: passing.iter().filter(|&&p| p).count(),
+            holdout: state.agreeing_holdout(),
+            loss,
+        };
+        state.passing = passing;
+        Ok(state)
+    }
+
+    /// The model as accepted so far.
+    pub fn model(&self) -> &QuantizedModel {
+        &self.model
+    }
+
+    /// Gives the model away.
+    pub fn into_model(self) -> QuantizedModel {
+        self.model
+    }
+
+    /// The engine that runs the accepted model.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// All tensors of the accepted model on the repair set.
+    pub fn activations(&self) -> &Activations {
+        &self.activations
+    }
+
+    /// The repair set.
+    pub fn repair(&self) -> &'a Tests {
+        self.repair
+    }
+
+    /// Where margins are measured.
+    pub fn logits(&self) -> TensorId {
+        self.logits
+    }
+
+    /// The wanted margin.
+    pub fn tau(&self) -> f64 {
+        self.tau
+    }
+
+    /// Whether no passing repair test may be lost.
+    pub fn strict(&self) -> bool {
+        self.strict
+    }
+
+    /// The accepted model's score.
+    pub fn score(&self) -> Score {
+        self.score
+    }
+
+    /// Which repair tests pass.
+    pub fn passing(&self) -> &[bool] {
+        &self.passing
+    }
+
+    /// Replays an edit bit for bit and keeps it when it fixes more than it breaks on the repair set
+    /// (or fixes as many with larger margins), breaks no holdout agreement, and, in strict mode,
+    /// loses no passing repair test. Otherwise everything is as before.
+    pub fn propose(&mut self, proposal: Proposal) -> Verdict {
+        let changed: Vec<(usize, Linear)> =
+            proposal.into_iter().filter(|(node, l)| self.model.nodes[*node].op.linear() != Some(l)).collect();
+        let Some(first) = changed.iter().map(|(node, _)| *node).min() else { return Verdict::Unchanged };
+        let nodes: Vec<usize> = changed.iter().map(|(n, _)| *n).collect();
+
+        let before = self.swap(changed);
+        if nodes.iter().any(|&n| self.engine.update_node(&self.model, n).is_err()) {
+            self.undo(before, &nodes);
+            return Verdict::Overflow;
+        }
+        let rewind = self.activations.rerun(&self.engine, first);
+        let (passing, loss) = self.judge_repair();
+        let repair = passing.iter().filter(|&&p| p).count();
+        let better = repair > self.score.repair || (repair == self.score.repair && loss < self.score.loss * (1.0 - 1e-4));
+        let lost = self.passing.iter().zip(&passing).any(|(&was, &is)| was && !is);
+        let verdict = if !better {
+            Verdict::NoGain
+        } else if self.strict && lost {
+            Verdict::BrokePassing
+        } else {
+            let holdout = self.agreeing_holdout();
+            if holdout < self.score.holdout {
+                Verdict::HoldoutWorse
+            } else {
+                self.score = Score { repair, holdout, loss };
+                self.passing = passing;
+                return Verdict::Accepted;
+            }
+        };
+        self.undo(before, &nodes);
+        self.activations.restore(rewind);
+        verdict
+    }
+
+    /// Exchanges linear parts; gives back what was there.
+    fn swap(&mut self, new: Proposal) -> Proposal {
+        new.into_iter()
+            .map(|(node, l)| {
+                let slot = self.model.nodes[node].op.linear_mut().expect("edits name linear nodes");
+                (node, std::mem::replace(slot, l))
+            })
+            .collect()
+    }
+
+    fn undo(&mut self, before: Proposal, nodes: &[usize]) {
+        self.swap(before);
+        for &n in nodes {
+            self.engine.update_node(&self.model, n).expect("the model that was accepted before still fits");
+        }
+    }
+
+    /// Which repair tests pass, and the hinge loss.
+    fn judge_repair(&self) -> (Vec<bool>, f64) {
+        let out = self.model.tensor(self.model.output).elements();
+        let width = self.model.tensor(self.logits).elements();
+        let scale = self.model.tensor(self.logits).scale as f64;
+        let outputs = self.activations.tensor(self.model.output);
+        let logits = self.activations.tensor(self.logits);
+        let mut loss = 0.0;
+        let passing = (0..self.repair.len())
+            .map(|i| {
+                let target = self.repair.targets[i];
+                let row = &logits[i * width..(i + 1) * width];
+                let rival = (0..width).filter(|&j| j != target).map(|j| row[j] as i32).max().unwrap_or(-128);
+                let margin = scale * (row[target] as i32 - rival) as f64;
+                loss += (self.tau - margin).max(0.0);
+                argmax(&outputs[i * out..(i + 1) * out]) == target
+            })
+            .collect();
+        (passing, loss)
+    }
+
+    fn agreeing_holdout(&self) -> usize {
+        let out = self.model.tensor(self.model.output).elements();
+        let outputs = self.engine.run(&self.holdout.integers);
+        outputs.chunks_exact(out.max(1)).zip(&self.holdout.targets).filter(|(row, t)| argmax(row) == **t).count()
+    }
+}
+
+/// The tensor in which classes compete: the output, or the input of a final softmax.
+pub fn logits(model: &QuantizedModel) -> TensorId {
+    model
+        .nodes
+        .iter()
+        .find(|n| n.output == model.output && matches!(n.op, Op::Softmax { .. }))
+        .map_or(model.output, |n| n.inputs[0])
+}
