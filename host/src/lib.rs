@@ -10,6 +10,7 @@ pub mod device;
 pub mod engine;
 pub mod float;
 pub mod graph;
+pub mod import;
 pub mod localize;
 pub mod model;
 pub mod quantize;

@@ -1,1 +1,14 @@
-//! (to come)
+//! From the integer network to what is flashed, and back.
+//!
+//! - [`plan`]: where every tensor lies in the arena,
+//! - [`image`]: the bytes of `shared/FORMAT.md`,
+//! - [`notes`]: what an image carries for the host alone.
+
+mod error;
+pub mod image;
+pub mod notes;
+pub mod plan;
+
+pub use error::ExportError;
+pub use image::{read_image, write_image};
+pub use plan::{Plan, plan};

@@ -20,7 +20,7 @@ pub enum FloatError {
     },
     /// A node cannot be computed as it stands.
     #[error(
-        "node `{node}` ({op}): {problem}; the importer should not have let this network through"
+        "node `{node}` ({op}): {problem}; a network from the importer or the quantizer cannot look like this, so mend whatever else made it"
     )]
     Node {
         /// The node's name.
