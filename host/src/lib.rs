@@ -8,6 +8,7 @@ pub mod classes;
 pub mod data;
 pub mod device;
 pub mod engine;
+pub mod export;
 pub mod float;
 pub mod graph;
 pub mod import;
