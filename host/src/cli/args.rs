@@ -79,7 +79,11 @@ impl ReadArgs {
             layout: self.layout,
             expected,
             resize: self.resize,
-            classes: if self.classes.is_empty() { classes.to_vec() } else { self.classes.clone() },
+            classes: if self.classes.is_empty() {
+                classes.to_vec()
+            } else {
+                self.classes.clone()
+            },
             shuffle: self.shuffle,
             take: None,
         }
@@ -87,7 +91,9 @@ impl ReadArgs {
 }
 
 fn parse_size(s: &str) -> Result<[usize; 2], String> {
-    let size = s.split_once(['x', 'X']).and_then(|(h, w)| Some([h.parse().ok()?, w.parse().ok()?]));
+    let size = s
+        .split_once(['x', 'X'])
+        .and_then(|(h, w)| Some([h.parse().ok()?, w.parse().ok()?]));
     match size {
         Some([h, w]) if (1..=8192).contains(&h) && (1..=8192).contains(&w) => Ok([h, w]),
         _ => Err("a size is HEIGHTxWIDTH, as 32x32".into()),
@@ -96,7 +102,8 @@ fn parse_size(s: &str) -> Result<[usize; 2], String> {
 
 /// A path with an optional range.
 pub fn parse_spec(s: &str) -> Result<DataSpec, String> {
-    s.parse::<DataSpec>().map_err(|e| format!("{e}; {}", e.help()))
+    s.parse::<DataSpec>()
+        .map_err(|e| format!("{e}; {}", e.help()))
 }
 
 /// From raw data to what the float network takes: real = (raw * scale - mean) / std.
@@ -129,15 +136,25 @@ impl PreprocessArgs {
         for (name, v) in [("--mean", &self.mean), ("--std", &self.std)] {
             if v.len() > 1 && v.len() != channels {
                 return Err(UserError::new(
-                    format!("{name} has {} numbers, but the model's input has {channels} channels", v.len()),
+                    format!(
+                        "{name} has {} numbers, but the model's input has {channels} channels",
+                        v.len()
+                    ),
                     "give one number for all channels, or one a channel, separated by commas",
                 ));
             }
         }
         if self.scale == Some(0.0) || self.std.contains(&0.0) {
-            return Err(UserError::new("--scale and --std cannot be 0", "give the numbers that the training used"));
+            return Err(UserError::new(
+                "--scale and --std cannot be 0",
+                "give the numbers that the training used",
+            ));
         }
-        Ok(Preprocess { scale: self.scale.unwrap_or(1.0), mean: self.mean.clone(), std: self.std.clone() })
+        Ok(Preprocess {
+            scale: self.scale.unwrap_or(1.0),
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+        })
     }
 
     /// Refuses preprocessing where the model brings its own.
@@ -149,7 +166,10 @@ impl PreprocessArgs {
             return Ok(());
         }
         Err(UserError::new(
-            format!("{}: the preprocessing is stored in the model, so --scale, --mean and --std do not apply", model.display()),
+            format!(
+                "{}: the preprocessing is stored in the model, so --scale, --mean and --std do not apply",
+                model.display()
+            ),
             "leave them out; to change them, quantize the float network again",
         ))
     }
@@ -159,10 +179,16 @@ impl PreprocessArgs {
 fn parse_factor(s: &str) -> Result<f32, String> {
     let number = |t: &str| t.trim().parse::<f64>().ok().filter(|v| v.is_finite());
     let value = match s.split_once('/') {
-        Some((a, b)) => number(a).zip(number(b)).filter(|(_, b)| *b != 0.0).map(|(a, b)| a / b),
+        Some((a, b)) => number(a)
+            .zip(number(b))
+            .filter(|(_, b)| *b != 0.0)
+            .map(|(a, b)| a / b),
         None => number(s),
     };
-    value.map(|v| v as f32).filter(|v| v.is_finite()).ok_or_else(|| "not a number or a fraction".to_string())
+    value
+        .map(|v| v as f32)
+        .filter(|v| v.is_finite())
+        .ok_or_else(|| "not a number or a fraction".to_string())
 }
 
 /// What runs the float network.
@@ -175,7 +201,30 @@ pub struct BackendArgs {
 }
 
 fn parse_backend(s: &str) -> Result<Backend, String> {
-    s.parse().map_err(|e: crate::float::FloatError| e.to_string())
+    s.parse()
+        .map_err(|e: crate::float::FloatError| e.to_string())
+}
+
+/// What runs an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceArg {
+    /// The device's engine on this machine.
+    #[default]
+    Host,
+    /// The firmware on an emulated Cortex-M4.
+    Qemu,
+}
+
+impl std::str::FromStr for DeviceArg {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        let machine = crate::device::qemu::MACHINE;
+        match s.split_once(':').unwrap_or((s, machine)) {
+            ("host", _) if s == "host" => Ok(DeviceArg::Host),
+            ("qemu", m) if m == machine => Ok(DeviceArg::Qemu),
+            _ => Err(format!("devices are host, qemu and qemu:{machine}")),
+        }
+    }
 }
 
 /// Where an image is written.
@@ -204,11 +253,31 @@ mod tests {
 
     #[test]
     fn preprocessing_must_fit_the_channels() {
-        let p = PreprocessArgs { mean: vec![0.1, 0.2], ..Default::default() };
-        assert!(p.preprocess(3).unwrap_err().to_string().contains("2 numbers"));
+        let p = PreprocessArgs {
+            mean: vec![0.1, 0.2],
+            ..Default::default()
+        };
+        assert!(
+            p.preprocess(3)
+                .unwrap_err()
+                .to_string()
+                .contains("2 numbers")
+        );
         assert_eq!(p.preprocess(2).unwrap().mean, [0.1, 0.2]);
-        assert!(PreprocessArgs { std: vec![0.0], ..Default::default() }.preprocess(1).is_err());
-        assert!(PreprocessArgs::default().preprocess(1).unwrap().is_identity());
+        assert!(
+            PreprocessArgs {
+                std: vec![0.0],
+                ..Default::default()
+            }
+            .preprocess(1)
+            .is_err()
+        );
+        assert!(
+            PreprocessArgs::default()
+                .preprocess(1)
+                .unwrap()
+                .is_identity()
+        );
     }
 
     #[test]

@@ -19,5 +19,9 @@ pub fn run(args: &Args) -> anyhow::Result<Done> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "qmend", &mut text);
     let text = String::from_utf8_lossy(&text).into_owned();
-    Ok(Done { fields: serde_json::Value::Null, holds: true, plain: Some(text) })
+    Ok(Done {
+        fields: serde_json::Value::Null,
+        holds: true,
+        plain: Some(text),
+    })
 }

@@ -21,7 +21,10 @@ pub struct Context {
 
 impl Context {
     pub fn new(global: &GlobalArgs) -> Self {
-        Context { json: global.json, progress: Progress::detect(global.json || global.quiet) }
+        Context {
+            json: global.json,
+            progress: Progress::detect(global.json || global.quiet),
+        }
     }
 
     /// Words for people; none with `--json`.
@@ -61,7 +64,11 @@ pub struct Done {
 impl Done {
     /// All went well.
     pub fn new(fields: Value) -> Self {
-        Done { fields, holds: true, plain: None }
+        Done {
+            fields,
+            holds: true,
+            plain: None,
+        }
     }
 }
 
@@ -75,7 +82,10 @@ pub struct UserError {
 
 impl UserError {
     pub fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
-        UserError { what: what.into(), help: help.into() }
+        UserError {
+            what: what.into(),
+            help: help.into(),
+        }
     }
 }
 
@@ -117,7 +127,10 @@ mod tests {
 
     #[test]
     fn an_error_is_printed_with_its_causes_once_and_its_remedy() {
-        let inner: anyhow::Result<()> = Err(DataError::Empty { path: "x.npz".into() }.into());
+        let inner: anyhow::Result<()> = Err(DataError::Empty {
+            path: "x.npz".into(),
+        }
+        .into());
         let e = inner.context("the holdout set").unwrap_err();
         assert_eq!(
             render(&e),

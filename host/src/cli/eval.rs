@@ -56,7 +56,9 @@ enum Subject {
 impl Subject {
     fn load(path: &std::path::Path, args: &Args) -> Result<Self> {
         Ok(match models::load_any(path)? {
-            AnyModel::Float(graph) => Subject::Float(Box::new(Teacher::new(*graph, args.backend.backend)?)),
+            AnyModel::Float(graph) => {
+                Subject::Float(Box::new(Teacher::new(*graph, args.backend.backend)?))
+            }
             AnyModel::Integer(m) => Subject::Integer(Box::new(m.model)),
         })
     }
@@ -89,12 +91,18 @@ impl Subject {
             Subject::Float(t) => {
                 let out = t.run(data, pre)?;
                 let bytes: Vec<u8> = out.iter().flat_map(|v| v.to_le_bytes()).collect();
-                (classes(&out, self.outputs()), npy_bytes("<f4", &shape, &bytes))
+                (
+                    classes(&out, self.outputs()),
+                    npy_bytes("<f4", &shape, &bytes),
+                )
             }
             Subject::Integer(m) => {
                 let out = stages::run_integer(m, data)?;
                 let bytes: Vec<u8> = out.iter().map(|&v| v as u8).collect();
-                (classes(&out, self.outputs()), npy_bytes("|i1", &shape, &bytes))
+                (
+                    classes(&out, self.outputs()),
+                    npy_bytes("|i1", &shape, &bytes),
+                )
             }
         })
     }
@@ -102,22 +110,39 @@ impl Subject {
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let subject = Subject::load(&args.model, args)?;
-    let reference = args.reference.as_ref().map(|p| Subject::load(p, args)).transpose()?;
-    let stored = [Some(&subject), reference.as_ref()].into_iter().flatten().find_map(|s| match s {
-        Subject::Integer(m) => Some(m),
-        Subject::Float(_) => None,
-    });
+    let reference = args
+        .reference
+        .as_ref()
+        .map(|p| Subject::load(p, args))
+        .transpose()?;
+    let stored = [Some(&subject), reference.as_ref()]
+        .into_iter()
+        .flatten()
+        .find_map(|s| match s {
+            Subject::Integer(m) => Some(m),
+            Subject::Float(_) => None,
+        });
     // An integer model's own preprocessing also serves a float network beside it.
     let pre = match stored {
         Some(m) => {
-            let whose = if matches!(subject, Subject::Integer(_)) { Some(&args.model) } else { args.reference.as_ref() };
+            let whose = if matches!(subject, Subject::Integer(_)) {
+                Some(&args.model)
+            } else {
+                args.reference.as_ref()
+            };
             args.preprocess.refuse_for(whose.unwrap_or(&args.model))?;
             m.preprocess.clone()
         }
         None => args.preprocess.preprocess(subject.shape()[2])?,
     };
     let names = stored.map_or(&[][..], |m| &m.labels);
-    let data = stages::data_for(&args.data, &args.read, subject.shape(), names, subject.name())?;
+    let data = stages::data_for(
+        &args.data,
+        &args.read,
+        subject.shape(),
+        names,
+        subject.name(),
+    )?;
     let labels = match (&data.labels, args.outputs.is_some() || reference.is_some()) {
         (None, true) => None,
         _ => Some(data.checked_labels(subject.outputs(), subject.name(), "accuracy")?),
@@ -158,15 +183,24 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     }
     if let Some(other) = &other {
         let same = Proportion::agreement(&found, other);
-        context.say(format_args!("same class as the reference: {} ({} of {})", same.percent(), same.count, same.n));
+        context.say(format_args!(
+            "same class as the reference: {} ({} of {})",
+            same.percent(),
+            same.count,
+            same.n
+        ));
         let mut r = json!({"model": args.reference, "agreement": same.share()});
         if let Some(labels) = &labels {
             let p = Proportion::agreement(other, labels);
-            let only = |a: &[usize], b: &[usize]| (0..labels.len()).filter(|&i| a[i] == labels[i] && b[i] != labels[i]).count();
+            let only = |a: &[usize], b: &[usize]| {
+                (0..labels.len())
+                    .filter(|&i| a[i] == labels[i] && b[i] != labels[i])
+                    .count()
+            };
             let (ours, theirs) = (only(&found, other), only(other, &found));
             let p_value = mcnemar_exact(ours, theirs);
             context.say(format_args!(
-                "reference accuracy {}; right only here {ours}, only there {theirs} (McNemar's exact p = {p_value:.3g})",
+                "reference accuracy {}; right only here {ours}, only there {theirs} (McNemar's exact p = {p_value:.2e})",
                 p.percent()
             ));
             r["accuracy"] = json!(p.share());

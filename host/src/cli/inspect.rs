@@ -53,8 +53,17 @@ fn float(graph: &Graph, context: &Context) -> Done {
     let mut layers = Vec::new();
     for node in &graph.nodes {
         let weights = node.op.weights().map_or(0, |w| w.data.len());
-        let shown = if weights == 0 { "-".into() } else { weights.to_string() };
-        table.row([node.name.clone(), node.op.kind().into(), dims(graph.shape(node.output)), shown]);
+        let shown = if weights == 0 {
+            "-".into()
+        } else {
+            weights.to_string()
+        };
+        table.row([
+            node.name.clone(),
+            node.op.kind().into(),
+            dims(graph.shape(node.output)),
+            shown,
+        ]);
         layers.push(json!({
             "name": node.name,
             "operator": node.op.kind(),
@@ -63,7 +72,12 @@ fn float(graph: &Graph, context: &Context) -> Done {
         }));
     }
     let (input, output) = (graph.shape(graph.input), graph.shape(graph.output));
-    context.say(format_args!("float network {}: input {}, output {}", graph.name, dims(input), dims(output)));
+    context.say(format_args!(
+        "float network {}: input {}, output {}",
+        graph.name,
+        dims(input),
+        dims(output)
+    ));
     context.say(table);
     context.say(format_args!("{} weights", graph.weight_count()));
     Done::new(json!({
@@ -79,10 +93,14 @@ fn float(graph: &Graph, context: &Context) -> Done {
 
 /// Every operator of an integer model.
 pub fn layer_table(model: &QuantizedModel) -> Table {
-    let mut table = Table::new(["layer", "operator", "output", "scale", "zero", "bits", "weights"]);
+    let mut table = Table::new([
+        "layer", "operator", "output", "scale", "zero", "bits", "weights",
+    ]);
     for node in &model.nodes {
         let out = model.tensor(node.output);
-        let (bits, weights) = node.op.linear().map_or(("-".into(), "-".into()), |l| (l.bits.to_string(), l.weights.len().to_string()));
+        let (bits, weights) = node.op.linear().map_or(("-".into(), "-".into()), |l| {
+            (l.bits.to_string(), l.weights.len().to_string())
+        });
         table.row([
             node.name.clone(),
             node.op.kind().into(),
@@ -162,7 +180,12 @@ fn preprocess_words(p: &Preprocess) -> String {
         [one] => one.to_string(),
         many => format!("{many:?}"),
     };
-    format!("preprocessing: real = (raw * {} - {}) / {}", p.scale, list(&p.mean, "0"), list(&p.std, "1"))
+    format!(
+        "preprocessing: real = (raw * {} - {}) / {}",
+        p.scale,
+        list(&p.mean, "0"),
+        list(&p.std, "1")
+    )
 }
 
 fn dataset(data: &Dataset, context: &Context) -> Done {
@@ -175,12 +198,22 @@ fn dataset(data: &Dataset, context: &Context) -> Done {
     ));
     let mut counts = Vec::new();
     if let Some(labels) = &data.labels {
-        let classes = labels.iter().max().map_or(0, |&m| m as usize + 1).max(data.class_names.len());
+        let classes = labels
+            .iter()
+            .max()
+            .map_or(0, |&m| m as usize + 1)
+            .max(data.class_names.len());
         let mut all = std::collections::BTreeMap::new();
-        labels.iter().for_each(|&l| *all.entry(l).or_insert(0usize) += 1);
+        labels
+            .iter()
+            .for_each(|&l| *all.entry(l).or_insert(0usize) += 1);
         let mut table = Table::new(["class", "samples", "name"]);
         for (class, n) in &all {
-            let name = data.class_names.get(*class as usize).cloned().unwrap_or_default();
+            let name = data
+                .class_names
+                .get(*class as usize)
+                .cloned()
+                .unwrap_or_default();
             table.row([class.to_string(), n.to_string(), name.clone()]);
             counts.push(json!({"class": class, "n": n, "name": name}));
         }
@@ -234,4 +267,3 @@ pub fn read_certificate(path: &Path) -> Result<Certificate> {
     let text = std::fs::read_to_string(path).with_context(shown)?;
     Certificate::from_json(&text).with_context(shown)
 }
-

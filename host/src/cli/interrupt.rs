@@ -16,7 +16,10 @@ pub fn listen() {
             std::process::exit(EXIT_INTERRUPTED);
         }
         use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "\nstopping at the next safe point (Ctrl-C again to end at once)");
+        let _ = writeln!(
+            std::io::stderr(),
+            "\nstopping at the next safe point (Ctrl-C again to end at once)"
+        );
     });
 }
 

@@ -49,32 +49,71 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
     let model = models::load_integer(&args.quant)?.model;
     stages::check_pair(&teacher, &model)?;
-    let data = stages::data_for(&args.data, &args.read, teacher.shape(), &model.labels, &model.name)?;
+    let data = stages::data_for(
+        &args.data,
+        &args.read,
+        teacher.shape(),
+        &model.labels,
+        &model.name,
+    )?;
     let bar = context.progress.start("localize", 0);
     let reals = data.real(0..data.len(), &model.preprocess);
-    let found = localize(&teacher.graph, &teacher.net, &model, &reals, &data.model_inputs(&model))?;
-    bar.finish(&format!("{} tests, {} of them failing", data.len(), found.failing));
+    let found = localize(
+        &teacher.graph,
+        &teacher.net,
+        &model,
+        &reals,
+        &data.model_inputs(&model),
+    )?;
+    bar.finish(&format!(
+        "{} tests, {} of them failing",
+        data.len(),
+        found.failing
+    ));
     if found.failing == 0 {
-        context.warn("no test fails: the integer model agrees with the float network on all of this data");
+        context.warn(
+            "no test fails: the integer model agrees with the float network on all of this data",
+        );
     }
 
     let ranking = found.ranking(args.metric, args.seed);
-    let top = if args.top == 0 { ranking.len() } else { args.top.min(ranking.len()) };
+    let top = if args.top == 0 {
+        ranking.len()
+    } else {
+        args.top.min(ranking.len())
+    };
     let head = ["rank", "layer", "channel", "Caf", "Cas", "Cnf", "Cns"];
     let others = Metric::ALL.into_iter().filter(|&m| m != Metric::Random);
-    let mut table = Table::new(head.into_iter().map(String::from).chain(others.clone().map(|m| m.to_string())));
+    let mut table = Table::new(
+        head.into_iter()
+            .map(String::from)
+            .chain(others.clone().map(|m| m.to_string())),
+    );
     let mut neurons = Vec::new();
     for (rank, r) in ranking.iter().take(top).enumerate() {
-        let Some(n) = found.neurons.iter().find(|n| (n.node, n.channel) == (r.node, r.channel)) else { continue };
+        let Some(n) = found
+            .neurons
+            .iter()
+            .find(|n| (n.node, n.channel) == (r.node, r.channel))
+        else {
+            continue;
+        };
         let s = n.spectrum;
         let counts = [s.caf, s.cas, s.cnf, s.cns].map(|c| c.to_string());
-        let start = [(rank + 1).to_string(), found.layer_name(r.node).to_string(), r.channel.to_string()];
+        let start = [
+            (rank + 1).to_string(),
+            found.layer_name(r.node).to_string(),
+            r.channel.to_string(),
+        ];
         let scores = others.clone().map(|m| format!("{:.4}", m.score(s)));
         table.row(start.into_iter().chain(counts).chain(scores));
         neurons.push(neuron_json(&found, n, rank + 1));
     }
     context.say(layer_table(&found, args.metric));
-    context.say(format_args!("the {top} most suspicious neurons by {}:", args.metric));
+    context.say(format_args!(
+        "the {top} most suspicious neurons by {}:",
+        args.metric
+    ));
     context.say(table);
     Ok(Done::new(json!({
         "metric": args.metric,
@@ -90,7 +129,11 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
 /// Suspiciousness as JSON, which has no infinity.
 fn score(m: Metric, n: &Neuron) -> Value {
     let s = m.score(n.spectrum);
-    if s.is_finite() { json!(s) } else { json!("infinity") }
+    if s.is_finite() {
+        json!(s)
+    } else {
+        json!("infinity")
+    }
 }
 
 fn formulas() -> impl Iterator<Item = Metric> {
@@ -115,9 +158,19 @@ fn members(found: &Localization, node: usize) -> Vec<&Neuron> {
 
 /// How suspicious each layer is by one metric: its largest and its mean neuron.
 fn layer_table(found: &Localization, metric: Metric) -> Table {
-    let mut table = Table::new(["layer", "neurons", "largest", "mean", "activated in failing tests"]);
+    let mut table = Table::new([
+        "layer",
+        "neurons",
+        "largest",
+        "mean",
+        "activated in failing tests",
+    ]);
     // The control has no formula; its layers are shown by the default metric.
-    let metric = if metric == Metric::Random { Metric::Ochiai } else { metric };
+    let metric = if metric == Metric::Random {
+        Metric::Ochiai
+    } else {
+        metric
+    };
     for (node, name) in &found.layers {
         let neurons = members(found, *node);
         let scores: Vec<f64> = neurons.iter().map(|n| metric.score(n.spectrum)).collect();
@@ -141,9 +194,15 @@ fn layers_json(found: &Localization) -> Vec<Value> {
         let neurons = members(found, *node);
         let mean: serde_json::Map<_, _> = formulas()
             .map(|m| {
-                let finite: Vec<f64> =
-                    neurons.iter().map(|n| m.score(n.spectrum)).filter(|s| s.is_finite()).collect();
-                (m.to_string(), json!(finite.iter().sum::<f64>() / finite.len().max(1) as f64))
+                let finite: Vec<f64> = neurons
+                    .iter()
+                    .map(|n| m.score(n.spectrum))
+                    .filter(|s| s.is_finite())
+                    .collect();
+                (
+                    m.to_string(),
+                    json!(finite.iter().sum::<f64>() / finite.len().max(1) as f64),
+                )
             })
             .collect();
         json!({"layer": name, "node": node, "neurons": neurons.len(), "mean_scores": mean})

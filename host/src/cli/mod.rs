@@ -87,7 +87,9 @@ pub fn main() -> ExitCode {
 
 fn start(global: &args::GlobalArgs) -> anyhow::Result<()> {
     if let Some(threads) = global.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build_global()?;
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads as usize)
+            .build_global()?;
     }
     Ok(())
 }
@@ -103,11 +105,19 @@ fn finish(name: &str, done: Done, context: &Context) -> anyhow::Result<ExitCode>
         // Whoever read our output has seen enough.
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
         Err(e) => {
-            return Err(UserError::new(format!("the standard output cannot be written: {e}"), "send it elsewhere").into());
+            return Err(UserError::new(
+                format!("the standard output cannot be written: {e}"),
+                "send it elsewhere",
+            )
+            .into());
         }
         Ok(()) => {}
     }
-    Ok(if done.holds { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if done.holds {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
 }
 
 #[cfg(test)]
@@ -126,7 +136,12 @@ mod tests {
             assert!(command.get_about().is_some(), "{}", command.get_name());
             for a in command.get_arguments() {
                 let help = a.get_help().map(ToString::to_string).unwrap_or_default();
-                assert!(help.len() > 10, "{} {}: {help:?}", command.get_name(), a.get_id());
+                assert!(
+                    help.len() > 10,
+                    "{} {}: {help:?}",
+                    command.get_name(),
+                    a.get_id()
+                );
             }
         }
     }

@@ -36,8 +36,12 @@ pub struct Integer {
 /// Whether a file starts like an image.
 pub fn is_image(path: &Path) -> Result<bool> {
     let mut start = [0u8; 4];
-    let mut file = File::open(path)
-        .map_err(|e| UserError::new(format!("{}: cannot be read ({e})", path.display()), "check the path and its permissions"))?;
+    let mut file = File::open(path).map_err(|e| {
+        UserError::new(
+            format!("{}: cannot be read ({e})", path.display()),
+            "check the path and its permissions",
+        )
+    })?;
     // A shorter file is not an image; what else it may be, its own reader says.
     Ok(file.read_exact(&mut start).is_ok() && start == IMAGE_MAGIC)
 }
@@ -55,7 +59,10 @@ pub fn load_any(path: &Path) -> Result<AnyModel> {
 pub fn load_float(path: &Path) -> Result<Graph> {
     if is_image(path)? {
         return Err(UserError::new(
-            format!("{}: an integer model, where the float network belongs", path.display()),
+            format!(
+                "{}: an integer model, where the float network belongs",
+                path.display()
+            ),
             "MODEL is the float .onnx, QUANT the .qmend that was made of it",
         )
         .into());
@@ -75,9 +82,15 @@ pub fn load_integer(path: &Path) -> Result<Integer> {
     let shown = || path.display().to_string();
     let file = File::open(path).with_context(shown)?;
     let mut image = Vec::new();
-    file.take(MAX_IMAGE + 1).read_to_end(&mut image).with_context(shown)?;
+    file.take(MAX_IMAGE + 1)
+        .read_to_end(&mut image)
+        .with_context(shown)?;
     if image.len() as u64 > MAX_IMAGE {
-        return Err(UserError::new(format!("{}: longer than {MAX_IMAGE} bytes", shown()), "such a file is no image").into());
+        return Err(UserError::new(
+            format!("{}: longer than {MAX_IMAGE} bytes", shown()),
+            "such a file is no image",
+        )
+        .into());
     }
     let model = read_image(&image).with_context(shown)?;
     Ok(Integer { model, image })

@@ -70,7 +70,7 @@ pub struct Args {
     backend: BackendArgs,
 }
 
-fn parse_bits(s: &str) -> Result<u8, String> {
+pub fn parse_bits(s: &str) -> Result<u8, String> {
     match s {
         "8" => Ok(8),
         "4" => Ok(4),
@@ -81,7 +81,9 @@ fn parse_bits(s: &str) -> Result<u8, String> {
 }
 
 fn parse_layer(s: &str) -> Result<(String, u8), String> {
-    let (name, bits) = s.rsplit_once('=').ok_or("write NAME=BITS, as /conv1/Conv=8")?;
+    let (name, bits) = s
+        .rsplit_once('=')
+        .ok_or("write NAME=BITS, as /conv1/Conv=8")?;
     Ok((name.to_string(), parse_bits(bits)?))
 }
 
@@ -108,13 +110,24 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let bar = context.progress.start("quantize", 0);
     let model = stages::quantized(&teacher, &data, &pre, args.calibration, &config)?;
     let image = write_image(&model)?;
-    bar.finish(&format!("{} samples, {}-bit weights", data.len(), args.weights));
+    bar.finish(&format!(
+        "{} samples, {}-bit weights",
+        data.len(),
+        args.weights
+    ));
 
-    let agree = Proportion::agreement(&teacher.classes(&data, &pre)?, &stages::integer_classes(&model, &data)?);
+    let agree = Proportion::agreement(
+        &teacher.classes(&data, &pre)?,
+        &stages::integer_classes(&model, &data)?,
+    );
     context.write(&args.output.output, &image, args.output.force)?;
 
     let real = data.real(0..data.len(), &pre);
-    let (lo, hi) = real.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), &x| (a.min(x), b.max(x)));
+    let (lo, hi) = real
+        .iter()
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), &x| {
+            (a.min(x), b.max(x))
+        });
     let input = model.tensor(model.input);
     let arena = plan(&model)?.arena_bytes;
     context.say(format_args!(
@@ -123,7 +136,11 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     ));
     context.say(format_args!("{}", inspect::layer_table(&model)));
     if teacher.outputs() > 1 {
-        context.say(format_args!("same class as the float network: {} of {} calibration samples", agree.percent(), agree.n));
+        context.say(format_args!(
+            "same class as the float network: {} of {} calibration samples",
+            agree.percent(),
+            agree.n
+        ));
     }
     context.say(format_args!(
         "wrote {}: {} bytes of flash, {arena} bytes of RAM for activations",

@@ -96,8 +96,14 @@ fn parse_targets(s: &str) -> Result<Targets, String> {
 }
 
 fn parse_seconds(s: &str) -> Result<Duration, String> {
-    let seconds: f64 = s.parse().map_err(|_| "not a number of seconds".to_string())?;
-    if seconds > 0.0 && seconds < 1e9 { Ok(Duration::from_secs_f64(seconds)) } else { Err("not a positive number of seconds".into()) }
+    let seconds: f64 = s
+        .parse()
+        .map_err(|_| "not a number of seconds".to_string())?;
+    if seconds > 0.0 && seconds < 1e9 {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("not a positive number of seconds".into())
+    }
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
@@ -106,14 +112,34 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let original = models::load_integer(&args.quant)?;
     let model = &original.model;
     stages::check_pair(&teacher, model)?;
-    let data = stages::data_for(&args.data, &args.read, teacher.shape(), &model.labels, &model.name)?;
+    let data = stages::data_for(
+        &args.data,
+        &args.read,
+        teacher.shape(),
+        &model.labels,
+        &model.name,
+    )?;
     let read = match (&args.holdout_labels, &args.read.labels) {
         (None, None) => args.read.clone(),
         // The labels' file of --data does not fit the holdout set.
-        (own, _) => super::args::ReadArgs { labels: own.clone(), ..args.read.clone() },
+        (own, _) => super::args::ReadArgs {
+            labels: own.clone(),
+            ..args.read.clone()
+        },
     };
-    let holdout = stages::data_for(&args.holdout, &read, teacher.shape(), &model.labels, &model.name)?;
-    stages::check_disjoint(context, ("repair", &data), ("holdout", &holdout), args.allow_overlap)?;
+    let holdout = stages::data_for(
+        &args.holdout,
+        &read,
+        teacher.shape(),
+        &model.labels,
+        &model.name,
+    )?;
+    stages::check_disjoint(
+        context,
+        ("repair", &data),
+        ("holdout", &holdout),
+        args.allow_overlap,
+    )?;
     let tests = stages::tests(&teacher, model, &data, args.targets)?;
     let kept = stages::tests(&teacher, model, &holdout, args.targets)?;
     let config = RepairConfig {
@@ -132,16 +158,44 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
 
     let bar = context.progress.start("repair", 0);
     let mut steps = 0;
-    let outcome = repair(&teacher.graph, &teacher.net, model, &tests, &kept, &config, &interrupt::asked, &mut |s: &Step| {
-        steps += 1;
-        bar.update(steps, &format!("{}: {} of {} tests pass", s.strategy, s.score.repair, tests.len()));
-    })?;
-    bar.finish(&format!("{} proposals, {} kept", outcome.steps.len(), accepted(&outcome)));
+    let outcome = repair(
+        &teacher.graph,
+        &teacher.net,
+        model,
+        &tests,
+        &kept,
+        &config,
+        &interrupt::asked,
+        &mut |s: &Step| {
+            steps += 1;
+            bar.update(
+                steps,
+                &format!(
+                    "{}: {} of {} tests pass",
+                    s.strategy,
+                    s.score.repair,
+                    tests.len()
+                ),
+            );
+        },
+    )?;
+    bar.finish(&format!(
+        "{} proposals, {} kept",
+        outcome.steps.len(),
+        accepted(&outcome)
+    ));
 
     let image = write_image(&outcome.model)?;
     let certificate = match &args.certificate {
         Some(path) => {
-            let c = Certificate::new((model, &original.image), &outcome, &image, &tests, args.targets, &config)?;
+            let c = Certificate::new(
+                (model, &original.image),
+                &outcome,
+                &image,
+                &tests,
+                args.targets,
+                &config,
+            )?;
             Some((path, c.to_json()))
         }
         None => None,
@@ -151,7 +205,11 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         context.write(path, json.as_bytes(), args.output.force)?;
     }
     say(&outcome, context);
-    context.say(format_args!("wrote {} ({} bytes)", args.output.output.display(), image.len()));
+    context.say(format_args!(
+        "wrote {} ({} bytes)",
+        args.output.output.display(),
+        image.len()
+    ));
     if let Some((path, _)) = &certificate {
         context.say(format_args!("wrote {}", path.display()));
     }
@@ -165,21 +223,37 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
 }
 
 fn accepted(o: &Outcome) -> usize {
-    o.steps.iter().filter(|s| s.verdict == crate::repair::Verdict::Accepted).count()
+    o.steps
+        .iter()
+        .filter(|s| s.verdict == crate::repair::Verdict::Accepted)
+        .count()
 }
 
 fn pairs(o: &Outcome) -> [(&'static str, Proportion, Proportion); 2] {
     let of = |count, n| Proportion { count, n };
     [
-        ("repair", of(o.before.repair, o.repair_tests), of(o.after.repair, o.repair_tests)),
-        ("holdout", of(o.before.holdout, o.holdout_tests), of(o.after.holdout, o.holdout_tests)),
+        (
+            "repair",
+            of(o.before.repair, o.repair_tests),
+            of(o.after.repair, o.repair_tests),
+        ),
+        (
+            "holdout",
+            of(o.before.holdout, o.holdout_tests),
+            of(o.after.holdout, o.holdout_tests),
+        ),
     ]
 }
 
 fn say(o: &Outcome, context: &Context) {
     let mut table = Table::new(["set", "tests", "passing before", "after"]);
     for (name, before, after) in pairs(o) {
-        table.row([name.to_string(), before.n.to_string(), before.percent(), after.percent()]);
+        table.row([
+            name.to_string(),
+            before.n.to_string(),
+            before.percent(),
+            after.percent(),
+        ]);
     }
     context.say(table);
     context.say(format_args!(
@@ -192,10 +266,17 @@ fn say(o: &Outcome, context: &Context) {
         o.unfixable.len()
     ));
     if !o.unsolved.is_empty() {
-        context.say(format_args!("{} linear programs had no answer; the first: {}: {}", o.unsolved.len(), o.unsolved[0].0, o.unsolved[0].1));
+        context.say(format_args!(
+            "{} linear programs had no answer; the first: {}: {}",
+            o.unsolved.len(),
+            o.unsolved[0].0,
+            o.unsolved[0].1
+        ));
     }
     if let Some(why) = o.stopped {
-        context.say(format_args!("stopped early ({why}); this is the best so far"));
+        context.say(format_args!(
+            "stopped early ({why}); this is the best so far"
+        ));
     }
 }
 
@@ -210,7 +291,11 @@ pub fn outcome_json(o: &Outcome) -> serde_json::Value {
             "agreement_after": after.share(),
         })
     });
-    let unsolved: Vec<_> = o.unsolved.iter().map(|(what, why)| json!({"what": what, "why": why.to_string()})).collect();
+    let unsolved: Vec<_> = o
+        .unsolved
+        .iter()
+        .map(|(what, why)| json!({"what": what, "why": why.to_string()}))
+        .collect();
     json!({
         "repair": repair,
         "holdout": holdout,

@@ -1,12 +1,14 @@
 //! Steps that several commands take in the same way.
 
 use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
 
-use super::args::ReadArgs;
+use super::args::{DeviceArg, ReadArgs};
 use super::context::{Context, UserError};
 use crate::calibrate::{Method, Range, calibrate};
 use crate::classes::classes;
 use crate::data::{DataSpec, Dataset, load_spec, overlap};
+use crate::device::{Device, Difference, HostDevice, Qemu, QemuOptions, VerifyReport, verify};
 use crate::engine::Engine;
 use crate::float::{Backend, FloatNet};
 use crate::graph::Graph;
@@ -15,7 +17,13 @@ use crate::quantize::{QuantizeConfig, quantize};
 use crate::repair::{Targets, Tests};
 
 /// Reads data for a model whose input is `shape`.
-pub fn data_for(spec: &DataSpec, read: &ReadArgs, shape: [usize; 3], classes: &[String], who: &str) -> Result<Dataset> {
+pub fn data_for(
+    spec: &DataSpec,
+    read: &ReadArgs,
+    shape: [usize; 3],
+    classes: &[String],
+    who: &str,
+) -> Result<Dataset> {
     let data = load_spec(spec, &read.options(Some(shape), classes))?;
     Ok(data.check_shape(shape, who)?)
 }
@@ -60,7 +68,10 @@ pub fn run_integer(model: &QuantizedModel, data: &Dataset) -> Result<Vec<i8>> {
 
 /// Classes of an integer model for all samples.
 pub fn integer_classes(model: &QuantizedModel, data: &Dataset) -> Result<Vec<usize>> {
-    Ok(classes(&run_integer(model, data)?, model.tensor(model.output).elements()))
+    Ok(classes(
+        &run_integer(model, data)?,
+        model.tensor(model.output).elements(),
+    ))
 }
 
 /// Calibrates and quantizes.
@@ -84,25 +95,49 @@ pub fn quantized(
 }
 
 /// Tests for a repair, with the teacher's classes or the data's labels as targets.
-pub fn tests(teacher: &Teacher, model: &QuantizedModel, data: &Dataset, targets: Targets) -> Result<Tests> {
+pub fn tests(
+    teacher: &Teacher,
+    model: &QuantizedModel,
+    data: &Dataset,
+    targets: Targets,
+) -> Result<Tests> {
     let reals = data.real(0..data.len(), &model.preprocess);
     let integers = data.model_inputs(model);
     let sample = data.elements();
     match targets {
-        Targets::Teacher => Ok(Tests::from_teacher(&teacher.net, reals, integers, sample, teacher.outputs())?),
+        Targets::Teacher => Ok(Tests::from_teacher(
+            &teacher.net,
+            reals,
+            integers,
+            sample,
+            teacher.outputs(),
+        )?),
         Targets::Labels => {
-            let labels = data.checked_labels(teacher.outputs(), &teacher.graph.name, "--targets labels")?;
+            let labels =
+                data.checked_labels(teacher.outputs(), &teacher.graph.name, "--targets labels")?;
             let targets = labels.iter().map(|&l| l as usize).collect();
-            Ok(Tests { reals, integers, targets, sample })
+            Ok(Tests {
+                reals,
+                integers,
+                targets,
+                sample,
+            })
         }
     }
 }
 
 /// Warns of samples that two sets share, and refuses sets that share more than a few: data that
 /// decides what to keep must not be the data that was learned from.
-pub fn check_disjoint(context: &Context, a: (&str, &Dataset), b: (&str, &Dataset), allow: bool) -> Result<()> {
+pub fn check_disjoint(
+    context: &Context,
+    a: (&str, &Dataset),
+    b: (&str, &Dataset),
+    allow: bool,
+) -> Result<()> {
     let shared = overlap(a.1, b.1);
-    let Some((i, j)) = shared.first else { return Ok(()) };
+    let Some((i, j)) = shared.first else {
+        return Ok(());
+    };
     let what = format!(
         "{} of the {} {} samples are in the {} set too (the first: {} {i} and {} {j})",
         shared.count,
@@ -114,7 +149,11 @@ pub fn check_disjoint(context: &Context, a: (&str, &Dataset), b: (&str, &Dataset
     );
     // A few images that a collection holds twice are no mistake of the split.
     if !allow && shared.count * 100 > b.1.len() {
-        return Err(UserError::new(what, "cut disjoint sets, as FILE:0..2500 and FILE:2500..5000; or say --allow-overlap").into());
+        return Err(UserError::new(
+            what,
+            "cut disjoint sets, as FILE:0..2500 and FILE:2500..5000; or say --allow-overlap",
+        )
+        .into());
     }
     context.warn(what);
     Ok(())
@@ -128,8 +167,99 @@ pub fn check_pair(teacher: &Teacher, model: &QuantizedModel) -> Result<()> {
         return Ok(());
     }
     Err(UserError::new(
-        format!("{} takes {a:?} and gives {c} outputs, {} takes {b:?} and gives {d}", teacher.graph.name, model.name),
+        format!(
+            "{} takes {a:?} and gives {c} outputs, {} takes {b:?} and gives {d}",
+            teacher.graph.name, model.name
+        ),
         "give the float network that the integer model was quantized from",
     )
     .into())
+}
+
+/// Runs inputs on a device and compares every output: the device's engine on this machine with the
+/// engine that repair used, and, where another device is asked for, that device with this machine.
+pub fn on_device(
+    context: &Context,
+    device: DeviceArg,
+    model: &QuantizedModel,
+    image: &[u8],
+    inputs: &[i8],
+) -> Result<VerifyReport> {
+    let n = (inputs.len() / model.tensor(model.input).elements().max(1)) as u64;
+    let bar = context.progress.start(
+        format!(
+            "run on {}",
+            if device == DeviceArg::Host {
+                "host"
+            } else {
+                "qemu"
+            }
+        ),
+        n,
+    );
+    let progress = |done: usize| bar.update(done as u64, "");
+    let mut report = match device {
+        DeviceArg::Host => verify(model, image, inputs, &mut HostDevice::new(), progress)?,
+        DeviceArg::Qemu => verify(
+            model,
+            image,
+            inputs,
+            &mut Qemu::start(&QemuOptions::default())?,
+            progress,
+        )?,
+    };
+    bar.finish(&format!("{n} inputs"));
+    compare_engines(model, image, inputs, &mut report)?;
+    Ok(report)
+}
+
+/// Adds to a report where the engine of repair and eval differs from the device's on this machine.
+fn compare_engines(
+    model: &QuantizedModel,
+    image: &[u8],
+    inputs: &[i8],
+    report: &mut VerifyReport,
+) -> Result<()> {
+    let fast = Engine::new(model)?.run(inputs);
+    let mut host = HostDevice::new();
+    let loaded = host.load(image)?;
+    for (i, (input, ours)) in inputs
+        .chunks_exact(loaded.input_len)
+        .zip(fast.chunks_exact(loaded.output_len))
+        .enumerate()
+    {
+        let theirs = host.infer(input)?.output;
+        let Some(element) = (0..ours.len()).find(|&k| ours[k] != theirs[k]) else {
+            continue;
+        };
+        report.differing_inputs += 1;
+        report.differing += ours.iter().zip(&theirs).filter(|(a, b)| a != b).count() as u64;
+        report.first_difference.get_or_insert_with(|| Difference {
+            input: i,
+            operator: None,
+            name: "output".into(),
+            kind: "host engine against device engine".into(),
+            element,
+            host: ours[element],
+            device: theirs[element],
+        });
+    }
+    Ok(())
+}
+
+/// A device's report for programs.
+pub fn device_json(report: &VerifyReport) -> Value {
+    json!({
+        "name": report.device.name,
+        "core": report.device.core,
+        "firmware": report.device.firmware,
+        "inputs": report.inputs,
+        "differing": report.differing,
+        "differing_inputs": report.differing_inputs,
+        "first_difference": report.first_difference,
+        "instructions": report.instructions,
+        "image_bytes": report.image_bytes,
+        "code_bytes": report.device.code_bytes,
+        "memory": report.memory,
+    })
 }

@@ -89,10 +89,11 @@ impl Bar {
                 } else {
                     format!(" of {}", self.total)
                 };
-                eprintln!(                    "{}: {done}{of}, {} {note}",
+                say(format_args!(
+                    "{}: {done}{of}, {} {note}",
                     self.what,
                     seconds(self.started.elapsed())
-                );
+                ));
             }
         }
     }
