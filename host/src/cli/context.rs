@@ -2,13 +2,13 @@
 
 use std::fmt::Display;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::args::GlobalArgs;
 use crate::data::DataError;
-use crate::report::{Progress, WriteError, write_atomic};
+use crate::report::{Progress, WriteError, check_target, write_atomic};
 
 /// Where words go.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,15 @@ impl Context {
     /// Words that people must see even where a program reads the result.
     pub fn warn(&self, text: impl Display) {
         to_stderr(format_args!("warning: {text}"));
+    }
+
+    /// Refuses at once what [`Context::write`] would refuse after the work.
+    pub fn check_targets<'a>(
+        &self,
+        paths: impl IntoIterator<Item = &'a PathBuf>,
+        force: bool,
+    ) -> Result<(), WriteError> {
+        paths.into_iter().try_for_each(|p| check_target(p, force))
     }
 
     /// Writes a file whole or not at all.

@@ -109,6 +109,7 @@ impl Subject {
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
+    context.check_targets(&args.outputs, args.force)?;
     let subject = Subject::load(&args.model, args)?;
     let reference = args
         .reference

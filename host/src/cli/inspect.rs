@@ -175,17 +175,18 @@ fn preprocess_words(p: &Preprocess) -> String {
     if p.is_identity() {
         return "preprocessing: none, raw values go in as they are".into();
     }
-    let list = |v: &[f32], or: &str| match v {
-        [] => or.to_string(),
+    let list = |v: &[f32]| match v {
         [one] => one.to_string(),
         many => format!("{many:?}"),
     };
-    format!(
-        "preprocessing: real = (raw * {} - {}) / {}",
-        p.scale,
-        list(&p.mean, "0"),
-        list(&p.std, "1")
-    )
+    let mut formula = format!("raw * {}", p.scale);
+    if !p.mean.is_empty() {
+        formula += &format!(" - {}", list(&p.mean));
+    }
+    if !p.std.is_empty() {
+        formula = format!("({formula}) / {}", list(&p.std));
+    }
+    format!("preprocessing: real = {formula}")
 }
 
 fn dataset(data: &Dataset, context: &Context) -> Done {

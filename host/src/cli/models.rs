@@ -55,7 +55,7 @@ pub fn load_any(path: &Path) -> Result<AnyModel> {
     }
 }
 
-/// Reads a float network.
+/// Reads a float network, named after its file.
 pub fn load_float(path: &Path) -> Result<Graph> {
     if is_image(path)? {
         return Err(UserError::new(
@@ -67,7 +67,12 @@ pub fn load_float(path: &Path) -> Result<Graph> {
         )
         .into());
     }
-    Ok(load_graph(path)?)
+    let mut graph = load_graph(path)?;
+    // Exporters call every graph "main_graph" or "torch_jit"; the file's name says more.
+    if let Some(stem) = path.file_stem() {
+        graph.name = stem.to_string_lossy().into_owned();
+    }
+    Ok(graph)
 }
 
 /// Reads an image.

@@ -93,6 +93,7 @@ pub fn parse_word<T: std::str::FromStr<Err: std::fmt::Display>>(s: &str) -> Resu
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
+    context.check_targets([&args.output.output], args.output.force)?;
     let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
     let shape = teacher.shape();
     let pre = args.preprocess.preprocess(shape[2])?;

@@ -107,6 +107,10 @@ fn parse_seconds(s: &str) -> Result<Duration, String> {
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
+    context.check_targets(
+        [&args.output.output].into_iter().chain(&args.certificate),
+        args.output.force,
+    )?;
     interrupt::listen();
     let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
     let original = models::load_integer(&args.quant)?;

@@ -82,7 +82,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
             ));
         } else {
             context.say(format_args!(
-                "the certificate does not hold in {} points",
+                "the certificate does not hold ({} differences)",
                 wrong.len()
             ));
         }

@@ -50,7 +50,8 @@ pub struct Example {
 impl Example {
     /// Imports and decodes by the code that reads users' files.
     pub fn load() -> Result<Self> {
-        let graph = import_onnx(MODEL, NAME)?;
+        let mut graph = import_onnx(MODEL, NAME)?;
+        graph.name = NAME.trim_end_matches(".onnx").into();
         let options = LoadOptions {
             expected: Some(graph.shape(graph.input)),
             ..LoadOptions::default()
