@@ -1,2 +1,20 @@
-//! The device agent.
+//! The device agent, and what a board gives it.
+//!
+//! - [`agent`]: answers the host's requests and runs the model in the slot; portable, and the same
+//!   code in the tests on a host.
+//! - [`port`]: the traits that a board implements: bytes in and out, the image slot, a clock.
+//! - `boards`: one file a board (only in builds for a microcontroller).
+//!
+//! To run a model in firmware of your own, none of this is needed: see `examples/`, which uses
+//! `qmend_shared` alone.
 #![no_std]
+
+pub mod agent;
+pub mod port;
+
+#[cfg(all(target_arch = "arm", target_os = "none"))]
+pub mod boards;
+#[cfg(all(target_arch = "arm", target_os = "none"))]
+pub mod cortex_m_port;
+#[cfg(all(target_arch = "arm", target_os = "none"))]
+pub mod semihosting;

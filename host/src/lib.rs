@@ -7,6 +7,7 @@ pub mod calibrate;
 pub mod classes;
 pub mod cli;
 pub mod data;
+pub mod device;
 pub mod engine;
 pub mod export;
 pub mod float;

@@ -8,7 +8,8 @@
 //! - [`weights`]: numbers of 2, 3, 4 and 8 bits,
 //! - [`image`]: header, manifest, operators, the check (`FORMAT.md` is its book),
 //! - [`kernels`]: one operator a file,
-//! - [`engine`]: operators in turn.
+//! - [`engine`]: operators in turn,
+//! - [`link`]: the messages between a host and a device.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -16,6 +17,7 @@ pub mod arith;
 pub mod engine;
 pub mod image;
 pub mod kernels;
+pub mod link;
 pub mod weights;
 
 #[cfg(test)]

@@ -46,6 +46,13 @@ impl Calibration {
         self.ranges.get(id.0).copied().flatten()
     }
 
+    /// Replaces the range of a value, where more is known of it than the samples show.
+    pub fn set_range(&mut self, id: ValueId, range: Range) {
+        if let Some(r) = self.ranges.get_mut(id.0) {
+            *r = Some(range);
+        }
+    }
+
     /// Mean over samples of each element, `[h][w][c]`, of a value that a linear operator reads.
     pub fn mean(&self, id: ValueId) -> Option<&[f64]> {
         self.means.get(id.0)?.as_deref()

@@ -1,1 +1,119 @@
-//! (to come)
+//! Devices: what runs an image, and the proof that it computes the host's bits.
+//!
+//! - [`Device`]: load an image, run inputs, look at single operators.
+//! - [`simulation`]: the shared engine on this machine.
+//! - [`link`]: any device behind a byte stream, by the messages of [`qmend_shared::link`].
+//! - [`qemu`]: an emulated Cortex-M4 running the real firmware.
+//! - [`verify`](verify()): host against device, bit for bit, down to the first differing element.
+
+mod error;
+pub mod link;
+pub mod qemu;
+pub mod simulation;
+mod verify;
+
+pub use error::DeviceError;
+pub use link::{LinkDevice, Transport};
+pub use qemu::{Qemu, QemuOptions};
+pub use simulation::HostDevice;
+pub use verify::{Difference, Instructions, VerifyReport, verify};
+
+/// Who a device is and what it can hold.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct DeviceIdentity {
+    /// `host`, or the board's name.
+    pub name: String,
+    /// The core, for people.
+    pub core: String,
+    /// Version of the firmware, or of this library on the host.
+    pub firmware: String,
+    /// Largest image in bytes.
+    pub slot_bytes: u64,
+    /// Bytes for arena, input and output together.
+    pub memory_bytes: u64,
+    /// Code and constants of the firmware in bytes; 0 where that means nothing.
+    pub code_bytes: u64,
+}
+
+/// What a device reads from an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadedModel {
+    /// Elements of one input.
+    pub input_len: usize,
+    /// Elements of one output.
+    pub output_len: usize,
+    /// Number of operators.
+    pub operators: usize,
+    /// Arena in bytes.
+    pub arena_bytes: usize,
+}
+
+/// One run's result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inference {
+    /// Output in HWC order.
+    pub output: Vec<i8>,
+    /// Instructions that the device spent in the engine, where it counts them. Instructions are not
+    /// cycles.
+    pub instructions: Option<u64>,
+}
+
+/// Memory in use, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct DeviceStats {
+    /// The loaded image's arena.
+    pub arena_bytes: u64,
+    /// Arena, input and output.
+    pub tensor_bytes: u64,
+    /// Deepest stack since the image was loaded, the firmware's own frames included; none where it
+    /// is not watched.
+    pub stack_high_water: Option<u64>,
+}
+
+/// Something that runs images.
+///
+/// Inputs and outputs are int8 in HWC order, one sample at a time.
+pub trait Device {
+    /// Who it is.
+    fn identity(&self) -> &DeviceIdentity;
+
+    /// Takes an image, which replaces the one before.
+    ///
+    /// # Errors
+    /// Where the image is not sound or does not fit, and where the device does not answer.
+    fn load(&mut self, image: &[u8]) -> Result<LoadedModel, DeviceError>;
+
+    /// Runs one input.
+    ///
+    /// # Errors
+    /// Without an image, for an input of another length, and where the device does not answer.
+    fn infer(&mut self, input: &[i8]) -> Result<Inference, DeviceError>;
+
+    /// Runs one input and gives the CRC-32 of every operator's output, in execution order.
+    ///
+    /// # Errors
+    /// As [`Device::infer`].
+    fn operator_digests(&mut self, input: &[i8]) -> Result<Vec<u32>, DeviceError>;
+
+    /// Runs one input and gives the output of one operator.
+    ///
+    /// # Errors
+    /// As [`Device::infer`], and for an operator that is not there.
+    fn operator_output(&mut self, input: &[i8], operator: usize) -> Result<Vec<i8>, DeviceError>;
+
+    /// Memory in use.
+    ///
+    /// # Errors
+    /// As [`Device::infer`].
+    fn stats(&mut self) -> Result<DeviceStats, DeviceError>;
+}
+
+/// Bytes of int8 elements.
+pub(crate) fn to_bytes(elements: &[i8]) -> Vec<u8> {
+    elements.iter().map(|&x| x as u8).collect()
+}
+
+/// Elements of bytes.
+pub(crate) fn to_elements(bytes: &[u8]) -> impl Iterator<Item = i8> + '_ {
+    bytes.iter().map(|&x| x as i8)
+}

@@ -1,0 +1,32 @@
+//! Gives each program of a board the linker scripts that it needs.
+
+use std::{env, fs, path::PathBuf};
+
+/// Board (its file in `src/boards`) and the arguments' scope: its programs, or `examples`.
+const PROGRAMS: [(&str, &str); 2] = [
+    ("mps2_an386", "bin=agent-mps2-an386"),
+    ("mps2_an386", "examples"),
+];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
+        return;
+    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    for (board, scope) in PROGRAMS {
+        let script = format!("src/boards/{board}.x");
+        println!("cargo::rerun-if-changed={script}");
+        // cortex-m-rt's link.x includes `memory.x`, whatever the board: each has its own folder.
+        let folder = out.join(board);
+        fs::create_dir_all(&folder).expect("OUT_DIR can be written");
+        fs::copy(&script, folder.join("memory.x")).unwrap_or_else(|e| panic!("{script}: {e}"));
+        let argument = |a: String| match scope {
+            "examples" => println!("cargo::rustc-link-arg-examples={a}"),
+            _ => println!("cargo::rustc-link-arg-{}={a}", scope),
+        };
+        argument(format!("-L{}", folder.display()));
+        argument("-Tlink.x".into());
+        argument("--nmagic".into());
+    }
+}

@@ -1,0 +1,39 @@
+//! The agent on the emulated Cortex-M4.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod device {
+    use cortex_m_rt::entry;
+    use qmend_firmware::agent::{Agent, Buffers, Pool, report_panic};
+    use qmend_firmware::boards::mps2_an386::{CLOCK_HZ, POOL_BYTES, Ram, info};
+    use qmend_firmware::cortex_m_port::SysTickMeter;
+    use qmend_firmware::semihosting::{Console, exit};
+
+    static mut POOL: Pool<POOL_BYTES> = Pool::new();
+    static mut BUFFERS: Buffers = Buffers::new();
+
+    #[entry]
+    fn main() -> ! {
+        let core = cortex_m::Peripherals::take().expect("main runs once");
+        // SAFETY: main runs once, and nothing else names these.
+        let (slot, pool, buffers) =
+            unsafe { (Ram::new(), &mut *(&raw mut POOL), &mut *(&raw mut BUFFERS)) };
+        let meter = SysTickMeter::new(core.SYST, CLOCK_HZ);
+        let console = Console::open().expect("started with semihosting");
+        let ended = Agent::new(info(), console, slot, meter, pool.bytes_mut(), buffers).serve();
+        // The host has closed the link.
+        exit(ended.is_err())
+    }
+
+    #[panic_handler]
+    fn panic(info: &core::panic::PanicInfo) -> ! {
+        if let Ok(mut console) = Console::open() {
+            report_panic(&mut console, info);
+        }
+        exit(false)
+    }
+}
+
+/// On a host there is nothing to run: the firmware is built for a microcontroller.
+#[cfg(not(target_os = "none"))]
+fn main() {}

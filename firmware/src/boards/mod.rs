@@ -1,0 +1,3 @@
+//! One file a board: its link, its slot, its clock. Its memory is in the `.x` file beside it.
+
+pub mod mps2_an386;

@@ -1,0 +1,112 @@
+//! What all Cortex-M boards share: SysTick as the clock, a painted stack.
+
+use core::ptr::addr_of;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use cortex_m::peripheral::{SCB, SYST, syst::SystClkSource};
+use cortex_m_rt::exception;
+
+use crate::port::Meter;
+
+/// Stack that is watched, in bytes from its top.
+pub const WATCHED_STACK: usize = 64 * 1024;
+
+const PAINT: u32 = 0xA5A5_5A5A;
+const RELOAD: u32 = 0x00FF_FFFF;
+
+static WRAPS: AtomicU32 = AtomicU32::new(0);
+
+#[exception]
+fn SysTick() {
+    WRAPS.fetch_add(1, Ordering::Relaxed);
+}
+
+unsafe extern "C" {
+    static _stack_start: u32;
+    static __ebss: u32;
+    static __vector_table: u32;
+    static __sidata: u32;
+    static __sdata: u32;
+    static __edata: u32;
+}
+
+/// Bytes of flash that the program occupies: vectors, code, constants, and initial values.
+pub fn code_bytes() -> u32 {
+    let data = addr_of!(__edata) as u32 - addr_of!(__sdata) as u32;
+    addr_of!(__sidata) as u32 - addr_of!(__vector_table) as u32 + data
+}
+
+/// SysTick on the processor's clock, extended to 56 bits by its exception, and the stack's paint.
+pub struct SysTickMeter {
+    systick: SYST,
+    hz: u32,
+}
+
+impl SysTickMeter {
+    /// `hz` is the frequency at which SysTick counts.
+    pub fn new(mut systick: SYST, hz: u32) -> Self {
+        systick.set_clock_source(SystClkSource::Core);
+        systick.set_reload(RELOAD);
+        systick.enable_interrupt();
+        Self { systick, hz }
+    }
+
+    fn stack_range() -> (*mut u32, *mut u32) {
+        let (top, floor) = (addr_of!(_stack_start) as usize, addr_of!(__ebss) as usize);
+        let bottom = top.saturating_sub(WATCHED_STACK).max((floor + 3) & !3);
+        (bottom as *mut u32, top as *mut u32)
+    }
+}
+
+impl Meter for SysTickMeter {
+    fn ticks_per_second(&self) -> u32 {
+        self.hz
+    }
+
+    fn start(&mut self) {
+        self.systick.disable_counter();
+        self.systick.clear_current();
+        WRAPS.store(0, Ordering::Relaxed);
+        self.systick.enable_counter();
+    }
+
+    fn stop(&mut self) -> u64 {
+        self.systick.disable_counter();
+        let left = SYST::get_current();
+        // A wrap in the last instants may be pending still.
+        cortex_m::asm::isb();
+        let mut wraps = WRAPS.load(Ordering::Relaxed) as u64;
+        if SCB::is_pendst_pending() {
+            wraps += 1;
+            SCB::clear_pendst();
+        }
+        // The counter starts at 0 and takes RELOAD with its first tick.
+        let within = if left == 0 { 0 } else { RELOAD + 1 - left };
+        wraps * (RELOAD as u64 + 1) + within as u64
+    }
+
+    fn reset_stack(&mut self) {
+        let (bottom, top) = Self::stack_range();
+        let here = cortex_m::register::msp::read() as *mut u32;
+        let mut word = bottom;
+        // Some words below the stack pointer are left for this function's own use.
+        while word < top && (word as usize) < (here as usize).saturating_sub(64) {
+            // SAFETY: between the end of .bss and the stack pointer there is only unused stack.
+            unsafe {
+                word.write_volatile(PAINT);
+                word = word.add(1);
+            }
+        }
+    }
+
+    fn stack(&self) -> (u32, u32) {
+        let (bottom, top) = Self::stack_range();
+        let mut word = bottom;
+        // SAFETY: the words are RAM, and reading them volatile makes no claim on their values.
+        while word < top && unsafe { word.read_volatile() } == PAINT {
+            // SAFETY: `word < top`.
+            word = unsafe { word.add(1) };
+        }
+        (top as u32 - word as u32, top as u32 - bottom as u32)
+    }
+}

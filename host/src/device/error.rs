@@ -1,0 +1,134 @@
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// What can go wrong between host and device.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// The emulator is not installed.
+    #[error(
+        "no emulator: `{program}` is not there; install it (Debian: `apt-get install qemu-system-arm`, macOS: `brew install qemu`) or name it in QMEND_QEMU"
+    )]
+    EmulatorMissing {
+        /// What was looked for.
+        program: String,
+    },
+    /// The firmware is not built.
+    #[error(
+        "no firmware for the emulator: build it with `firmware/build.sh` in qmend's sources, or name the ELF file in QMEND_FIRMWARE (looked at: {})",
+        searched.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    FirmwareMissing {
+        /// Where it was looked for.
+        searched: Vec<PathBuf>,
+    },
+    /// The emulator could not be started.
+    #[error("cannot start `{program}`: {source}")]
+    Start {
+        /// The emulator.
+        program: String,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The device ended or closed its side.
+    #[error("the device has gone: {detail}")]
+    Gone {
+        /// Exit status and what it last said.
+        detail: String,
+    },
+    /// No answer within the time limit.
+    #[error("the device did not answer `{request}` within {seconds} s")]
+    Timeout {
+        /// The request.
+        request: &'static str,
+        /// The limit.
+        seconds: u64,
+    },
+    /// Host and firmware speak different versions of the messages.
+    #[error(
+        "the firmware speaks version {device} of the messages and this program version {host}: rebuild the firmware with `firmware/build.sh`"
+    )]
+    ProtocolVersion {
+        /// Firmware's.
+        device: u8,
+        /// Ours.
+        host: u8,
+    },
+    /// The device answered something else than what was asked.
+    #[error("the device answered `{request}` with something else: {answer}")]
+    UnexpectedAnswer {
+        /// The request.
+        request: &'static str,
+        /// The answer.
+        answer: String,
+    },
+    /// The device refused.
+    #[error("the device refused `{request}`: {reason}")]
+    Refused {
+        /// The request.
+        request: &'static str,
+        /// Its reason.
+        reason: String,
+    },
+    /// The firmware panicked.
+    #[error("the firmware panicked at {file}:{line}: {message}")]
+    Panicked {
+        /// Source file.
+        file: String,
+        /// Line.
+        line: u32,
+        /// Message, where there is one.
+        message: String,
+    },
+    /// The image does not fit.
+    #[error("the image needs {needed} bytes of {what} and the device has {capacity}")]
+    TooLarge {
+        /// Which memory.
+        what: &'static str,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes there are.
+        capacity: u64,
+    },
+    /// The image is not sound.
+    #[error("the image is not sound: {reason}")]
+    BadImage {
+        /// The reason.
+        reason: String,
+    },
+    /// The device holds other bytes than were sent.
+    #[error("the image on the device has CRC {device:08x} and the one sent has {host:08x}")]
+    ImageDiffers {
+        /// Device's.
+        device: u32,
+        /// Ours.
+        host: u32,
+    },
+    /// No image was loaded.
+    #[error("no image is loaded")]
+    NoImage,
+    /// An input of the wrong length.
+    #[error("the input has {given} elements and the model takes {expected}")]
+    InputLength {
+        /// Elements given.
+        given: usize,
+        /// Elements expected.
+        expected: usize,
+    },
+    /// There is no such operator.
+    #[error("the model has {operators} operators, no operator {operator}")]
+    NoSuchOperator {
+        /// Asked for.
+        operator: usize,
+        /// There are.
+        operators: usize,
+    },
+    /// The engine refused on the host.
+    #[error("the engine refused: {reason}")]
+    Run {
+        /// The reason.
+        reason: String,
+    },
+}

@@ -1,0 +1,428 @@
+//! A device behind a byte stream.
+
+use std::time::{Duration, Instant};
+
+use qmend_shared::link::frame::{FrameReader, crc32};
+use qmend_shared::link::{
+    Digests, ModelInfo, PROTOCOL, Packet, Refusal, Request, Response, frame_overhead, write_frame,
+};
+
+use super::{
+    Device, DeviceError, DeviceIdentity, DeviceStats, Inference, LoadedModel, to_bytes, to_elements,
+};
+
+/// Largest frame that a device may send: u16 data bytes and the fields around them.
+const FRAME: usize = 1 << 17;
+/// How often a request is sent again after a damaged message.
+const ATTEMPTS: usize = 4;
+
+/// Bytes to and from a device.
+pub trait Transport {
+    /// Sends all bytes.
+    ///
+    /// # Errors
+    /// [`DeviceError::Gone`].
+    fn send(&mut self, bytes: &[u8]) -> Result<(), DeviceError>;
+
+    /// Some bytes, at least one; `None` if there are none until `deadline`.
+    ///
+    /// # Errors
+    /// [`DeviceError::Gone`].
+    fn receive(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>, DeviceError>;
+}
+
+/// A device that speaks the messages of [`qmend_shared::link`].
+pub struct LinkDevice<T> {
+    transport: T,
+    identity: DeviceIdentity,
+    chunk: usize,
+    loaded: Option<LoadedModel>,
+    conversation: Conversation,
+    instructions_per_tick: Option<u64>,
+}
+
+/// Framing, sequence numbers and the time limit.
+struct Conversation {
+    reader: Box<FrameReader<FRAME>>,
+    received: std::collections::VecDeque<u8>,
+    sequence: u8,
+    limit: Duration,
+}
+
+impl<T: Transport> LinkDevice<T> {
+    /// Greets the device. `limit` bounds the wait for each answer, one whole inference included.
+    /// `instructions_per_tick` is given where the device's clock counts instructions.
+    ///
+    /// # Errors
+    /// Where nothing that speaks our protocol answers.
+    pub fn connect(
+        mut transport: T,
+        limit: Duration,
+        instructions_per_tick: Option<u64>,
+    ) -> Result<Self, DeviceError> {
+        let mut conversation = Conversation {
+            reader: Box::default(),
+            received: Default::default(),
+            // Not 0, which the device uses where it could not read ours.
+            sequence: 1,
+            limit,
+        };
+        // Ends whatever half a frame the device may hold.
+        transport.send(&[0])?;
+        let (identity, chunk) = conversation.ask(
+            &mut transport,
+            "identify",
+            Request::Identify,
+            |answer| match answer {
+                Response::Identity(i) if i.protocol != PROTOCOL => {
+                    Some(Err(DeviceError::ProtocolVersion {
+                        device: i.protocol,
+                        host: PROTOCOL,
+                    }))
+                }
+                Response::Identity(i) => Some(Ok((
+                    DeviceIdentity {
+                        name: i.board.into(),
+                        core: i.core.into(),
+                        firmware: i.firmware.into(),
+                        slot_bytes: i.slot_bytes as u64,
+                        memory_bytes: i.pool_bytes as u64,
+                        code_bytes: i.code_bytes as u64,
+                    },
+                    i.chunk as usize,
+                ))),
+                _ => None,
+            },
+        )?;
+        if chunk == 0 {
+            return Err(DeviceError::UnexpectedAnswer {
+                request: "identify",
+                answer: "chunks of 0 bytes".into(),
+            });
+        }
+        Ok(Self {
+            transport,
+            identity,
+            chunk,
+            loaded: None,
+            conversation,
+            instructions_per_tick,
+        })
+    }
+
+    /// The transport, to end it or to look at it.
+    pub fn transport_mut(&mut self) -> &mut T {
+        &mut self.transport
+    }
+
+    fn ask<R>(
+        &mut self,
+        name: &'static str,
+        request: Request<'_>,
+        accept: impl FnMut(Response<'_>) -> Option<Result<R, DeviceError>>,
+    ) -> Result<R, DeviceError> {
+        self.conversation
+            .ask(&mut self.transport, name, request, accept)
+    }
+
+    fn done(&mut self, name: &'static str, request: Request<'_>) -> Result<(), DeviceError> {
+        self.ask(name, request, |answer| {
+            matches!(answer, Response::Done).then_some(Ok(()))
+        })
+    }
+
+    fn write_input(&mut self, input: &[i8]) -> Result<LoadedModel, DeviceError> {
+        let loaded = self.loaded.ok_or(DeviceError::NoImage)?;
+        if input.len() != loaded.input_len {
+            return Err(DeviceError::InputLength {
+                given: input.len(),
+                expected: loaded.input_len,
+            });
+        }
+        let bytes = to_bytes(input);
+        for (i, data) in bytes.chunks(self.chunk).enumerate() {
+            let offset = (i * self.chunk) as u32;
+            self.done("write input", Request::WriteInput { offset, data })?;
+        }
+        Ok(loaded)
+    }
+
+    /// Reads a tensor from its element `from` on.
+    fn read(
+        &mut self,
+        name: &'static str,
+        from: usize,
+        len: usize,
+        request: impl Fn(u32, u16) -> Request<'static>,
+    ) -> Result<Vec<i8>, DeviceError> {
+        let mut elements = Vec::with_capacity(len);
+        while elements.len() < len {
+            let part = (len - elements.len()).min(self.chunk);
+            let offset = (from + elements.len()) as u32;
+            let data = self.ask(name, request(offset, part as u16), |answer| match answer {
+                Response::Data(data) if data.len() == part => Some(Ok(data.to_vec())),
+                _ => None,
+            })?;
+            elements.extend(to_elements(&data));
+        }
+        Ok(elements)
+    }
+}
+
+impl Conversation {
+    /// Sends a request and waits for its answer, which `accept` turns into a result; `None` from it
+    /// means that the answer fits no such request.
+    fn ask<R>(
+        &mut self,
+        transport: &mut impl Transport,
+        name: &'static str,
+        request: Request<'_>,
+        mut accept: impl FnMut(Response<'_>) -> Option<Result<R, DeviceError>>,
+    ) -> Result<R, DeviceError> {
+        for _ in 0..ATTEMPTS {
+            self.sequence = self.sequence.checked_add(1).unwrap_or(1);
+            let frame = encode(Packet {
+                sequence: self.sequence,
+                body: request,
+            });
+            transport.send(&frame)?;
+            if let Some(result) = self.answer(transport, name, &mut accept)? {
+                return Ok(result);
+            }
+        }
+        Err(DeviceError::UnexpectedAnswer {
+            request: name,
+            answer: "only damaged messages".into(),
+        })
+    }
+
+    /// `None` where the request has to be sent again.
+    fn answer<R>(
+        &mut self,
+        transport: &mut impl Transport,
+        name: &'static str,
+        accept: &mut impl FnMut(Response<'_>) -> Option<Result<R, DeviceError>>,
+    ) -> Result<Option<R>, DeviceError> {
+        let deadline = Instant::now() + self.limit;
+        loop {
+            let Some(byte) = self.received.pop_front() else {
+                match transport.receive(deadline)? {
+                    Some(bytes) => self.received.extend(bytes),
+                    None => {
+                        return Err(DeviceError::Timeout {
+                            request: name,
+                            seconds: self.limit.as_secs(),
+                        });
+                    }
+                }
+                continue;
+            };
+            let message = match self.reader.push(byte) {
+                None => continue,
+                Some(Err(_)) => return Ok(None),
+                Some(Ok(message)) => message,
+            };
+            let Ok((Packet { sequence, body }, [])) =
+                postcard::take_from_bytes::<Packet<Response<'_>>>(message)
+            else {
+                return Ok(None);
+            };
+            match body {
+                Response::Panicked {
+                    file,
+                    line,
+                    message,
+                } => {
+                    let (file, message) = (file.into(), message.into());
+                    return Err(DeviceError::Panicked {
+                        file,
+                        line,
+                        message,
+                    });
+                }
+                Response::Refused(Refusal::BadMessage) => return Ok(None),
+                _ if sequence != self.sequence => continue,
+                Response::Refused(refusal) => return Err(refused(name, refusal)),
+                answer => {
+                    return match accept(answer) {
+                        Some(result) => result.map(Some),
+                        None => {
+                            let mut answer = format!("{answer:?}");
+                            answer.truncate(200);
+                            Err(DeviceError::UnexpectedAnswer {
+                                request: name,
+                                answer,
+                            })
+                        }
+                    };
+                }
+            }
+        }
+    }
+}
+
+fn encode(packet: Packet<Request<'_>>) -> Vec<u8> {
+    let data = match packet.body {
+        Request::WriteImage { data, .. } | Request::WriteInput { data, .. } => data.len(),
+        _ => 0,
+    };
+    let mut scratch = vec![0; data + 64];
+    let mut frame = Vec::with_capacity(data + 64 + frame_overhead(data + 64));
+    let sent = write_frame(&packet, &mut scratch, |bytes| {
+        frame.extend_from_slice(bytes);
+        Ok::<(), std::convert::Infallible>(())
+    });
+    sent.expect("64 bytes hold every field but the data")
+        .unwrap_or_else(|never| match never {});
+    frame
+}
+
+fn refused(request: &'static str, refusal: Refusal<'_>) -> DeviceError {
+    match refusal {
+        Refusal::ImageTooLong { needed, capacity } => DeviceError::TooLarge {
+            what: "image slot",
+            needed: needed as u64,
+            capacity: capacity as u64,
+        },
+        Refusal::PoolTooSmall { needed, capacity } => DeviceError::TooLarge {
+            what: "memory for tensors",
+            needed: needed as u64,
+            capacity: capacity as u64,
+        },
+        Refusal::BadImage { reason } => DeviceError::BadImage {
+            reason: reason.into(),
+        },
+        Refusal::NoImage => DeviceError::NoImage,
+        other => DeviceError::Refused {
+            request,
+            reason: format!("{other:?}"),
+        },
+    }
+}
+
+fn loaded(info: ModelInfo) -> LoadedModel {
+    LoadedModel {
+        input_len: info.input_len as usize,
+        output_len: info.output_len as usize,
+        operators: info.operators as usize,
+        arena_bytes: info.arena_bytes as usize,
+    }
+}
+
+impl<T: Transport> Device for LinkDevice<T> {
+    fn identity(&self) -> &DeviceIdentity {
+        &self.identity
+    }
+
+    fn load(&mut self, image: &[u8]) -> Result<LoadedModel, DeviceError> {
+        self.loaded = None;
+        let too_large = || DeviceError::TooLarge {
+            what: "image slot",
+            needed: image.len() as u64,
+            capacity: self.identity.slot_bytes,
+        };
+        let len = u32::try_from(image.len()).map_err(|_| too_large())?;
+        self.done("begin image", Request::BeginImage { len })?;
+        for (i, data) in image.chunks(self.chunk).enumerate() {
+            let offset = (i * self.chunk) as u32;
+            self.done("write image", Request::WriteImage { offset, data })?;
+        }
+        let info = self.ask("open image", Request::OpenImage, |answer| match answer {
+            Response::Model(info) => Some(Ok(info)),
+            _ => None,
+        })?;
+        let host = crc32(image);
+        if info.image_crc != host || info.image_bytes != len {
+            return Err(DeviceError::ImageDiffers {
+                device: info.image_crc,
+                host,
+            });
+        }
+        Ok(*self.loaded.insert(loaded(info)))
+    }
+
+    fn infer(&mut self, input: &[i8]) -> Result<Inference, DeviceError> {
+        let loaded = self.write_input(input)?;
+        let (ticks, mut output) = self.ask("run", Request::Run, |answer| match answer {
+            Response::Ran { ticks, output } if output.len() <= loaded.output_len => {
+                Some(Ok((ticks, to_elements(output).collect::<Vec<_>>())))
+            }
+            _ => None,
+        })?;
+        let rest = loaded.output_len - output.len();
+        let tail = self.read("read output", output.len(), rest, |offset, len| {
+            Request::ReadOutput { offset, len }
+        })?;
+        output.extend(tail);
+        Ok(Inference {
+            output,
+            instructions: self
+                .instructions_per_tick
+                .map(|per_tick| ticks.saturating_mul(per_tick)),
+        })
+    }
+
+    fn operator_digests(&mut self, input: &[i8]) -> Result<Vec<u32>, DeviceError> {
+        let loaded = self.write_input(input)?;
+        let mut digests = Vec::with_capacity(loaded.operators);
+        while digests.len() < loaded.operators {
+            let first = digests.len();
+            let expected = (loaded.operators - first).min(Digests::MAX);
+            let more = self.ask(
+                "digest",
+                Request::Digest {
+                    first: first as u16,
+                },
+                |answer| match answer {
+                    Response::Digests(d)
+                        if d.first as usize == first && d.crcs.len() == 4 * expected =>
+                    {
+                        let crcs = d
+                            .crcs
+                            .chunks_exact(4)
+                            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                        Some(Ok(crcs.collect::<Vec<_>>()))
+                    }
+                    _ => None,
+                },
+            )?;
+            digests.extend(more);
+        }
+        Ok(digests)
+    }
+
+    fn operator_output(&mut self, input: &[i8], operator: usize) -> Result<Vec<i8>, DeviceError> {
+        let loaded = self.write_input(input)?;
+        if operator >= loaded.operators {
+            return Err(DeviceError::NoSuchOperator {
+                operator,
+                operators: loaded.operators,
+            });
+        }
+        let len = self.ask(
+            "keep",
+            Request::Keep {
+                operator: operator as u16,
+            },
+            |answer| match answer {
+                Response::Kept { len } => Some(Ok(len as usize)),
+                _ => None,
+            },
+        )?;
+        self.read("read kept", 0, len, |offset, len| Request::ReadKept {
+            offset,
+            len,
+        })
+    }
+
+    fn stats(&mut self) -> Result<DeviceStats, DeviceError> {
+        self.ask("stats", Request::Stats, |answer| match answer {
+            Response::Stats(s) => Some(Ok(DeviceStats {
+                arena_bytes: s.arena_bytes as u64,
+                tensor_bytes: s.pool_used as u64,
+                stack_high_water: (s.stack_watched > 0).then_some(s.stack_high_water as u64),
+            })),
+            _ => None,
+        })
+    }
+}
