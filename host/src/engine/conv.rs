@@ -17,7 +17,7 @@ pub(super) struct Conv {
     groups: usize,
     group_in: usize,
     group_out: usize,
-    /// `[group][block of lanes][pair][lane][2]`
+    /// `[group][block of lanes][pair]`, two a lane within a pair as [`Isa::weight_place`] says.
     weights: Vec<i16>,
     requant: Requant,
 }
@@ -114,7 +114,7 @@ impl Conv {
             for &length in &lengths {
                 let (run, rest) = row.split_at(length);
                 for (i, &w) in run.iter().enumerate() {
-                    to[((first_pair + i / 2) * lanes + lane) * 2 + i % 2] = w as i16;
+                    to[(first_pair + i / 2) * lanes * 2 + isa.weight_place(lane, i % 2)] = w as i16;
                 }
                 first_pair += length.div_ceil(2);
                 row = rest;

@@ -1,9 +1,9 @@
 //! The multiply-accumulate loops of convolutions and fully connected layers: `TILE` positions by
 //! one vector of output channels.
 //!
-//! Weights lie as `[pair of taps][channel lane][2]` i16, so that one instruction multiplies a
-//! broadcast pair of inputs with the pair of weights of every channel and adds both products to
-//! the channel's i32 accumulator. No horizontal sums are needed and the accumulators come out in
+//! Weights lie as `[pair of taps][channel lane][2]` i16 (plain loops: `[pair][2][lane]`), so that one
+//! instruction multiplies a broadcast pair of inputs with the pair of weights of every channel and
+//! adds both products to the channel's i32 accumulator. No horizontal sums are needed and the accumulators come out in
 //! the order of the output. A pair's sum is at most 2 * 255 * 128 and accumulators are bounded by
 //! [`super::accumulator_bound`], so the order of summation does not show.
 
@@ -59,7 +59,7 @@ pub(super) struct Tile<'a> {
     pub origins: &'a [usize; TILE],
     /// The same for every position and channel.
     pub runs: &'a Runs,
-    /// `[sum of pairs][lanes][2]`.
+    /// `[sum of pairs]`, two a lane within a pair as [`Isa::weight_place`] says.
     pub weights: &'a [i16],
     /// One per lane.
     pub bias: &'a [i32],
@@ -100,8 +100,8 @@ impl Tile<'_> {
                 for (s, &origin) in sums.iter_mut().zip(self.origins) {
                     let at = origin + run.offset + 2 * pair;
                     let (x0, x1) = (self.plane[at] as i32, self.plane[at + 1] as i32);
-                    for (lane, s) in s.iter_mut().enumerate() {
-                        *s += x0 * w[2 * lane] as i32 + x1 * w[2 * lane + 1] as i32;
+                    for lane in 0..LANES {
+                        s[lane] += x0 * w[lane] as i32 + x1 * w[LANES + lane] as i32;
                     }
                 }
             }

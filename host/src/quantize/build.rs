@@ -132,9 +132,10 @@ impl<'a> Build<'a> {
         }
         let n = (inputs.len() / elements).min(MEAN_SAMPLES);
         if n == 0 {
-            let method = match self.config.weight_rounding {
-                WeightRounding::Gptq => "gptq",
-                _ => "nearest levels with bias correction",
+            let method = if by_rounding {
+                self.config.weight_rounding.name()
+            } else {
+                "bias correction"
             };
             return Err(QuantizeError::NoSamples { method });
         }

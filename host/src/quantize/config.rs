@@ -31,6 +31,24 @@ pub enum WeightRounding {
     /// One after the other, each error made up for by the weights not yet rounded, as the inputs'
     /// correlations say (GPTQ, 2022).
     Gptq,
+    /// Levels that together have the least error on the inputs' second moments: AdaRound's problem
+    /// (ICML 2020), searched from GPTQ's answer by single and paired steps.
+    AdaRound,
+}
+
+impl WeightRounding {
+    /// All methods.
+    pub const ALL: [Self; 4] = [Self::Nearest, Self::Squant, Self::Gptq, Self::AdaRound];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            WeightRounding::Nearest => "nearest",
+            WeightRounding::Squant => "squant",
+            WeightRounding::Gptq => "gptq",
+            WeightRounding::AdaRound => "adaround",
+        }
+    }
 }
 
 /// How a network is quantized.
@@ -135,11 +153,7 @@ impl FromStr for Scales {
 
 impl fmt::Display for WeightRounding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            WeightRounding::Nearest => "nearest",
-            WeightRounding::Squant => "squant",
-            WeightRounding::Gptq => "gptq",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -147,16 +161,14 @@ impl FromStr for WeightRounding {
     type Err = QuantizeError;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        match s {
-            "nearest" => Ok(WeightRounding::Nearest),
-            "squant" => Ok(WeightRounding::Squant),
-            "gptq" => Ok(WeightRounding::Gptq),
-            _ => Err(QuantizeError::UnknownWord {
+        Self::ALL
+            .into_iter()
+            .find(|m| m.name() == s)
+            .ok_or_else(|| QuantizeError::UnknownWord {
                 setting: "rounding",
                 got: s.to_string(),
-                known: "nearest, squant and gptq",
-            }),
-        }
+                known: "nearest, squant, gptq and adaround",
+            })
     }
 }
 
@@ -198,11 +210,7 @@ mod tests {
         let text = c.bits_of(&["a", "b"]).expect_err("no zz").to_string();
         assert!(text.contains("'zz'") && text.contains("a, b"), "{text}");
         assert!("best".parse::<Scales>().is_err() && "best".parse::<WeightRounding>().is_err());
-        for w in [
-            WeightRounding::Nearest,
-            WeightRounding::Squant,
-            WeightRounding::Gptq,
-        ] {
+        for w in WeightRounding::ALL {
             assert_eq!(w.to_string().parse::<WeightRounding>().expect("known"), w);
         }
     }
