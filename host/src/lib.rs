@@ -9,6 +9,7 @@ pub mod data;
 pub mod engine;
 pub mod float;
 pub mod graph;
+pub mod import;
 pub mod localize;
 pub mod model;
 pub mod quantize;

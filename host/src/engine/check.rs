@@ -114,7 +114,14 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
         }
         Op::Mean { multiplier: m } => {
             expect([1, 1, input[2]])?;
-            multiplier(*m)
+            if !m.is_valid_quotient() {
+                return Err(value("the multiplier is outside its range"));
+            }
+            let largest = (input[0] * input[1]) as i128 * 255;
+            if largest << m.exponent.max(0) > i32::MAX as i128 {
+                return Err(value("the sum over all positions can leave 32 bits"));
+            }
+            Ok(())
         }
         Op::Pad(p) => {
             let mut want = [0; 3];

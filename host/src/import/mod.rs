@@ -1,1 +1,3 @@
-//! (to come)
+//! Reads trained networks from files.
+
+pub mod tflite;
