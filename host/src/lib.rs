@@ -7,6 +7,7 @@ pub mod calibrate;
 pub mod classes;
 pub mod data;
 pub mod engine;
+pub mod export;
 pub mod float;
 pub mod graph;
 pub mod import;

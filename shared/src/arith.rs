@@ -102,8 +102,8 @@ impl Multiplier {
     }
 }
 
-/// gemmlowp's `SaturatingRoundingDoublingHighMul`: `round(a * b / 2^31)`, ties away from zero for
-/// positive products and towards zero's far side as the original's truncating division gives them.
+/// gemmlowp's `SaturatingRoundingDoublingHighMul`: `a * b / 2^31` to the nearest integer, ties
+/// towards plus infinity (which is what its nudge and truncating division come to).
 /// Only `i32::MIN * i32::MIN` saturates.
 #[inline(always)]
 pub const fn saturating_rounding_doubling_high_mul(a: i32, b: i32) -> i32 {
@@ -129,4 +129,99 @@ pub const fn rounding_divide_by_pot(x: i32, exponent: u32) -> i32 {
     let remainder = x & mask;
     let threshold = (mask >> 1) + if x < 0 { 1 } else { 0 };
     (x >> exponent) + if remainder > threshold { 1 } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_random::Random;
+
+    /// Values at which something changes, and around them.
+    fn edges() -> impl Iterator<Item = i32> + Clone {
+        let powers = (0..32).flat_map(|p| [1i64 << p, -(1i64 << p)]);
+        let around = powers.flat_map(|p| [p - 1, p, p + 1]);
+        around.filter_map(|v| i32::try_from(v).ok()).chain([0])
+    }
+
+    fn high_mul_by_definition(a: i32, b: i32) -> i32 {
+        let doubled = 2 * a as i128 * b as i128;
+        let rounded = (doubled + (1 << 31)).div_euclid(1 << 32);
+        rounded.min(i32::MAX as i128) as i32
+    }
+
+    fn divide_by_definition(x: i32, exponent: u32) -> i32 {
+        let magnitude = (2 * (x as i128).abs() + (1i128 << exponent)) / (2i128 << exponent);
+        ((x as i128).signum() * magnitude) as i32
+    }
+
+    #[test]
+    fn the_high_multiply_follows_its_definition() {
+        for a in edges() {
+            for b in edges() {
+                let want = high_mul_by_definition(a, b);
+                assert_eq!(
+                    saturating_rounding_doubling_high_mul(a, b),
+                    want,
+                    "{a} * {b}"
+                );
+            }
+        }
+        let mut r = Random::new(1);
+        for _ in 0..200_000 {
+            let (a, b) = (r.u64() as i32, r.u64() as i32);
+            assert_eq!(
+                saturating_rounding_doubling_high_mul(a, b),
+                high_mul_by_definition(a, b)
+            );
+        }
+    }
+
+    #[test]
+    fn the_rounding_shift_follows_its_definition() {
+        let mut r = Random::new(2);
+        for exponent in 0..=31 {
+            for x in edges().chain((0..5_000).map(|_| r.u64() as i32)) {
+                assert_eq!(
+                    rounding_divide_by_pot(x, exponent),
+                    divide_by_definition(x, exponent),
+                    "{x} >> {exponent}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn multipliers_follow_their_definitions_at_every_exponent() {
+        let mut r = Random::new(3);
+        for exponent in -31..=30i8 {
+            for _ in 0..2_000 {
+                let any = 1 << 30 | r.u64() as i32 & 0x3fff_ffff;
+                let mantissa = r.pick(&[1 << 30, i32::MAX, any]);
+                let m = Multiplier { mantissa, exponent };
+                assert!(m.is_valid());
+                // Within what the check allows: no overflow when shifted to the left.
+                let reach = i32::MAX >> exponent.max(0);
+                let any = r.range(-reach, reach);
+                let acc = r.pick(&[reach, -reach, 0, 1, -1, any]);
+                let high = high_mul_by_definition(acc << exponent.max(0), mantissa);
+                assert_eq!(
+                    m.apply(acc),
+                    divide_by_definition(high, (-exponent.min(0)) as u32)
+                );
+                let divisor = 1i128 << (31 - exponent as i32);
+                let once = (2 * acc as i128 * mantissa as i128 + divisor).div_euclid(2 * divisor);
+                assert_eq!(m.apply_single_rounding(acc) as i128, once);
+            }
+        }
+        assert_eq!(Multiplier::ZERO.apply(i32::MIN), 0);
+        assert_eq!(Multiplier::ZERO.apply_single_rounding(i32::MAX), 0);
+    }
+
+    #[test]
+    fn multipliers_out_of_range_are_told() {
+        let valid = |mantissa, exponent| Multiplier { mantissa, exponent }.is_valid();
+        assert!(valid(1 << 30, -31) && valid(i32::MAX, 30) && valid(0, 0));
+        assert!(!valid((1 << 30) - 1, 0) && !valid(-1, 0) && !valid(i32::MIN, 0));
+        assert!(!valid(1 << 30, -32) && !valid(1 << 30, 31));
+    }
 }

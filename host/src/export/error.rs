@@ -52,7 +52,9 @@ pub enum ExportError {
     #[error("not a usable image: {0}")]
     Image(#[from] ImageError),
     /// The image is sound but the notes in it are not.
-    #[error("the image's notes (names, preprocessing, labels) {problem}; write the image again with this version")]
+    #[error(
+        "the image's notes (names, preprocessing, labels) {problem}; write the image again with this version"
+    )]
     Notes {
         /// What is wrong with them.
         problem: String,

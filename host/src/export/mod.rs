@@ -9,6 +9,9 @@ pub mod image;
 pub mod notes;
 pub mod plan;
 
+#[cfg(test)]
+mod test_models;
+
 pub use error::ExportError;
 pub use image::{read_image, write_image};
 pub use plan::{Plan, plan};

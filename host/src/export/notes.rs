@@ -74,7 +74,10 @@ impl Notes {
             ));
         }
         let p = &notes.preprocess;
-        let numbers = [p.scale].into_iter().chain(p.mean.iter().copied()).chain(p.std.iter().copied());
+        let numbers = [p.scale]
+            .into_iter()
+            .chain(p.mean.iter().copied())
+            .chain(p.std.iter().copied());
         if numbers.into_iter().any(|v| !v.is_finite()) || p.std.contains(&0.0) {
             return fail("hold a preprocessing that is not finite".into());
         }

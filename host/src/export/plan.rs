@@ -52,10 +52,14 @@ pub fn plan(model: &QuantizedModel) -> Result<Plan, ExportError> {
     let mut in_place = Vec::new();
     let mut buffers: Vec<Buffer> = Vec::new();
     let mut buffer_of = vec![usize::MAX; model.tensors.len()];
-    let mut open = |t: usize, buffers: &mut Vec<Buffer>, buffer_of: &mut Vec<usize>| {
+    let open = |t: usize, buffers: &mut Vec<Buffer>, buffer_of: &mut Vec<usize>| {
         buffer_of[t] = buffers.len();
         let bytes = model.tensors[t].elements().next_multiple_of(ALIGN);
-        buffers.push(Buffer { bytes, from: lives[t].0, to: lives[t].1 });
+        buffers.push(Buffer {
+            bytes,
+            from: lives[t].0,
+            to: lives[t].1,
+        });
     };
     open(model.input.0, &mut buffers, &mut buffer_of);
     for (i, node) in model.nodes.iter().enumerate() {
@@ -71,7 +75,13 @@ pub fn plan(model: &QuantizedModel) -> Result<Plan, ExportError> {
         }
     }
     let lower_bound = (0..=model.nodes.len() + 1)
-        .map(|t| buffers.iter().filter(|b| (b.from..=b.to).contains(&t)).map(|b| b.bytes).sum())
+        .map(|t| {
+            buffers
+                .iter()
+                .filter(|b| (b.from..=b.to).contains(&t))
+                .map(|b| b.bytes)
+                .sum()
+        })
         .max()
         .unwrap_or(0);
     let (places, arena_bytes) = orders(&buffers)
@@ -80,7 +90,12 @@ pub fn plan(model: &QuantizedModel) -> Result<Plan, ExportError> {
         .min_by_key(|(_, bytes)| *bytes)
         .expect("there are three orders");
     let offsets = buffer_of.iter().map(|&b| places[b]).collect();
-    Ok(Plan { offsets, arena_bytes, lower_bound, in_place })
+    Ok(Plan {
+        offsets,
+        arena_bytes,
+        lower_bound,
+        in_place,
+    })
 }
 
 /// First and last time at which each tensor must be in the arena.
@@ -90,21 +105,33 @@ fn lifetimes(model: &QuantizedModel) -> Result<Vec<(usize, usize)>, ExportError>
     for (what, id) in [("input", model.input), ("output", model.output)] {
         if id.0 >= count {
             let problem = format!("its {what} is tensor {} of {count}", id.0);
-            return Err(ExportError::Model { name: model.name.clone(), problem });
+            return Err(ExportError::Model {
+                name: model.name.clone(),
+                problem,
+            });
         }
     }
     lives[model.input.0] = Some((0, 0));
     for (i, node) in model.nodes.iter().enumerate() {
         let fail = |problem| {
             let (name, kind) = (node.name.clone(), node.op.kind());
-            Err(ExportError::Node { index: i, name, kind, problem })
+            Err(ExportError::Node {
+                index: i,
+                name,
+                kind,
+                problem,
+            })
         };
         let name = |id: TensorId| model.tensors.get(id.0).map_or("?", |t| &t.name);
         for &input in &node.inputs {
             match lives.get_mut(input.0) {
                 Some(Some(life)) => life.1 = i + 1,
                 _ => {
-                    let problem = format!("it reads tensor {} ('{}') before that is written", input.0, name(input));
+                    let problem = format!(
+                        "it reads tensor {} ('{}') before that is written",
+                        input.0,
+                        name(input)
+                    );
                     return fail(problem);
                 }
             }
@@ -112,7 +139,11 @@ fn lifetimes(model: &QuantizedModel) -> Result<Vec<(usize, usize)>, ExportError>
         match lives.get_mut(node.output.0) {
             Some(life @ None) => *life = Some((i + 1, i + 1)),
             Some(Some(_)) => {
-                return fail(format!("tensor {} ('{}') has a value already", node.output.0, name(node.output)));
+                return fail(format!(
+                    "tensor {} ('{}') has a value already",
+                    node.output.0,
+                    name(node.output)
+                ));
             }
             None => return fail(format!("its output is tensor {} of {count}", node.output.0)),
         }
@@ -134,7 +165,10 @@ fn lifetimes(model: &QuantizedModel) -> Result<Vec<(usize, usize)>, ExportError>
 /// An input on which node `i` can write its output.
 fn reusable_input(model: &QuantizedModel, i: usize, lives: &[(usize, usize)]) -> Option<TensorId> {
     let node = &model.nodes[i];
-    let works = matches!(node.op, Op::Reshape | Op::Lut { .. } | Op::Requantize { .. } | Op::Add(_));
+    let works = matches!(
+        node.op,
+        Op::Reshape | Op::Lut { .. } | Op::Requantize { .. } | Op::Add(_)
+    );
     let elements = model.tensor(node.output).elements();
     let dies = |id: &&TensorId| lives[id.0].1 == i + 1 && model.tensor(**id).elements() == elements;
     node.inputs.iter().find(|id| works && dies(id)).copied()
@@ -148,17 +182,25 @@ fn orders(buffers: &[Buffer]) -> [Vec<usize>; 3] {
         order
     };
     let length = |b: &Buffer| b.to - b.from + 1;
-    [by(&|b| b.bytes), by(&|b| length(b) * b.bytes), by(&|b| length(b))]
+    [
+        by(&|b| b.bytes),
+        by(&|b| length(b) * b.bytes),
+        by(&|b| length(b)),
+    ]
 }
 
 /// Places buffers in an order, each in the smallest gap; the offsets, and the arena's size.
 fn place(buffers: &[Buffer], order: &[usize]) -> (Vec<usize>, usize) {
-    let mut offsets = vec![0; buffers.len()];
+    let mut offsets = vec![0usize; buffers.len()];
     let mut placed: Vec<usize> = Vec::new();
     let mut arena = 0;
     for &b in order {
         let buffer = &buffers[b];
-        let mut around: Vec<usize> = placed.iter().copied().filter(|&p| buffers[p].meets(buffer)).collect();
+        let mut around: Vec<usize> = placed
+            .iter()
+            .copied()
+            .filter(|&p| buffers[p].meets(buffer))
+            .collect();
         around.sort_by_key(|&p| offsets[p]);
         let mut end = 0;
         let mut best: Option<(usize, usize)> = None;
@@ -189,7 +231,11 @@ mod tests {
             let buffers: Vec<Buffer> = (0..rng.random_range(1..40))
                 .map(|_| {
                     let from = rng.random_range(0..30);
-                    Buffer { bytes: rng.random_range(1..200) * ALIGN, from, to: from + rng.random_range(0..6) }
+                    Buffer {
+                        bytes: rng.random_range(1..200) * ALIGN,
+                        from,
+                        to: from + rng.random_range(0..6),
+                    }
                 })
                 .collect();
             for order in orders(&buffers) {
@@ -209,7 +255,15 @@ mod tests {
 
     #[test]
     fn a_chain_reuses_two_places() {
-        let m = model_of(&[[4, 4, 8]; 5], vec![identity(0, 1), identity(1, 2), identity(2, 3), identity(3, 4)]);
+        let m = model_of(
+            &[[4, 4, 8]; 5],
+            vec![
+                identity(0, 1),
+                identity(1, 2),
+                identity(2, 3),
+                identity(3, 4),
+            ],
+        );
         let p = plan(&m).unwrap();
         assert_eq!(p.arena_bytes, 256);
         assert_eq!(p.lower_bound, 256);
@@ -238,9 +292,20 @@ mod tests {
 
     #[test]
     fn wrong_orders_are_refused_with_the_nodes_name() {
-        let early = plan(&model_of(&[[1, 1, 1]; 3], vec![identity(1, 2), identity(0, 1)])).unwrap_err();
-        assert!(early.to_string().contains("before that is written"), "{early}");
-        let twice = plan(&model_of(&[[1, 1, 1]; 2], vec![identity(0, 1), identity(0, 1)])).unwrap_err();
+        let early = plan(&model_of(
+            &[[1, 1, 1]; 3],
+            vec![identity(1, 2), identity(0, 1)],
+        ))
+        .unwrap_err();
+        assert!(
+            early.to_string().contains("before that is written"),
+            "{early}"
+        );
+        let twice = plan(&model_of(
+            &[[1, 1, 1]; 2],
+            vec![identity(0, 1), identity(0, 1)],
+        ))
+        .unwrap_err();
         assert!(twice.to_string().contains("has a value already"), "{twice}");
         let unused = plan(&model_of(&[[1, 1, 1]; 3], vec![identity(0, 1)])).unwrap_err();
         assert!(unused.to_string().contains("remove it"), "{unused}");

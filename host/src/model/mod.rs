@@ -5,6 +5,7 @@
 //! each, whatever their width).
 
 mod op;
+pub mod random;
 
 pub use op::{Add, Concat, ConcatInput, Conv2d, FullyConnected, Linear, Op, Pad, Pool};
 pub use qmend_shared::arith::{Multiplier, Rounding};

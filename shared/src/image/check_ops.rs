@@ -117,13 +117,13 @@ fn window(w: &Window, x: &TensorDesc, y: &TensorDesc, pools: bool) -> Result<(),
         let end = start + (axis.kernel as u64 - 1) * axis.dilation as u64 + 1;
         // Positions are counted from the first one of the padding.
         let input_end = axis.pad as u64 + axis.input as u64;
-        ensure(
-            start < input_end && end <= input_end + MAX_PAD,
-            OpFault::WindowPlace,
-        )?;
+        ensure(end <= input_end + MAX_PAD, OpFault::WindowPlace)?;
+        // One more window would not have fitted: the output is not cut off.
+        ensure(end + axis.stride as u64 > input_end, OpFault::WindowPlace)?;
         if pools {
             // A window that starts in the input has its first tap there, so only those that
-            // start in the padding (at most 255) need a look.
+            // start in the padding before it (at most 255) need a look.
+            ensure(start < input_end, OpFault::WindowPlace)?;
             let leading = axis.pad.div_ceil(axis.stride).min(last + 1);
             let some = (0..leading).all(|o| axis.taps(o).count() > 0);
             ensure(some, OpFault::WindowPlace)?;

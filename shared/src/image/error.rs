@@ -103,7 +103,7 @@ pub enum OpFault {
     Shape,
     /// A kernel, stride or dilation of zero.
     Window,
-    /// A window that starts beyond the input, or more than 255 rows or columns of padding, or (in
+    /// More than 255 rows or columns of padding, fewer windows than fit on the input, or (in
     /// pooling) a window without any input.
     WindowPlace,
     /// Channels that do not divide into the groups.
@@ -235,7 +235,7 @@ impl fmt::Display for OpFault {
             OpFault::Window => write!(f, "kernel, stride and dilation must be at least 1"),
             OpFault::WindowPlace => write!(
                 f,
-                "a window starts beyond the input, hangs over by more than 255, or pools padding alone"
+                "a window hangs over by more than 255 or pools padding alone, or windows that fit are missing"
             ),
             OpFault::Groups => write!(f, "the channels do not divide into the groups"),
             OpFault::WeightWidth(b) => write!(

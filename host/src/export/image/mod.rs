@@ -38,7 +38,9 @@ impl AxisWindow {
     /// Whether this padding behind the input gives this output's length.
     fn agrees(&self, after: usize) -> bool {
         let padded = self.before + self.input + after;
-        self.stride > 0 && padded >= self.extent() && (padded - self.extent()) / self.stride + 1 == self.output
+        self.stride > 0
+            && padded >= self.extent()
+            && (padded - self.extent()) / self.stride + 1 == self.output
     }
 }
 
@@ -60,5 +62,7 @@ fn axes(
     })
 }
 
+#[cfg(test)]
+mod naive;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,8 @@ use crate::export::ExportError;
 use crate::export::notes::Notes;
 use crate::graph::Pads;
 use crate::model::{
-    Add, Concat, ConcatInput, Conv2d, FullyConnected, Linear, Node, Op, Pad, Pool, QuantizedModel, Tensor, TensorId,
+    Add, Concat, ConcatInput, Conv2d, FullyConnected, Linear, Node, Op, Pad, Pool, QuantizedModel,
+    Tensor, TensorId,
 };
 
 /// Reads an image of exactly these bytes. What [`super::write_image`] was given comes back.
@@ -20,7 +21,10 @@ pub fn read_image(bytes: &[u8]) -> Result<QuantizedModel, ExportError> {
     let manifest = model.manifest();
     let count = model.ops().count();
     let notes = Notes::from_bytes(manifest.notes, count, model.tensor_count())?;
-    let mut reader = Reader { model, pads_after: &notes.pads_after };
+    let mut reader = Reader {
+        model,
+        pads_after: &notes.pads_after,
+    };
     let mut tensors = Vec::with_capacity(model.tensor_count());
     for (id, name) in notes.tensor_names.iter().enumerate() {
         let t = model.tensor(id as u16);
@@ -50,12 +54,19 @@ pub fn read_image(bytes: &[u8]) -> Result<QuantizedModel, ExportError> {
         });
     }
     if let Some((index, ..)) = reader.pads_after.first() {
-        return Err(ExportError::Notes { problem: format!("hold a padding for operator {index}, which has none") });
+        return Err(ExportError::Notes {
+            problem: format!("hold a padding for operator {index}, which has none"),
+        });
     }
     let channels = model.input().shape[2] as usize;
-    for (what, v) in [("means", &notes.preprocess.mean), ("deviations", &notes.preprocess.std)] {
+    for (what, v) in [
+        ("means", &notes.preprocess.mean),
+        ("deviations", &notes.preprocess.std),
+    ] {
         if v.len() > 1 && v.len() != channels {
-            return Err(ExportError::Notes { problem: format!("hold {} {what} for {channels} channels", v.len()) });
+            return Err(ExportError::Notes {
+                problem: format!("hold {} {what} for {channels} channels", v.len()),
+            });
         }
     }
     Ok(QuantizedModel {
@@ -94,27 +105,51 @@ impl Reader<'_> {
             }),
             format::Op::MaxPool(o) => Op::MaxPool(self.pool(index, o)?),
             format::Op::AveragePool(o) => Op::AveragePool(self.pool(index, o)?),
-            format::Op::Mean(o) => Op::Mean { multiplier: o.multiplier },
+            format::Op::Mean(o) => Op::Mean {
+                multiplier: o.multiplier,
+            },
             format::Op::Pad(o) => {
-                let (x, y) = (self.model.tensor(o.input).shape, self.model.tensor(o.output).shape);
+                let (x, y) = (
+                    self.model.tensor(o.input).shape,
+                    self.model.tensor(o.output).shape,
+                );
                 let before = o.before.map(usize::from);
                 let after = [0, 1, 2].map(|i| y[i] as usize - x[i] as usize - before[i]);
-                Op::Pad(Pad { before, after, value: o.value })
+                Op::Pad(Pad {
+                    before,
+                    after,
+                    value: o.value,
+                })
             }
             format::Op::Concat(o) => Op::Concat(Concat {
                 axis: o.axis as usize,
-                inputs: o.records().map(|r| r.multiplier.map_or(ConcatInput::Copy, ConcatInput::Rescale)).collect(),
+                inputs: o
+                    .records()
+                    .map(|r| r.multiplier.map_or(ConcatInput::Copy, ConcatInput::Rescale))
+                    .collect(),
             }),
             format::Op::Reshape(_) => Op::Reshape,
-            format::Op::Transpose(o) => Op::Transpose { perm: o.perm.map(usize::from) },
-            format::Op::Requantize(o) => Op::Requantize { multiplier: o.multiplier },
+            format::Op::Transpose(o) => Op::Transpose {
+                perm: o.perm.map(usize::from),
+            },
+            format::Op::Requantize(o) => Op::Requantize {
+                multiplier: o.multiplier,
+            },
             format::Op::Lut(o) => {
-                let bytes: &[u8; 256] = self.model.table(o.table).try_into().expect("a table has 256 entries");
-                Op::Lut { table: Box::new(bytes.map(|b| b as i8)) }
+                let bytes: &[u8; 256] = self
+                    .model
+                    .table(o.table)
+                    .try_into()
+                    .expect("a table has 256 entries");
+                Op::Lut {
+                    table: Box::new(bytes.map(|b| b as i8)),
+                }
             }
-            format::Op::Softmax(o) => {
-                Op::Softmax { multiplier: o.multiplier, left_shift: o.left_shift, diff_min: o.diff_min }
-            }
+            format::Op::Softmax(o) => Op::Softmax {
+                multiplier: o.multiplier,
+                left_shift: o.left_shift,
+                diff_min: o.diff_min,
+            },
         })
     }
 
@@ -154,7 +189,12 @@ impl Reader<'_> {
         }
     }
 
-    fn conv2d(&mut self, index: usize, o: &format::Conv2d, depthwise: bool) -> Result<Op, ExportError> {
+    fn conv2d(
+        &mut self,
+        index: usize,
+        o: &format::Conv2d,
+        depthwise: bool,
+    ) -> Result<Op, ExportError> {
         let (x, y) = (self.model.tensor(o.input), self.model.tensor(o.output));
         let groups = if depthwise { x.shape[2] } else { o.groups } as usize;
         let kernel = o.window.kernel.map(usize::from);
@@ -183,17 +223,39 @@ impl Reader<'_> {
 
     /// All four paddings: the image says the first two, the shapes the least of the other two, and
     /// the notes where the model had more than that.
-    fn pads(&mut self, index: usize, w: &Window, x: &TensorDesc, y: &TensorDesc) -> Result<Pads, ExportError> {
-        let mut pads = Pads { top: w.pad[0] as usize, left: w.pad[1] as usize, bottom: 0, right: 0 };
+    fn pads(
+        &mut self,
+        index: usize,
+        w: &Window,
+        x: &TensorDesc,
+        y: &TensorDesc,
+    ) -> Result<Pads, ExportError> {
+        let mut pads = Pads {
+            top: w.pad[0] as usize,
+            left: w.pad[1] as usize,
+            bottom: 0,
+            right: 0,
+        };
         let settings = [w.kernel, w.stride, w.dilation].map(|v| v.map(usize::from));
-        let axes = axes(x.shape.map(usize::from), y.shape.map(usize::from), settings, pads);
+        let axes = axes(
+            x.shape.map(usize::from),
+            y.shape.map(usize::from),
+            settings,
+            pads,
+        );
         [pads.bottom, pads.right] = axes.map(|a| a.needed_after());
         if let Some((&(of, bottom, right), rest)) = self.pads_after.split_first()
             && of as usize == index
         {
             let after = [bottom as usize, right as usize];
-            if axes.iter().zip(after).any(|(axis, after)| !axis.agrees(after)) {
-                let problem = format!("hold a padding for operator {index} that does not give its output's shape");
+            if axes
+                .iter()
+                .zip(after)
+                .any(|(axis, after)| !axis.agrees(after))
+            {
+                let problem = format!(
+                    "hold a padding for operator {index} that does not give its output's shape"
+                );
                 return Err(ExportError::Notes { problem });
             }
             [pads.bottom, pads.right] = after;

@@ -1,8 +1,8 @@
 //! A model's bytes.
 
 use qmend_shared::image::{
-    self as format, ChannelRef, ConcatInput as Record, HEADER_BYTES, Header, ImageError, Manifest, Model, TensorDesc,
-    WeightRef, Window,
+    self as format, ChannelRef, ConcatInput as Record, HEADER_BYTES, Header, ImageError, Manifest,
+    Model, TensorDesc, WeightRef, Window,
 };
 use qmend_shared::weights::{pack_row, row_stride};
 
@@ -24,18 +24,27 @@ const ROWS_ALIGN: usize = 16;
 pub fn write_image(model: &QuantizedModel) -> Result<Vec<u8>, ExportError> {
     let plan = plan(model)?;
     let tensors = tensor_table(model, &plan.offsets)?;
-    let mut writer = Writer { model, weights: Vec::new(), notes: Notes::of(model) };
+    let mut writer = Writer {
+        model,
+        weights: Vec::new(),
+        notes: Notes::of(model),
+    };
     let mut ops = Vec::new();
     for (index, node) in model.nodes.iter().enumerate() {
-        let bytes = writer.op(index, node).map_err(|problem| ExportError::Node {
-            index,
-            name: node.name.clone(),
-            kind: node.op.kind(),
-            problem,
-        })?;
+        let bytes = writer
+            .op(index, node)
+            .map_err(|problem| ExportError::Node {
+                index,
+                name: node.name.clone(),
+                kind: node.op.kind(),
+                problem,
+            })?;
         ops.extend(bytes);
     }
-    let too_big = |what: &str| ExportError::Model { name: model.name.clone(), problem: format!("{what} is too large") };
+    let too_big = |what: &str| ExportError::Model {
+        name: model.name.clone(),
+        problem: format!("{what} is too large"),
+    };
     let notes = writer.notes.to_bytes();
     let manifest = Manifest {
         name: &model.name,
@@ -55,12 +64,14 @@ pub fn write_image(model: &QuantizedModel) -> Result<Vec<u8>, ExportError> {
     }
 }
 
+/// The longest padding before the weight section.
+const ZEROS: [u8; 15] = [0; 15];
+
 /// Header and payload, the weight section brought to a multiple of 16.
 fn frame(model: &QuantizedModel, mut manifest: Manifest) -> Option<Vec<u8>> {
     let encode = |m: &Manifest| postcard::to_allocvec(m).expect("writing to memory cannot fail");
     let unpadded = encode(&manifest).len() + HEADER_BYTES - manifest.weights.len();
-    let zeros = [0u8; 15];
-    manifest.pad = &zeros[..unpadded.next_multiple_of(16) - unpadded];
+    manifest.pad = &ZEROS[..unpadded.next_multiple_of(16) - unpadded];
     let payload = encode(&manifest);
     let header = Header::for_payload(model.rounding, &payload)?;
     Some([&header.to_bytes()[..], &payload].concat())
@@ -71,9 +82,16 @@ fn explain(model: &QuantizedModel, source: ImageError) -> ExportError {
     match source {
         ImageError::Op { index, .. } if (index as usize) < model.nodes.len() => {
             let node = &model.nodes[index as usize];
-            ExportError::Refused { node: node.name.clone(), kind: node.op.kind(), source }
+            ExportError::Refused {
+                node: node.name.clone(),
+                kind: node.op.kind(),
+                source,
+            }
         }
-        _ => ExportError::Model { name: model.name.clone(), problem: source.to_string() },
+        _ => ExportError::Model {
+            name: model.name.clone(),
+            problem: source.to_string(),
+        },
     }
 }
 
@@ -120,7 +138,10 @@ impl Writer<'_> {
             _ => 1,
         };
         if node.inputs.len() != expected {
-            return Err(format!("it has {} inputs but takes {expected}", node.inputs.len()));
+            return Err(format!(
+                "it has {} inputs but takes {expected}",
+                node.inputs.len()
+            ));
         }
         let input = node.inputs.first().map_or(0, |t| t.0 as u16);
         let records;
@@ -129,8 +150,14 @@ impl Writer<'_> {
             Op::FullyConnected(f) => {
                 let x = self.shape(node.inputs[0]);
                 let outputs = self.shape(node.output)[2];
-                let (weights, channels) = self.linear(&f.linear, outputs, x.iter().product(), false)?;
-                format::Op::FullyConnected(format::FullyConnected { input, output, weights, channels })
+                let (weights, channels) =
+                    self.linear(&f.linear, outputs, x.iter().product(), false)?;
+                format::Op::FullyConnected(format::FullyConnected {
+                    input,
+                    output,
+                    weights,
+                    channels,
+                })
             }
             Op::Add(a) => format::Op::Add(format::Add {
                 inputs: [input, node.inputs[1].0 as u16],
@@ -142,38 +169,67 @@ impl Writer<'_> {
             }),
             Op::MaxPool(p) => format::Op::MaxPool(self.pool(index, node, p)?),
             Op::AveragePool(p) => format::Op::AveragePool(self.pool(index, node, p)?),
-            Op::Mean { multiplier } => {
-                format::Op::Mean(format::Mean { input, output, multiplier: *multiplier })
-            }
+            Op::Mean { multiplier } => format::Op::Mean(format::Mean {
+                input,
+                output,
+                multiplier: *multiplier,
+            }),
             Op::Pad(p) => {
                 let (x, y) = (self.shape(node.inputs[0]), self.shape(node.output));
                 if (0..3).any(|i| p.before[i] + x[i] + p.after[i] != y[i]) {
-                    return Err(format!("a border of {:?} and {:?} around {x:?} does not give {y:?}", p.before, p.after));
+                    return Err(format!(
+                        "a border of {:?} and {:?} around {x:?} does not give {y:?}",
+                        p.before, p.after
+                    ));
                 }
                 // Each is at most an axis of the output, which fits in 16 bits.
                 let before = p.before.map(|b| b as u16);
-                format::Op::Pad(format::Pad { input, output, before, value: p.value })
+                format::Op::Pad(format::Pad {
+                    input,
+                    output,
+                    before,
+                    value: p.value,
+                })
             }
             Op::Concat(c) => {
                 records = concat_records(node, &c.inputs)?;
-                let axis = u8::try_from(c.axis).map_err(|_| format!("{} is not an axis", c.axis))?;
-                format::Op::Concat(format::Concat { output, axis, inputs: &records })
+                let axis =
+                    u8::try_from(c.axis).map_err(|_| format!("{} is not an axis", c.axis))?;
+                format::Op::Concat(format::Concat {
+                    output,
+                    axis,
+                    inputs: &records,
+                })
             }
             Op::Reshape => format::Op::Reshape(format::Unary { input, output }),
             Op::Transpose { perm } => {
                 if perm.iter().any(|&p| p > 2) {
                     return Err(format!("{perm:?} is not a permutation of 0, 1, 2"));
                 }
-                format::Op::Transpose(format::Transpose { input, output, perm: perm.map(|p| p as u8) })
+                format::Op::Transpose(format::Transpose {
+                    input,
+                    output,
+                    perm: perm.map(|p| p as u8),
+                })
             }
-            Op::Requantize { multiplier } => {
-                format::Op::Requantize(format::Requantize { input, output, multiplier: *multiplier })
-            }
+            Op::Requantize { multiplier } => format::Op::Requantize(format::Requantize {
+                input,
+                output,
+                multiplier: *multiplier,
+            }),
             Op::Lut { table } => {
                 let table = self.blob(4, &table.map(|v| v as u8))?;
-                format::Op::Lut(format::Lut { input, output, table })
+                format::Op::Lut(format::Lut {
+                    input,
+                    output,
+                    table,
+                })
             }
-            Op::Softmax { multiplier, left_shift, diff_min } => format::Op::Softmax(format::Softmax {
+            Op::Softmax {
+                multiplier,
+                left_shift,
+                diff_min,
+            } => format::Op::Softmax(format::Softmax {
                 input,
                 output,
                 multiplier: *multiplier,
@@ -190,8 +246,10 @@ impl Writer<'_> {
 
     /// Appends constants to the weight section; where they start.
     fn blob(&mut self, align: usize, bytes: &[u8]) -> Result<u32, String> {
-        self.weights.resize(self.weights.len().next_multiple_of(align), 0);
-        let at = u32::try_from(self.weights.len()).map_err(|_| "the weights reach beyond 4 GiB".to_string())?;
+        self.weights
+            .resize(self.weights.len().next_multiple_of(align), 0);
+        let at = u32::try_from(self.weights.len())
+            .map_err(|_| "the weights reach beyond 4 GiB".to_string())?;
         self.weights.extend(bytes);
         Ok(at)
     }
@@ -211,9 +269,16 @@ impl Writer<'_> {
             ));
         }
         if l.weights.len() != outputs * taps {
-            return Err(format!("{} weights where {outputs} x {taps} are needed", l.weights.len()));
+            return Err(format!(
+                "{} weights where {outputs} x {taps} are needed",
+                l.weights.len()
+            ));
         }
-        let (rows, columns) = if depthwise { (taps, outputs) } else { (outputs, taps) };
+        let (rows, columns) = if depthwise {
+            (taps, outputs)
+        } else {
+            (outputs, taps)
+        };
         let stride = row_stride(columns, l.bits);
         let mut packed = vec![0u8; rows * stride];
         let mut transposed = vec![0i8; if depthwise { columns } else { 0 }];
@@ -228,9 +293,16 @@ impl Writer<'_> {
             };
             pack_row(row, l.bits, bytes).map_err(|e| format!("row {r}: {e}"))?;
         }
-        let weights = WeightRef { offset: self.blob(ROWS_ALIGN, &packed)?, bits: l.bits };
+        let weights = WeightRef {
+            offset: self.blob(ROWS_ALIGN, &packed)?,
+            bits: l.bits,
+        };
         let bias: Vec<u8> = l.bias.iter().flat_map(|b| b.to_le_bytes()).collect();
-        let mantissas: Vec<u8> = l.multipliers.iter().flat_map(|m| m.mantissa.to_le_bytes()).collect();
+        let mantissas: Vec<u8> = l
+            .multipliers
+            .iter()
+            .flat_map(|m| m.mantissa.to_le_bytes())
+            .collect();
         let exponents: Vec<u8> = l.multipliers.iter().map(|m| m.exponent as u8).collect();
         let channels = ChannelRef {
             bias: self.blob(4, &bias)?,
@@ -242,10 +314,18 @@ impl Writer<'_> {
         Ok((weights, channels))
     }
 
-    fn conv2d(&mut self, index: usize, node: &Node, c: &Conv2d) -> Result<format::Op<'static>, String> {
+    fn conv2d(
+        &mut self,
+        index: usize,
+        node: &Node,
+        c: &Conv2d,
+    ) -> Result<format::Op<'static>, String> {
         let (x, y) = (self.shape(node.inputs[0]), self.shape(node.output));
         if c.groups == 0 || !x[2].is_multiple_of(c.groups) || !y[2].is_multiple_of(c.groups) {
-            return Err(format!("{} groups do not divide {} input and {} output channels", c.groups, x[2], y[2]));
+            return Err(format!(
+                "{} groups do not divide {} input and {} output channels",
+                c.groups, x[2], y[2]
+            ));
         }
         let depthwise = c.groups > 1 && c.groups == x[2];
         let window = self.window(index, node, [c.kernel, c.stride, c.dilation], c.pads)?;
@@ -261,7 +341,11 @@ impl Writer<'_> {
             channels,
             hints: &[],
         };
-        Ok(if depthwise { format::Op::DepthwiseConv2d(message) } else { format::Op::Conv2d(message) })
+        Ok(if depthwise {
+            format::Op::DepthwiseConv2d(message)
+        } else {
+            format::Op::Conv2d(message)
+        })
     }
 
     fn pool(&mut self, index: usize, node: &Node, p: &Pool) -> Result<format::Pool, String> {
@@ -292,8 +376,14 @@ impl Writer<'_> {
                 ));
             }
         }
-        if axes.iter().zip(after).any(|(axis, after)| axis.needed_after() != after) {
-            self.notes.pads_after.push((index as u32, after[0] as u32, after[1] as u32));
+        if axes
+            .iter()
+            .zip(after)
+            .any(|(axis, after)| axis.needed_after() != after)
+        {
+            self.notes
+                .pads_after
+                .push((index as u32, after[0] as u32, after[1] as u32));
         }
         let byte = |v: [usize; 2], what: &str| -> Result<[u8; 2], String> {
             let one = |v| u8::try_from(v).map_err(|_| format!("{what} of {v} is more than 255"));
@@ -314,11 +404,19 @@ fn concat_records(node: &Node, inputs: &[ConcatInput]) -> Result<Vec<u8>, String
         let multiplier = match input {
             ConcatInput::Copy => None,
             ConcatInput::Rescale(m) if m.mantissa == 0 => {
-                return Err("an input's scale is less than 2^-31 of the output's; drop that input".into());
+                return Err(
+                    "an input's scale is less than 2^-31 of the output's; drop that input".into(),
+                );
             }
             ConcatInput::Rescale(m) => Some(*m),
         };
-        records.extend(Record { tensor: tensor.0 as u16, multiplier }.to_bytes());
+        records.extend(
+            Record {
+                tensor: tensor.0 as u16,
+                multiplier,
+            }
+            .to_bytes(),
+        );
     }
     Ok(records)
 }

@@ -1,0 +1,265 @@
+//! Images of random networks: back and forth, and against every kind of damage.
+
+use qmend_shared::engine;
+use qmend_shared::image::{Header, ImageError, Model};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::{naive, read_image, write_image};
+use crate::export::ExportError;
+use crate::export::test_models::{identity, model_of};
+use crate::model::random::{KINDS, random_model, random_operator};
+use crate::model::{Multiplier, Op, QuantizedModel};
+
+fn run_image(image: &[u8], input: &[i8]) -> Vec<i8> {
+    let model = Model::from_bytes(image).unwrap();
+    let mut arena = vec![0x55; model.arena_bytes()];
+    let mut output = vec![0; model.output().elements() as usize];
+    engine::run(&model, &mut arena, input, &mut output).unwrap();
+    output
+}
+
+fn random_input(model: &QuantizedModel, rng: &mut StdRng) -> Vec<i8> {
+    let mut input = vec![0i8; model.tensor(model.input).elements()];
+    rng.fill(&mut input[..]);
+    input
+}
+
+#[test]
+fn what_was_written_is_read_back() {
+    for seed in 0..200 {
+        let model = random_model(seed, 12);
+        let image = write_image(&model).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        assert_eq!(read_image(&image).unwrap(), model, "seed {seed}");
+    }
+}
+
+/// Runs the image and compares every operator's output with [`naive`]; the output's values.
+fn compare_with_naive(model: &QuantizedModel, input: &[i8], what: &str) -> Vec<i8> {
+    let image = write_image(model).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let view = Model::from_bytes(&image).unwrap();
+    let mut arena = vec![0x55; view.arena_bytes()];
+    let mut output = vec![0; view.output().elements() as usize];
+    // Node by node from the kernels' own values: a softmax may be one off the naive one.
+    let mut values = vec![Vec::new(); model.tensors.len()];
+    values[model.input.0] = input.to_vec();
+    engine::run_with(&view, &mut arena, input, &mut output, |index, _, got| {
+        let node = &model.nodes[index];
+        let want = naive::node(model, index, &values);
+        let allowed = if matches!(node.op, Op::Softmax { .. }) {
+            1
+        } else {
+            0
+        };
+        for (i, (&g, &w)) in got.iter().zip(&want).enumerate() {
+            let off = (g as i32 - w as i32).abs();
+            assert!(
+                off <= allowed,
+                "{what}: node '{}' element {i} is {g} instead of {w}",
+                node.name
+            );
+        }
+        assert_eq!(got.len(), want.len(), "{what}");
+        values[node.output.0] = got.to_vec();
+    })
+    .unwrap();
+    output
+}
+
+#[test]
+fn every_operator_gives_the_bits_of_the_definition() {
+    let mut rng = StdRng::seed_from_u64(3);
+    for kind in KINDS {
+        let mut seen = std::collections::HashSet::new();
+        for seed in 0..200 {
+            let model = random_operator(seed, kind);
+            let input = random_input(&model, &mut rng);
+            seen.extend(compare_with_naive(
+                &model,
+                &input,
+                &format!("{kind} {seed}"),
+            ));
+        }
+        assert!(
+            seen.len() > 100,
+            "{kind}: the outputs take only {} values",
+            seen.len()
+        );
+    }
+}
+
+#[test]
+fn whole_random_networks_give_the_bits_of_the_definition() {
+    let mut rng = StdRng::seed_from_u64(4);
+    for seed in 1000..1300 {
+        let model = random_model(seed, 15);
+        let input = random_input(&model, &mut rng);
+        compare_with_naive(&model, &input, &format!("network {seed}"));
+    }
+}
+
+#[test]
+fn an_image_in_a_larger_slot_is_found_and_its_bytes_are_those_written() {
+    let image = write_image(&random_model(5, 6)).unwrap();
+    let mut slot = image.clone();
+    slot.extend([0xff; 100]);
+    assert_eq!(Model::from_slot(&slot).unwrap().bytes(), image);
+    assert!(matches!(
+        Model::from_bytes(&slot),
+        Err(ImageError::Length { .. })
+    ));
+}
+
+#[test]
+fn every_single_flipped_bit_of_a_small_image_is_refused() {
+    let mut image = write_image(&random_operator(1, "FullyConnected")).unwrap();
+    for bit in 0..image.len() * 8 {
+        image[bit / 8] ^= 1 << (bit % 8);
+        assert!(Model::from_bytes(&image).is_err(), "bit {bit}");
+        assert!(Model::from_slot(&image).is_err(), "bit {bit}, as a slot");
+        image[bit / 8] ^= 1 << (bit % 8);
+    }
+    assert!(Model::from_bytes(&image).is_ok());
+}
+
+#[test]
+fn a_thousand_random_flips_are_all_refused() {
+    let mut rng = StdRng::seed_from_u64(5);
+    let mut image = write_image(&random_model(77, 20)).unwrap();
+    for _ in 0..1000 {
+        let (at, bit) = (rng.random_range(0..image.len()), rng.random_range(0..8));
+        image[at] ^= 1 << bit;
+        assert!(Model::from_bytes(&image).is_err());
+        image[at] ^= 1 << bit;
+    }
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let image = write_image(&random_model(6, 8)).unwrap();
+    for len in 0..image.len() {
+        assert!(Model::from_bytes(&image[..len]).is_err());
+    }
+}
+
+/// Damage with a CRC that agrees: what an attacker, or a faulty writer, could send.
+#[test]
+fn damaged_payloads_with_a_right_crc_are_refused_or_run_without_a_panic() {
+    let mut rng = StdRng::seed_from_u64(6);
+    let (mut refused, mut ran) = (0, 0);
+    for round in 0..6000 {
+        let good = write_image(&random_model(round % 40, 8)).unwrap();
+        let mut payload = good[16..].to_vec();
+        // Most of an image is weights, which may have any value: aim at the front as well.
+        let reach = if rng.random() {
+            payload.len()
+        } else {
+            payload.len().min(400)
+        };
+        for _ in 0..rng.random_range(1..4) {
+            let at = rng.random_range(0..reach);
+            payload[at] = if rng.random() {
+                rng.random()
+            } else {
+                payload[at] ^ (1 << rng.random_range(0..8))
+            };
+        }
+        let header = Header::for_payload(crate::model::Rounding::Tflm, &payload).unwrap();
+        let image = [&header.to_bytes()[..], &payload].concat();
+        let Ok(model) = Model::from_bytes(&image) else {
+            refused += 1;
+            continue;
+        };
+        ran += 1;
+        if model.arena_bytes() < 1 << 24 {
+            let input = vec![-7; model.input().elements() as usize];
+            run_image(&image, &input);
+        }
+        // Reading may refuse scales or notes, but must not panic; what it gives can be written.
+        if let Ok(read) = read_image(&image) {
+            let again = write_image(&read).unwrap_or_else(|e| panic!("round {round}: {e}"));
+            assert_eq!(read_image(&again).unwrap(), read);
+        }
+    }
+    assert!(refused > 1000 && ran > 500, "{refused} refused, {ran} ran");
+}
+
+#[test]
+fn random_bytes_are_refused() {
+    let mut rng = StdRng::seed_from_u64(8);
+    for _ in 0..5000 {
+        let mut payload = vec![0u8; rng.random_range(0..200)];
+        rng.fill(&mut payload[..]);
+        let header = Header::for_payload(crate::model::Rounding::Tflm, &payload).unwrap();
+        assert!(Model::from_bytes(&payload).is_err());
+        assert!(Model::from_bytes(&[&header.to_bytes()[..], &payload].concat()).is_err());
+    }
+}
+
+#[test]
+fn an_accumulator_that_could_overflow_is_refused_with_the_nodes_name() {
+    let mut model = random_operator(2, "FullyConnected");
+    let linear = model.nodes[0].op.linear_mut().unwrap();
+    linear.bias[0] = i32::MAX;
+    linear.weights[0] = 1;
+    let error = write_image(&model).unwrap_err();
+    assert!(matches!(error, ExportError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("FullyConnected 0"), "{error}");
+    assert!(
+        error.to_string().contains("might not fit in 32 bits"),
+        "{error}"
+    );
+}
+
+#[test]
+fn models_that_do_not_fit_the_format_are_refused_with_a_reason() {
+    let wide = model_of(&[[1, 1, 70_000]; 2], vec![identity(0, 1)]);
+    assert!(
+        write_image(&wide)
+            .unwrap_err()
+            .to_string()
+            .contains("longer than 65535")
+    );
+
+    let shape = model_of(&[[2, 2, 1], [3, 2, 1]], vec![identity(0, 1)]);
+    assert!(
+        write_image(&shape)
+            .unwrap_err()
+            .to_string()
+            .contains("do not give [3, 2, 1]")
+    );
+
+    let mut weight = random_operator(3, "Conv2d");
+    let linear = weight.nodes[0].op.linear_mut().unwrap();
+    linear.bits = 2;
+    linear.weights[0] = 5;
+    assert!(
+        write_image(&weight)
+            .unwrap_err()
+            .to_string()
+            .contains("weight 5 at column 0 does not fit in 2 bits")
+    );
+
+    let mut scale = model_of(&[[1, 1, 1]; 2], vec![identity(0, 1)]);
+    scale.tensors[1].scale = f32::NAN;
+    assert!(
+        write_image(&scale)
+            .unwrap_err()
+            .to_string()
+            .contains("positive and finite")
+    );
+
+    let mut multiplier = random_operator(4, "Requantize");
+    multiplier.nodes[0].op = Op::Requantize {
+        multiplier: Multiplier {
+            mantissa: 5,
+            exponent: 0,
+        },
+    };
+    assert!(
+        write_image(&multiplier)
+            .unwrap_err()
+            .to_string()
+            .contains("multiplier 0 is out of range")
+    );
+}
