@@ -72,7 +72,7 @@ impl Activations {
                             &tensors[t][i * chunk * e..][..n * e]
                         })
                         .collect();
-                    engine.execute(step, &inputs, out, n, scratch);
+                    step.execute(engine.isa, &inputs, out, n, scratch);
                 },
             );
             rewind.0.push((step.output, std::mem::replace(&mut self.tensors[step.output], out)));

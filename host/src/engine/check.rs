@@ -1,5 +1,8 @@
 //! Whether a network is well formed: what the kernels take for granted.
 
+use qmend_shared::image::MAX_CONCAT_INPUTS;
+use qmend_shared::kernels::SoftmaxParams;
+
 use super::EngineError;
 use super::bound::check_channel;
 use crate::model::{Linear, Multiplier, Node, Op, Pool, QuantizedModel};
@@ -25,7 +28,7 @@ pub(super) fn wiring(model: &QuantizedModel) -> Result<(), EngineError> {
     for n in &model.nodes {
         let arity = match n.op {
             Op::Add(_) => 2..=2,
-            Op::Concat(_) => 1..=usize::MAX,
+            Op::Concat(_) => 1..=MAX_CONCAT_INPUTS,
             _ => 1..=1,
         };
         if !arity.contains(&n.inputs.len()) {
@@ -59,6 +62,18 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
             Err(shape(format!("input {input:?} gives {want:?}, but the output tensor is {output:?}")))
         }
     };
+    // A window may leave the input's end unread: an image's window says nothing of what follows
+    // the last position.
+    let expect_window = |[h, w]: [usize; 2], c: usize| {
+        if output[0] <= h && output[1] <= w && output[2] == c {
+            Ok(())
+        } else {
+            Err(shape(format!("input {input:?} gives {:?}, but the output tensor is {output:?}", [h, w, c])))
+        }
+    };
+    let (zx, zy) = (model.tensor(node.inputs[0]).zero_point, model.tensor(node.output).zero_point);
+    let same_zero_point =
+        || if zx == zy { Ok(()) } else { Err(value("input and output must share scale and zero point")) };
     let multiplier = |m: Multiplier| {
         if m.is_valid() { Ok(()) } else { Err(value("a multiplier is outside its range")) }
     };
@@ -75,14 +90,12 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
             }
             let window = [c.kernel, c.stride, c.dilation];
             let pads = [[c.pads.top, c.pads.bottom], [c.pads.left, c.pads.right]];
-            let [h, w] = slide(input, window, pads).map_err(|what| shape(what.to_string()))?;
-            expect([h, w, c.linear.out_channels()])?;
+            let positions = slide(input, window, pads).map_err(|what| shape(what.to_string()))?;
+            expect_window(positions, c.linear.out_channels())?;
             linear(model, node, &c.linear, c.kernel[0] * c.kernel[1] * (input[2] / c.groups))
         }
         Op::FullyConnected(f) => {
-            if output.iter().product::<usize>() != f.linear.out_channels() {
-                return Err(shape(format!("{} channels, but output {output:?}", f.linear.out_channels())));
-            }
+            expect([1, 1, f.linear.out_channels()])?;
             linear(model, node, &f.linear, input.iter().product())
         }
         Op::Add(a) => {
@@ -102,8 +115,9 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
         Op::MaxPool(p) | Op::AveragePool(p) => {
             let window = [p.kernel, p.stride, p.dilation];
             let pads = [[p.pads.top, p.pads.bottom], [p.pads.left, p.pads.right]];
-            let [h, w] = slide(input, window, pads).map_err(|what| shape(what.to_string()))?;
-            expect([h, w, input[2]])?;
+            let positions = slide(input, window, pads).map_err(|what| shape(what.to_string()))?;
+            expect_window(positions, input[2])?;
+            same_zero_point()?;
             if p.act_min > p.act_max {
                 return Err(value("act_min is above act_max"));
             }
@@ -117,9 +131,9 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
             if !m.is_valid_quotient() {
                 return Err(value("the multiplier is outside its range"));
             }
-            let largest = (input[0] * input[1]) as i128 * 255;
-            if largest << m.exponent.max(0) > i32::MAX as i128 {
-                return Err(value("the sum over all positions can leave 32 bits"));
+            let reach = (127 - zx as i128).max(zx as i128 + 128) * (input[0] * input[1]) as i128;
+            if reach << m.exponent.max(0) > i32::MAX as i128 {
+                return Err(value("the sum over all positions leaves 32 bits"));
             }
             Ok(())
         }
@@ -128,7 +142,8 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
             for (i, w) in want.iter_mut().enumerate() {
                 *w = [input[i], p.before[i], p.after[i]].iter().fold(0usize, |a, b| a.saturating_add(*b));
             }
-            expect(want)
+            expect(want)?;
+            same_zero_point()
         }
         Op::Concat(c) => {
             if c.axis > 2 || c.inputs.len() != node.inputs.len() {
@@ -153,7 +168,7 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
             if input.iter().product::<usize>() != output.iter().product::<usize>() {
                 return Err(shape(format!("{input:?} has not as many elements as {output:?}")));
             }
-            Ok(())
+            same_zero_point()
         }
         Op::Transpose { perm } => {
             let mut sorted = *perm;
@@ -161,17 +176,25 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
             if sorted != [0, 1, 2] {
                 return Err(value("perm is no permutation of 0, 1, 2"));
             }
-            expect(perm.map(|p| input[p]))
+            expect(perm.map(|p| input[p]))?;
+            same_zero_point()
         }
         Op::Requantize { multiplier: m } => {
             expect(input)?;
             rescale(*m, &multiplier, &value)
         }
         Op::Lut { .. } => expect(input),
-        Op::Softmax { left_shift, multiplier: m, .. } => {
+        Op::Softmax { left_shift, multiplier: m, diff_min } => {
             expect(input)?;
-            if *left_shift > 31 || *m < 0 {
-                return Err(value("softmax multiplier or shift"));
+            if zy != -128 {
+                return Err(value("the output's zero point is not -128"));
+            }
+            if input[2] > SoftmaxParams::MAX_CHANNELS {
+                return Err(shape(format!("{input:?} has more than {} channels", SoftmaxParams::MAX_CHANNELS)));
+            }
+            let shifted = *left_shift <= 30 && (-(diff_min.max(&-255)) as i64) << left_shift < 1 << 31;
+            if !shifted || *m < 1 << 30 || *diff_min > 0 {
+                return Err(value("multiplier, shift or smallest difference"));
             }
             Ok(())
         }
@@ -199,6 +222,9 @@ fn slide(input: [usize; 3], window: [[usize; 2]; 3], pads: [[usize; 2]; 2]) -> R
         let [kernel, stride, dilation] = window.map(|w| w[i]);
         if kernel == 0 || stride == 0 || dilation == 0 {
             return Err("kernel, stride and dilation must be at least 1");
+        }
+        if [kernel, stride, dilation, pads[i][0], pads[i][1]].iter().any(|v| *v > u8::MAX as usize) {
+            return Err("kernel, stride, dilation and padding must be at most 255");
         }
         let size = pads[i].iter().try_fold(input[i], |a, b| a.checked_add(*b)).ok_or("padding too large")?;
         let extent = (kernel - 1).checked_mul(dilation).map(|e| e + 1).ok_or("window too large")?;

@@ -21,6 +21,7 @@ mod isa;
 mod net;
 mod plane;
 mod requant;
+mod shared_op;
 mod step;
 mod tile;
 
@@ -28,7 +29,7 @@ pub use activations::{Activations, Rewind};
 pub use bound::{accumulator_bound, check_channel};
 pub use error::EngineError;
 pub use isa::Isa;
-pub use net::Engine;
+pub use net::{Engine, run_node};
 
 #[cfg(test)]
 mod naive;

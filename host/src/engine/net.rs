@@ -6,10 +6,9 @@ use super::step::{Kernel, Scratch, Step};
 use super::{Activations, EngineError, Isa, check};
 use crate::model::{QuantizedModel, TensorId};
 
-/// Shape and zero point of a tensor: what kernels ask.
+/// What the engine asks of a tensor.
 #[derive(Clone, Debug)]
 pub(super) struct TensorInfo {
-    pub shape: [usize; 3],
     pub elements: usize,
     pub zero_point: i8,
 }
@@ -53,7 +52,7 @@ impl Engine {
             tensors: model
                 .tensors
                 .iter()
-                .map(|t| TensorInfo { shape: t.shape, elements: t.elements(), zero_point: t.zero_point })
+                .map(|t| TensorInfo { elements: t.elements(), zero_point: t.zero_point })
                 .collect(),
             steps: (0..model.nodes.len()).map(|i| Step::new(model, i, isa)).collect(),
             input: model.input.0,
@@ -127,7 +126,8 @@ impl Engine {
                     let mut out = std::mem::take(&mut buffers[step.output]);
                     let inputs: Vec<&[i8]> =
                         step.inputs.iter().map(|&i| &buffers[i][..n * self.tensors[i].elements]).collect();
-                    self.execute(step, &inputs, &mut out[..n * self.tensors[step.output].elements], n, scratch);
+                    let size = n * self.tensors[step.output].elements;
+                    step.execute(self.isa, &inputs, &mut out[..size], n, scratch);
                     buffers[step.output] = out;
                 }
                 for (to, id) in part.into_iter().zip(keep) {
@@ -196,13 +196,43 @@ impl Engine {
     fn buffers(&self, chunk: usize) -> Vec<Vec<i8>> {
         self.tensors.iter().map(|t| vec![0; chunk * t.elements]).collect()
     }
+}
 
-    /// One node over `n` samples.
-    pub(super) fn execute(&self, step: &Step, inputs: &[&[i8]], out: &mut [i8], n: usize, scratch: &mut Scratch) {
-        match &step.kernel {
-            Kernel::Conv(c) => c.run(self.isa, inputs[0], n, &mut scratch.plane, out),
-            Kernel::Depthwise(d) => d.run(self.isa, inputs[0], n, &mut scratch.plane, out),
-            Kernel::Shared(_op) => {}
-        }
+/// Runs one node of a network that may still be in the making: only this node and its tensors are
+/// looked at. `inputs` are its operands, `[n][elements]` each; the result is its output.
+///
+/// # Errors
+/// As [`Engine::new`], for this node.
+///
+/// # Panics
+/// Where operands are not `n` samples each.
+pub fn run_node(
+    model: &QuantizedModel,
+    node: usize,
+    inputs: &[&[i8]],
+    n: usize,
+) -> Result<Vec<i8>, EngineError> {
+    check::node(model, &model.nodes[node])?;
+    let isa = Isa::detect();
+    let step = Step::new(model, node, isa);
+    let elements = |i: usize| model.tensors[step.inputs[i]].elements();
+    for (i, x) in inputs.iter().enumerate() {
+        assert_eq!(x.len(), n * elements(i), "operand {i} of node {node}");
     }
+    let out_elements = model.tensors[step.output].elements();
+    let mut out = vec![0; n * out_elements];
+    let chunk = n.div_ceil(4 * rayon::current_num_threads()).clamp(1, 16);
+    out.par_chunks_mut(chunk * out_elements).enumerate().for_each_init(
+        Scratch::default,
+        |scratch, (at, out)| {
+            let n = out.len() / out_elements;
+            let part: Vec<&[i8]> = inputs
+                .iter()
+                .enumerate()
+                .map(|(i, x)| &x[at * chunk * elements(i)..][..n * elements(i)])
+                .collect();
+            step.execute(isa, &part, out, n, scratch);
+        },
+    );
+    Ok(out)
 }

@@ -1,5 +1,7 @@
 //! From accumulators to int8, with the arithmetic of `qmend_shared::arith`.
 
+use qmend_shared::image::finish;
+
 use super::isa::Isa;
 use crate::model::{Linear, Multiplier};
 
@@ -10,9 +12,9 @@ pub(super) struct Requant {
     pub bias: Vec<i32>,
     mantissas: Vec<i32>,
     exponents: Vec<i32>,
-    zero_point: i32,
-    act_min: i32,
-    act_max: i32,
+    zero_point: i8,
+    act_min: i8,
+    act_max: i8,
     /// LiteRT's fully connected rounds once.
     single_rounding: bool,
 }
@@ -31,9 +33,9 @@ impl Requant {
             bias: vec![0; groups * padded],
             mantissas: vec![0; groups * padded],
             exponents: vec![0; groups * padded],
-            zero_point: output_zero_point as i32,
-            act_min: linear.act_min as i32,
-            act_max: linear.act_max as i32,
+            zero_point: output_zero_point,
+            act_min: linear.act_min,
+            act_max: linear.act_max,
             single_rounding,
         };
         for c in 0..linear.out_channels() {
@@ -86,7 +88,7 @@ impl Requant {
         let (mantissas, exponents) = (&self.mantissas[at..at + n], &self.exponents[at..at + n]);
         for (((o, &a), &mantissa), &exponent) in out.iter_mut().zip(&acc[..n]).zip(mantissas).zip(exponents) {
             let scaled = apply(Multiplier { mantissa, exponent: exponent as i8 }, a);
-            *o = scaled.saturating_add(self.zero_point).clamp(self.act_min, self.act_max) as i8;
+            *o = finish(scaled, self.zero_point, self.act_min, self.act_max);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::conv::Conv;
 use super::depthwise::Depthwise;
 use super::isa::Isa;
+use super::shared_op::SharedOp;
 use crate::model::{Op, QuantizedModel, Rounding};
 
 /// What a node became.
@@ -11,7 +12,7 @@ pub(super) enum Kernel {
     Conv(Conv),
     Depthwise(Depthwise),
     /// Everything that has no multiply-accumulate loop: the shared kernel, sample by sample.
-    Shared(Op),
+    Shared(SharedOp),
 }
 
 /// A node with what its kernel needs to know of the tensors.
@@ -49,7 +50,7 @@ impl Step {
                 model.rounding == Rounding::LiteRtReference,
                 isa,
             )),
-            other => Kernel::Shared(other.clone()),
+            _ => Kernel::Shared(SharedOp::new(model, node)),
         };
         Self { kernel, inputs: node.inputs.iter().map(|id| id.0).collect(), output: node.output.0 }
     }
@@ -60,6 +61,26 @@ impl Step {
             Kernel::Conv(c) => 2 * c.plane_elements(),
             Kernel::Depthwise(d) => 2 * d.plane_elements(),
             Kernel::Shared(_) => 0,
+        }
+    }
+
+    /// The node over `n` samples, operands `[n][elements]` each.
+    pub(super) fn execute(&self, isa: Isa, inputs: &[&[i8]], out: &mut [i8], n: usize, scratch: &mut Scratch) {
+        match &self.kernel {
+            Kernel::Conv(c) => c.run(isa, inputs[0], n, &mut scratch.plane, out),
+            Kernel::Depthwise(d) => d.run(isa, inputs[0], n, &mut scratch.plane, out),
+            Kernel::Shared(op) => {
+                let size = out.len() / n;
+                let mut one: Vec<&[i8]> = Vec::with_capacity(inputs.len());
+                for (i, out) in out.chunks_exact_mut(size).enumerate() {
+                    one.clear();
+                    one.extend(inputs.iter().map(|x| {
+                        let e = x.len() / n;
+                        &x[i * e..(i + 1) * e]
+                    }));
+                    op.run_one(&one, out);
+                }
+            }
         }
     }
 }

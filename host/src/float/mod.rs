@@ -20,8 +20,6 @@ mod surrogate;
 mod naive;
 #[cfg(test)]
 mod net_tests;
-#[cfg(test)]
-mod surrogate_tests;
 
 pub use backend::Backend;
 pub use error::FloatError;

@@ -3,9 +3,13 @@
 //! An importer builds a [`Graph`]; the float reference runs it; the quantizer turns it into a
 //! [`crate::model::QuantizedModel`]. Batch normalisation is folded before a graph gets here.
 
+pub mod interpret;
 mod op;
+pub mod passes;
+mod shapes;
 
 pub use op::{Activation, Affine, Conv2d, FullyConnected, Op, Pads, Pool, Weights};
+pub use shapes::{GraphError, output_shape};
 
 /// Index into [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,11 +80,18 @@ impl Graph {
 
     /// The nodes that read a value.
     pub fn consumers(&self, id: ValueId) -> impl Iterator<Item = usize> + '_ {
-        self.nodes.iter().enumerate().filter(move |(_, n)| n.inputs.contains(&id)).map(|(i, _)| i)
+        self.nodes
+            .iter()
+            .enumerate()
+            .filter(move |(_, n)| n.inputs.contains(&id))
+            .map(|(i, _)| i)
     }
 
     /// Weights in all linear operators (biases not counted).
     pub fn weight_count(&self) -> usize {
-        self.nodes.iter().map(|n| n.op.weights().map_or(0, |w| w.data.len())).sum()
+        self.nodes
+            .iter()
+            .map(|n| n.op.weights().map_or(0, |w| w.data.len()))
+            .sum()
     }
 }

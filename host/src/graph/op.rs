@@ -50,7 +50,13 @@ impl Activation {
             Activation::Identity => x,
             Activation::Relu => x.max(0.0),
             Activation::Clip { lo, hi } => x.max(lo).min(hi),
-            Activation::LeakyRelu { alpha } => if x < 0.0 { alpha * x } else { x },
+            Activation::LeakyRelu { alpha } => {
+                if x < 0.0 {
+                    alpha * x
+                } else {
+                    x
+                }
+            }
             Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
             Activation::Tanh => x.tanh(),
             Activation::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),

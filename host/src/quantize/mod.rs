@@ -1,12 +1,31 @@
-//! (to come)
-use crate::model::Multiplier;
-/// tmp
-pub fn quantize_multiplier(real: f64) -> Option<Multiplier> {
-    if !(real > 0.0) { return Some(Multiplier::ZERO); }
-    let mut e = real.log2().floor() as i32 + 1;
-    let mut m = (real / 2f64.powi(e) * 2f64.powi(31)).round() as i64;
-    if m == 1 << 31 { m >>= 1; e += 1; }
-    if e < -31 { return Some(Multiplier::ZERO); }
-    if e > 30 { return None; }
-    Some(Multiplier { mantissa: m as i32, exponent: e as i8 })
-}
+//! From the float network and its calibration to the integer network.
+//!
+//! Nodes are taken in execution order. Each tensor has got its scale from the calibration; a
+//! linear node's weights get scales per output channel ([`Scales`]), are rounded
+//! ([`WeightRounding`]) and, on request, its biases corrected, with the *integer* network's own
+//! inputs, so that what earlier layers lost is seen by later ones. The result is checked by
+//! [`crate::engine::Engine::new`]: no accumulator of it can overflow.
+//!
+//! - [`quantize`]: the whole road, settings in [`QuantizeConfig`].
+//! - [`quantize_multiplier`], [`TensorScale`]: real numbers to the fixed-point ones of the model.
+
+mod bias_correction;
+mod build;
+mod config;
+mod error;
+mod linear;
+mod multiplier;
+mod ops;
+mod patches;
+mod rounding;
+mod scales;
+mod tensors;
+
+pub use build::quantize;
+pub use config::{QuantizeConfig, Scales, WeightRounding};
+pub use error::QuantizeError;
+pub use multiplier::quantize_multiplier;
+pub use tensors::TensorScale;
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,6 @@ pub use check::{MAX_CONCAT_INPUTS, MAX_OPS};
 pub use error::{ImageError, OpFault, TensorFault};
 pub use header::{HEADER_BYTES, Header, LAYOUT_PORTABLE_ROWS, MAGIC, VERSION};
 pub use manifest::{Manifest, TensorDesc};
-pub(crate) use model::finish;
+pub use model::finish;
 pub use model::{Channels, Model, Ops};
 pub use op::*;

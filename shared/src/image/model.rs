@@ -244,7 +244,7 @@ impl Channels<'_> {
 /// Adds the zero point and clamps. Saturates where a multiplier above one took the value to the
 /// end of 32 bits, since the clamp gives the same result then.
 #[inline(always)]
-pub(crate) fn finish(scaled: i32, zero_point: i8, min: i8, max: i8) -> i8 {
+pub fn finish(scaled: i32, zero_point: i8, min: i8, max: i8) -> i8 {
     // min <= max holds in checked images; `max` first and `min` second never panics, unlike clamp.
     scaled
         .saturating_add(zero_point as i32)

@@ -60,8 +60,18 @@ pub fn linearise(
                 let live = linear.multipliers[channel].mantissa != 0 && unit > 0.0;
                 (live && wanted(node, channel)).then(|| {
                     let at = variables.len();
-                    variables.push(FineVariable { node, channel, handle: Handle::Bias, unit });
-                    variables.push(FineVariable { node, channel, handle: Handle::Multiplier, unit: 1.0 });
+                    variables.push(FineVariable {
+                        node,
+                        channel,
+                        handle: Handle::Bias,
+                        unit,
+                    });
+                    variables.push(FineVariable {
+                        node,
+                        channel,
+                        handle: Handle::Multiplier,
+                        unit: 1.0,
+                    });
                     at
                 })
             })
@@ -75,7 +85,9 @@ pub fn linearise(
             let columns = &columns[node];
             let channels = columns.len();
             let accumulators = state.engine().accumulators(*node, input);
-            let scales: Vec<f64> = (0..channels).map(|c| model.accumulator_scale(*node, c)).collect();
+            let scales: Vec<f64> = (0..channels)
+                .map(|c| model.accumulator_scale(*node, c))
+                .collect();
             let per_row = gradient.len() / chunk.rows.max(1);
             for r in 0..chunk.rows {
                 let g = &gradient[r * per_row..(r + 1) * per_row];
@@ -98,7 +110,10 @@ pub fn linearise(
             }
         }
     })?;
-    Ok(FineSystem { variables, coefficients })
+    Ok(FineSystem {
+        variables,
+        coefficients,
+    })
 }
 
 /// Standard deviation of each linear node's real pre-activation over (some of) the repair set and
@@ -115,7 +130,9 @@ fn deviations(state: &State<'_>) -> BTreeMap<usize, f64> {
             let some = &all[..all.len().min(SAMPLES * e)];
             let acc = state.engine().accumulators(node, some);
             let channels = linear.out_channels();
-            let scales: Vec<f64> = (0..channels).map(|c| model.accumulator_scale(node, c)).collect();
+            let scales: Vec<f64> = (0..channels)
+                .map(|c| model.accumulator_scale(node, c))
+                .collect();
             let (mut sum, mut squares) = (0.0f64, 0.0f64);
             for position in acc.chunks_exact(channels) {
                 for (a, s) in position.iter().zip(&scales) {
@@ -131,21 +148,31 @@ fn deviations(state: &State<'_>) -> BTreeMap<usize, f64> {
 }
 
 /// The integers that a solution stands for, `fraction` of the way.
-pub fn proposal(model: &QuantizedModel, system: &FineSystem, solution: &[f64], fraction: f64) -> Proposal {
+pub fn proposal(
+    model: &QuantizedModel,
+    system: &FineSystem,
+    solution: &[f64],
+    fraction: f64,
+) -> Proposal {
     let mut edited: BTreeMap<usize, Linear> = BTreeMap::new();
     for (v, &d) in system.variables.iter().zip(solution) {
         let d = d * fraction;
         if d == 0.0 {
             continue;
         }
-        let linear = edited
-            .entry(v.node)
-            .or_insert_with(|| model.nodes[v.node].op.linear().expect("variables name linear nodes").clone());
+        let linear = edited.entry(v.node).or_insert_with(|| {
+            model.nodes[v.node]
+                .op
+                .linear()
+                .expect("variables name linear nodes")
+                .clone()
+        });
         match v.handle {
             Handle::Bias => {
                 let step = d * v.unit / model.accumulator_scale(v.node, v.channel);
                 let bias = linear.bias[v.channel] as f64 + step;
-                linear.bias[v.channel] = bias.round().clamp(i32::MIN as f64, i32::MAX as f64) as i32;
+                linear.bias[v.channel] =
+                    bias.round().clamp(i32::MIN as f64, i32::MAX as f64) as i32;
             }
             Handle::Multiplier => {
                 let m = linear.multipliers[v.channel];

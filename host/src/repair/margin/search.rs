@@ -14,6 +14,9 @@ const FRACTIONS: [f64; 3] = [1.0, 1.0 / 3.0, 1.0 / 9.0];
 /// Largest price, as a share of the price at which nothing would move.
 const PRICE: f64 = 0.02;
 
+/// Fine edits end when the region is this many times smaller than the first.
+const SMALLEST: f64 = 64.0;
+
 /// Runs fine edits, then weight steps where they are wanted, then fine edits again.
 ///
 /// # Errors
@@ -31,38 +34,64 @@ pub fn run(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), Repai
 }
 
 fn fine_rounds(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), RepairError> {
-    let mut radius = context.config.radius;
-    let mut round = 0;
-    while radius >= context.config.radius / 64.0 && round < context.config.rounds && !context.stop() {
-        round += 1;
+    let first = context.config.radius;
+    let mut radius = first;
+    for _ in 0..context.config.rounds {
+        if radius < first / SMALLEST || context.stop() {
+            break;
+        }
         let rows = endangered(state, context.config.rows);
         let surrogate = Surrogate::new(state.model(), context.config.backend)?;
         let wanted = context.wanted(state);
         let system = fine::linearise(state, &surrogate, &rows, &*wanted)?;
-        let solution = match solve(&rows, &system.coefficients, system.variables.len(), |_| (-radius, radius), PRICE, state, context) {
-            Some(s) => s,
-            None => {
+        // The linearisation holds until a step is accepted; a refused one only shrinks the region.
+        while radius >= first / SMALLEST && !context.stop() {
+            let range = |_: usize| (-radius, radius);
+            let Some(solution) = solve(
+                &rows,
+                &system.coefficients,
+                system.variables.len(),
+                range,
+                PRICE,
+                state,
+                context,
+            ) else {
                 radius /= 3.0;
                 continue;
+            };
+            let mut accepted = None;
+            for fraction in FRACTIONS {
+                let proposal = fine::proposal(state.model(), &system, &solution, fraction);
+                let edits = proposal.len();
+                let verdict = state.propose(proposal);
+                context.report(Step {
+                    strategy: "margin",
+                    what: format!("biases and multipliers, radius {:.4}", radius * fraction),
+                    edits,
+                    verdict,
+                    score: state.score(),
+                });
+                if verdict == Verdict::Accepted {
+                    accepted = Some(fraction);
+                    break;
+                }
+                if context.stop() {
+                    break;
+                }
             }
-        };
-        let mut accepted = false;
-        for fraction in FRACTIONS {
-            let proposal = fine::proposal(state.model(), &system, &solution, fraction);
-            let edits = proposal.len();
-            let verdict = state.propose(proposal);
-            context.report(Step { strategy: "margin", what: format!("fine, radius {:.4}", radius * fraction), edits, verdict, score: state.score() });
-            if verdict == Verdict::Accepted {
-                accepted = true;
-                radius = if fraction == 1.0 { (radius * 1.5).min(4.0 * context.config.radius) } else { radius * fraction };
-                break;
+            match accepted {
+                Some(1.0) => {
+                    radius = (radius * 1.5).min(4.0 * first);
+                    break;
+                }
+                Some(fraction) => {
+                    radius *= fraction;
+                    break;
+                }
+                // Smaller steps along this direction were refused too, so a smaller region must
+                // first turn it.
+                None => radius /= 9.0,
             }
-            if verdict == Verdict::Unchanged || context.stop() {
-                break;
-            }
-        }
-        if !accepted {
-            radius /= 27.0;
         }
     }
     Ok(())
@@ -70,39 +99,74 @@ fn fine_rounds(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), R
 
 fn step_rounds(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), RepairError> {
     let mut budget = context.config.weight_budget;
-    let mut round = 0;
-    while budget >= 1 && round < context.config.rounds && !context.stop() {
-        round += 1;
+    for _ in 0..context.config.rounds {
+        if budget == 0 || context.stop() {
+            break;
+        }
         let rows = endangered(state, context.config.rows);
         let surrogate = Surrogate::new(state.model(), context.config.backend)?;
         let wanted = context.wanted(state);
-        let system = steps::linearise(state, &surrogate, &rows, context.config.weight_candidates, &*wanted)?;
+        let system = steps::linearise(
+            state,
+            &surrogate,
+            &rows,
+            context.config.weight_candidates,
+            &*wanted,
+        )?;
         let ranges: Vec<(f64, f64)> = system
             .variables
             .iter()
             .map(|v| {
-                let linear = state.model().nodes[v.node].op.linear().expect("variables name linear nodes");
+                let linear = state.model().nodes[v.node]
+                    .op
+                    .linear()
+                    .expect("variables name linear nodes");
                 let (lo, hi) = linear.weight_range();
                 let w = linear.row(v.channel)[v.tap];
-                (if w > lo { -1.0 } else { 0.0 }, if w < hi { 1.0 } else { 0.0 })
+                (
+                    if w > lo { -1.0 } else { 0.0 },
+                    if w < hi { 1.0 } else { 0.0 },
+                )
             })
             .collect();
-        // The budget is a price: it rises until the program stays inside.
         let mut price = PRICE;
-        let mut solution = None;
-        while price < 1.0 && !context.stop() {
-            solution = solve(&rows, &system.coefficients, system.variables.len(), |k| ranges[k], price, state, context);
-            match &solution {
-                Some(s) if s.iter().map(|d| d.abs()).sum::<f64>() > budget as f64 => price *= 2.5,
-                _ => break,
+        let mut accepted = false;
+        while !accepted && budget > 0 && price < 1.0 && !context.stop() {
+            let range = |k: usize| ranges[k];
+            let Some(solution) = solve(
+                &rows,
+                &system.coefficients,
+                ranges.len(),
+                range,
+                price,
+                state,
+                context,
+            ) else {
+                break;
+            };
+            // The budget is a price: it rises until the program stays inside.
+            let length: f64 = solution.iter().map(|d| d.abs()).sum();
+            if length > budget as f64 {
+                price *= 2.0;
+                continue;
+            }
+            let proposal = steps::proposal(state.model(), &system, &solution);
+            let moved = steps::moves(&solution);
+            let verdict = state.propose(proposal);
+            context.report(Step {
+                strategy: "margin",
+                what: format!("{moved} weight steps"),
+                edits: moved,
+                verdict,
+                score: state.score(),
+            });
+            accepted = verdict == Verdict::Accepted;
+            if !accepted {
+                budget = budget.min(moved) / 2;
             }
         }
-        let Some(solution) = solution else { break };
-        let proposal = steps::proposal(state.model(), &system, &solution, budget);
-        let verdict = state.propose(proposal);
-        context.report(Step { strategy: "margin", what: format!("weight steps, at most {budget}"), edits: budget, verdict, score: state.score() });
-        if verdict != Verdict::Accepted {
-            budget /= 3;
+        if !accepted {
+            break;
         }
     }
     Ok(())
@@ -124,12 +188,19 @@ fn solve(
     let keep = if state.strict() { 10.0 } else { 1.0 };
     let targets: Vec<Row> = rows
         .iter()
-        .map(|r| Row { target: tau - r.margin, below: if r.margin > 0.0 { keep } else { 1.0 }, above: 0.0 })
+        .map(|r| Row {
+            target: tau - r.margin,
+            below: if r.margin > 0.0 { keep } else { 1.0 },
+            above: 0.0,
+        })
         .collect();
     let mut slope = vec![0.0f64; variables];
     for (g, r) in coefficients.chunks_exact(variables.max(1)).zip(&targets) {
         if r.target > 0.0 {
-            slope.iter_mut().zip(g).for_each(|(s, &g)| *s += r.below * g as f64);
+            slope
+                .iter_mut()
+                .zip(g)
+                .for_each(|(s, &g)| *s += r.below * g as f64);
         }
     }
     let price = price * slope.iter().fold(0.0f64, |m, s| m.max(s.abs()));
@@ -140,7 +211,14 @@ fn solve(
         })
         .collect();
     let limit = context.lp_limit();
-    match fit(&FitProblem { coefficients, rows: &targets, bounds: &bounds }, limit) {
+    match fit(
+        &FitProblem {
+            coefficients,
+            rows: &targets,
+            bounds: &bounds,
+        },
+        limit,
+    ) {
         Ok(d) => Some(d),
         Err(e) => {
             context.lp_failed("the whole network".into(), e);

@@ -41,11 +41,17 @@ pub fn linearise(
     wanted: &dyn Fn(usize, usize) -> bool,
 ) -> Result<StepSystem, FloatError> {
     let model = state.model();
-    let violated: Vec<MarginRow> = rows.iter().copied().filter(|r| r.margin < state.tau()).collect();
+    let violated: Vec<MarginRow> = rows
+        .iter()
+        .copied()
+        .filter(|r| r.margin < state.tau())
+        .collect();
 
     // First pass: the loss's gradient for every weight.
-    let mut totals: BTreeMap<usize, Vec<f64>> =
-        model.linears().map(|(node, l)| (node, vec![0.0; l.weights.len()])).collect();
+    let mut totals: BTreeMap<usize, Vec<f64>> = model
+        .linears()
+        .map(|(node, l)| (node, vec![0.0; l.weights.len()]))
+        .collect();
     for_each_chunk(state, surrogate, &violated, |chunk| {
         for (node, input, gradient) in &chunk.nodes {
             let patches = Patches::of(model, *node);
@@ -70,7 +76,11 @@ pub fn linearise(
             for tap in 0..taps {
                 let at = channel * taps + tap;
                 let gain = total[at] * scale;
-                let movable = if gain > 0.0 { linear.weights[at] < hi } else { linear.weights[at] > lo };
+                let movable = if gain > 0.0 {
+                    linear.weights[at] < hi
+                } else {
+                    linear.weights[at] > lo
+                };
                 if movable && gain != 0.0 {
                     candidates.push((gain.abs(), WeightVariable { node, channel, tap }));
                 }
@@ -90,7 +100,11 @@ pub fn linearise(
             let patches = Patches::of(model, *node);
             let input_per_row = input.len() / chunk.rows.max(1);
             let gradient_per_row = gradient.len() / chunk.rows.max(1);
-            for (column, v) in variables.iter().enumerate().filter(|(_, v)| v.node == *node) {
+            for (column, v) in variables
+                .iter()
+                .enumerate()
+                .filter(|(_, v)| v.node == *node)
+            {
                 let scale = model.accumulator_scale(*node, v.channel);
                 for r in 0..chunk.rows {
                     let sum = patches.weight_gradient(
@@ -104,25 +118,36 @@ pub fn linearise(
             }
         }
     })?;
-    Ok(StepSystem { variables, coefficients })
+    Ok(StepSystem {
+        variables,
+        coefficients,
+    })
 }
 
-/// The `budget` largest moves of a solution, rounded to whole steps.
-pub fn proposal(model: &QuantizedModel, system: &StepSystem, solution: &[f64], budget: usize) -> Proposal {
-    let mut moves: Vec<(f64, WeightVariable)> = solution
+/// How many whole steps a solution stands for: the program spreads its budget over fractions of
+/// steps, and as many whole ones keep its length.
+pub fn moves(solution: &[f64]) -> usize {
+    solution.iter().map(|d| d.abs()).sum::<f64>().ceil() as usize
+}
+
+/// The [`moves`] largest moves of a solution as whole steps.
+pub fn proposal(model: &QuantizedModel, system: &StepSystem, solution: &[f64]) -> Proposal {
+    let mut largest: Vec<(f64, WeightVariable)> = solution
         .iter()
         .zip(&system.variables)
-        .filter(|(d, _)| d.round() != 0.0)
+        .filter(|(d, _)| d.abs() > 1e-6)
         .map(|(&d, &v)| (d, v))
         .collect();
-    moves.sort_by(|a, b| b.0.abs().total_cmp(&a.0.abs()));
-    moves.truncate(budget);
+    largest.sort_by(|a, b| b.0.abs().total_cmp(&a.0.abs()));
+    largest.truncate(moves(solution));
     let mut edited: BTreeMap<usize, Linear> = BTreeMap::new();
-    for (d, v) in moves {
-        let linear = edited.entry(v.node).or_insert_with(|| linear_of(model, v.node).clone());
+    for (d, v) in largest {
+        let linear = edited
+            .entry(v.node)
+            .or_insert_with(|| linear_of(model, v.node).clone());
         let (lo, hi) = linear.weight_range();
         let at = v.channel * linear.taps() + v.tap;
-        let moved = linear.weights[at] as i32 + d.round() as i32;
+        let moved = linear.weights[at] as i32 + d.signum() as i32;
         linear.weights[at] = moved.clamp(lo as i32, hi as i32) as i8;
     }
     edited.into_iter().collect()

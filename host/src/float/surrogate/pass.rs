@@ -1,33 +1,20 @@
-//! Gradients through the integer network.
-//!
-//! Rounding has no useful derivative, so the gradient is the *straight-through* one: each operator
-//! is differentiated as the real function that it approximates, at the real values that its integer
-//! inputs stand for. A clamp (fused activation, or the ends of int8) stops the gradient where the
-//! unclamped value lies beyond it. Source of the estimator: Bengio, Leonard, Courville, "Estimating
-//! or Propagating Gradients Through Stochastic Neurons" (2013).
-//!
-//! Samples of a batch are independent, so one backward pass gives every sample's own gradient. All
-//! activations are known beforehand, so the pass goes node by node from the end, each node's part by
-//! Burn's autodiff: only one node's tape exists at a time.
+//! The backward pass.
 
-use super::check::check_graph;
-use super::kernel::Kernel;
-use super::layout::{tensor_from_nhwc, tensor_to_nhwc};
-use super::{Backend, FloatError};
-use crate::graph::{self, Graph, Value, ValueId};
-use crate::model::{Linear, Op, QuantizedModel, Tensor as QTensor, TensorId};
-use burn::tensor::{Device, Tensor, TensorData};
+use super::real::real_graph;
+use super::rule::{Rule, clamped};
+use crate::float::check::check_graph;
+use crate::float::kernel::Kernel;
+use crate::float::layout::{tensor_from_nhwc, tensor_to_nhwc};
+use crate::float::{Backend, FloatError};
+use crate::model::{QuantizedModel, Tensor as QTensor, TensorId};
+use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Most samples of one backward pass.
-const MAX_BATCH: usize = 32;
+/// Most samples of one backward pass; see the float network's.
+const MAX_BATCH: usize = 16;
 /// Bytes that all passes under way may take, as far as one sample a pass allows.
 const MEMORY_BUDGET: usize = 512 << 20;
-/// How far beyond a clamp, in units of the output's scale, counts as beyond: room for the rounding
-/// of f32 sums, so that a value exactly on the clamp still passes its gradient.
-const CLAMP_SLACK: f64 = 1e-3;
-
 /// The differentiable stand-in of a [`QuantizedModel`].
 ///
 /// It holds a copy of the weights: make a new one after an edit.
@@ -45,17 +32,6 @@ struct Node {
     inputs: Vec<usize>,
     output: usize,
     rule: Rule,
-}
-
-/// How a node's real function is put together.
-enum Rule {
-    /// The kernel takes `q - zero_point` and gives the accumulator; times `[1, out_c, 1, 1]` real
-    /// values of one unit, it is the pre-activation.
-    Linear { unit: Tensor<4>, clamp: [f32; 2] },
-    /// The kernel takes and gives real values.
-    Real { clamp: Option<[f32; 2]> },
-    /// Real derivative at each integer input (`[q + 128]`).
-    Table(Box<[f32; 256]>),
 }
 
 /// A batch's result: per linear node, its number and the gradient `[rows][h][w][out_c]`.
@@ -84,7 +60,7 @@ impl Surrogate {
                 kernel,
                 inputs: node.inputs.iter().map(|t| t.0).collect(),
                 output,
-                rule: rule(model, i, &device)?,
+                rule: Rule::of(model, i, &device),
             });
         }
         Ok(Self {
@@ -302,7 +278,7 @@ impl Surrogate {
                 .collect();
             let through: Vec<Option<Tensor<4>>> = match &node.rule {
                 Rule::Linear { unit, clamp } => {
-                    let pre = node.kernel.apply(leaves.clone()) * unit.clone();
+                    let pre = node.kernel.apply(leaves.clone()) * unit.as_ref().clone();
                     // A zero whose gradient is the pre-activation's.
                     let probe = pre.zeros_like().require_grad();
                     let y = clamped(pre + probe.clone(), *clamp);
@@ -354,183 +330,9 @@ impl Surrogate {
     }
 }
 
-fn clamped(x: Tensor<4>, [lo, hi]: [f32; 2]) -> Tensor<4> {
-    x.clamp_min(lo).clamp_max(hi)
-}
-
 fn no_gradient(node: &Node) -> FloatError {
     FloatError::Backend(format!(
         "no gradient came back through node `{}`",
         node.name
     ))
-}
-
-/// The ends of a range of output integers as real values, a little widened.
-fn clamp_range(y: &QTensor, act_min: i8, act_max: i8) -> [f32; 2] {
-    let real =
-        |q: i8, slack: f64| (y.scale as f64 * (q as f64 - y.zero_point as f64 + slack)) as f32;
-    [real(act_min, -CLAMP_SLACK), real(act_max, CLAMP_SLACK)]
-}
-
-fn rule(model: &QuantizedModel, index: usize, device: &Device) -> Result<Rule, FloatError> {
-    let node = &model.nodes[index];
-    let y = model.tensor(node.output);
-    Ok(match &node.op {
-        Op::Conv2d(crate::model::Conv2d { linear, .. })
-        | Op::FullyConnected(crate::model::FullyConnected { linear }) => {
-            let channels = linear.out_channels();
-            let unit = (0..channels)
-                .map(|c| model.accumulator_scale(index, c) as f32)
-                .collect::<Vec<_>>();
-            Rule::Linear {
-                unit: Tensor::from_data(TensorData::new(unit, [1, channels, 1, 1]), device),
-                clamp: clamp_range(y, linear.act_min, linear.act_max),
-            }
-        }
-        Op::Add(a) => Rule::Real {
-            clamp: Some(clamp_range(y, a.act_min, a.act_max)),
-        },
-        Op::MaxPool(p) | Op::AveragePool(p) => Rule::Real {
-            clamp: Some(clamp_range(y, p.act_min, p.act_max)),
-        },
-        Op::Mean { .. } | Op::Requantize { .. } | Op::Concat(_) => Rule::Real {
-            clamp: Some(clamp_range(y, i8::MIN, i8::MAX)),
-        },
-        Op::Pad(_) | Op::Reshape | Op::Transpose { .. } | Op::Softmax { .. } => {
-            Rule::Real { clamp: None }
-        }
-        Op::Lut { table } => {
-            let x = model.tensor(node.inputs[0]);
-            let ratio = y.scale / x.scale;
-            // Central difference, one-sided at the ends.
-            let slope = |i: usize| {
-                let (a, b) = (i.saturating_sub(1), (i + 1).min(255));
-                (table[b] as f32 - table[a] as f32) / (b - a) as f32 * ratio
-            };
-            Rule::Table(Box::new(std::array::from_fn(slope)))
-        }
-    })
-}
-
-/// The graph that the integer network approximates; a linear operator's weights and biases stay
-/// integers, so that its result is the accumulator (exact in f32 up to 2^24).
-fn real_graph(model: &QuantizedModel) -> Result<Graph, FloatError> {
-    if let Some(t) = model
-        .tensors
-        .iter()
-        .find(|t| !(t.scale > 0.0 && t.scale.is_finite()))
-    {
-        return Err(FloatError::Scale {
-            name: t.name.clone(),
-            scale: t.scale,
-        });
-    }
-    let values = model
-        .tensors
-        .iter()
-        .map(|t| Value {
-            name: t.name.clone(),
-            shape: t.shape,
-        })
-        .collect();
-    let mut nodes = Vec::with_capacity(model.nodes.len());
-    for node in &model.nodes {
-        if let Some(l) = node
-            .op
-            .linear()
-            .filter(|l| l.multipliers.len() != l.bias.len())
-        {
-            let problem = format!(
-                "{} multipliers for {} output channels",
-                l.multipliers.len(),
-                l.bias.len()
-            );
-            return Err(FloatError::Node {
-                node: node.name.clone(),
-                op: node.op.kind(),
-                problem,
-            });
-        }
-        nodes.push(graph::Node {
-            name: node.name.clone(),
-            op: real_op(model, node),
-            inputs: node.inputs.iter().map(|t| ValueId(t.0)).collect(),
-            output: ValueId(node.output.0),
-        });
-    }
-    Ok(Graph {
-        name: model.name.clone(),
-        values,
-        nodes,
-        input: ValueId(model.input.0),
-        output: ValueId(model.output.0),
-        input_was_nchw: false,
-    })
-}
-
-fn real_op(model: &QuantizedModel, node: &crate::model::Node) -> graph::Op {
-    let activation = graph::Activation::Identity;
-    let weights = |l: &Linear, shape: Vec<usize>| graph::Weights {
-        shape,
-        data: l.weights.iter().map(|&w| w as f32).collect(),
-    };
-    let bias = |l: &Linear| l.bias.iter().map(|&b| b as f32).collect();
-    let pool = |p: &crate::model::Pool| graph::Pool {
-        kernel: p.kernel,
-        stride: p.stride,
-        dilation: p.dilation,
-        pads: p.pads,
-    };
-    match &node.op {
-        Op::Conv2d(c) => {
-            let l = &c.linear;
-            let [kh, kw] = c.kernel;
-            graph::Op::Conv2d(graph::Conv2d {
-                weights: weights(
-                    l,
-                    vec![
-                        l.out_channels(),
-                        kh,
-                        kw,
-                        l.taps() / kh.saturating_mul(kw).max(1),
-                    ],
-                ),
-                bias: bias(l),
-                stride: c.stride,
-                dilation: c.dilation,
-                pads: c.pads,
-                groups: c.groups,
-                activation,
-            })
-        }
-        Op::FullyConnected(f) => {
-            let l = &f.linear;
-            let weights = weights(l, vec![l.out_channels(), l.taps()]);
-            graph::Op::FullyConnected(graph::FullyConnected {
-                weights,
-                bias: bias(l),
-                activation,
-            })
-        }
-        Op::Add(_) => graph::Op::Add { activation },
-        Op::MaxPool(p) => graph::Op::MaxPool(pool(p)),
-        Op::AveragePool(p) => graph::Op::AveragePool(pool(p)),
-        Op::Mean { .. } => graph::Op::GlobalAveragePool,
-        Op::Pad(p) => {
-            let value = model
-                .tensors
-                .get(node.output.0)
-                .map_or(0.0, |t| t.dequantize(p.value));
-            graph::Op::Pad {
-                before: p.before,
-                after: p.after,
-                value,
-            }
-        }
-        Op::Concat(c) => graph::Op::Concat { axis: c.axis },
-        Op::Reshape => graph::Op::Reshape,
-        Op::Transpose { perm } => graph::Op::Transpose { perm: *perm },
-        Op::Requantize { .. } | Op::Lut { .. } => graph::Op::Activation(activation),
-        Op::Softmax { .. } => graph::Op::Softmax,
-    }
 }

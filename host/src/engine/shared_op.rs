@@ -1,0 +1,129 @@
+//! Operators without a multiply-accumulate loop: `qmend_shared`'s kernels, sample by sample.
+
+use qmend_shared::image::Window;
+use qmend_shared::kernels::{self, AddParams, ConcatPart, MeanParams, PadParams, PoolParams};
+use qmend_shared::kernels::{RequantizeParams, Shape, SoftmaxParams};
+
+use crate::model::{ConcatInput, Node, Op, Pool, QuantizedModel};
+
+/// A kernel's settings, ready.
+#[derive(Clone, Debug)]
+pub(super) enum SharedOp {
+    Add(AddParams),
+    MaxPool(PoolParams),
+    AveragePool(PoolParams),
+    Mean(MeanParams),
+    Pad(PadParams),
+    Concat(Vec<ConcatPart>),
+    Reshape,
+    Transpose { input: Shape, perm: [u8; 3] },
+    Requantize(RequantizeParams),
+    Lut(Box<[u8; 256]>),
+    Softmax(SoftmaxParams),
+}
+
+impl SharedOp {
+    /// Settings of a node that [`super::check::node`] has passed and that has no weights.
+    pub(super) fn new(model: &QuantizedModel, node: &Node) -> Self {
+        let x = model.tensor(node.inputs[0]);
+        let y = model.tensor(node.output);
+        match &node.op {
+            Op::Conv2d(_) | Op::FullyConnected(_) => unreachable!("linear operators have kernels of their own"),
+            Op::Add(a) => SharedOp::Add(AddParams {
+                input_zero_points: [x.zero_point, model.tensor(node.inputs[1]).zero_point],
+                output_zero_point: y.zero_point,
+                input_multipliers: a.input_multipliers,
+                output_multiplier: a.output_multiplier,
+                act_min: a.act_min,
+                act_max: a.act_max,
+            }),
+            Op::MaxPool(p) => SharedOp::MaxPool(pool(p, x.shape, y.shape)),
+            Op::AveragePool(p) => SharedOp::AveragePool(pool(p, x.shape, y.shape)),
+            Op::Mean { multiplier } => SharedOp::Mean(MeanParams {
+                input_zero_point: x.zero_point,
+                output_zero_point: y.zero_point,
+                multiplier: *multiplier,
+            }),
+            Op::Pad(p) => SharedOp::Pad(PadParams {
+                input: x.shape,
+                output: y.shape,
+                before: p.before,
+                value: p.value,
+            }),
+            Op::Concat(c) => {
+                let mut start = 0;
+                let parts = node.inputs.iter().zip(&c.inputs).map(|(id, how)| {
+                    let x = model.tensor(*id);
+                    let part = ConcatPart {
+                        input: x.shape,
+                        output: y.shape,
+                        axis: c.axis,
+                        start,
+                        rescale: match how {
+                            ConcatInput::Copy => None,
+                            ConcatInput::Rescale(multiplier) => Some(RequantizeParams {
+                                input_zero_point: x.zero_point,
+                                output_zero_point: y.zero_point,
+                                multiplier: *multiplier,
+                            }),
+                        },
+                    };
+                    start += x.shape[c.axis];
+                    part
+                });
+                SharedOp::Concat(parts.collect())
+            }
+            Op::Reshape => SharedOp::Reshape,
+            Op::Transpose { perm } => SharedOp::Transpose { input: x.shape, perm: perm.map(|p| p as u8) },
+            Op::Requantize { multiplier } => SharedOp::Requantize(RequantizeParams {
+                input_zero_point: x.zero_point,
+                output_zero_point: y.zero_point,
+                multiplier: *multiplier,
+            }),
+            Op::Lut { table } => SharedOp::Lut(Box::new(table.map(|v| v as u8))),
+            Op::Softmax { multiplier, left_shift, diff_min } => SharedOp::Softmax(SoftmaxParams {
+                channels: x.shape[2],
+                multiplier: *multiplier,
+                left_shift: *left_shift as u32,
+                diff_min: *diff_min,
+            }),
+        }
+    }
+
+    /// One sample.
+    pub(super) fn run_one(&self, inputs: &[&[i8]], out: &mut [i8]) {
+        let x = inputs[0];
+        match self {
+            SharedOp::Add(p) => kernels::add(p, x, inputs[1], out),
+            SharedOp::MaxPool(p) => kernels::max_pool(p, x, out),
+            SharedOp::AveragePool(p) => kernels::average_pool(p, x, out),
+            SharedOp::Mean(p) => kernels::mean(p, x, out),
+            SharedOp::Pad(p) => kernels::pad(p, x, out),
+            SharedOp::Concat(parts) => {
+                parts.iter().zip(inputs).for_each(|(p, x)| kernels::concat_part(p, x, out));
+            }
+            SharedOp::Reshape => kernels::reshape(x, out),
+            SharedOp::Transpose { input, perm } => kernels::transpose(*input, *perm, x, out),
+            SharedOp::Requantize(p) => x.iter().zip(out).for_each(|(&x, out)| *out = p.apply(x)),
+            SharedOp::Lut(table) => kernels::lut(&table[..], x, out),
+            SharedOp::Softmax(p) => kernels::softmax(p, x, out),
+        }
+    }
+}
+
+/// [`super::check::node`] keeps windows within the format's bytes.
+fn pool(p: &Pool, input: Shape, output: Shape) -> PoolParams {
+    let bytes = |v: [usize; 2]| v.map(|v| v as u8);
+    PoolParams {
+        input,
+        output,
+        window: Window {
+            kernel: bytes(p.kernel),
+            stride: bytes(p.stride),
+            dilation: bytes(p.dilation),
+            pad: bytes([p.pads.top, p.pads.left]),
+        },
+        act_min: p.act_min,
+        act_max: p.act_max,
+    }
+}

@@ -1,0 +1,209 @@
+//! Gradients of the surrogate against directional derivatives of each operator's definition.
+
+use super::Surrogate;
+use super::test_network::{Builder, ROWS, multiplier, network};
+use crate::float::{Backend, FloatError};
+use crate::model::*;
+use rand::Rng;
+
+fn seeds(b: &mut Builder, at: TensorId) -> Vec<f32> {
+    (0..ROWS * b.model.tensor(at).elements())
+        .map(|_| b.rng.random_range(-1.0..1.0))
+        .collect()
+}
+
+/// Compares all gradients with directional derivatives; returns how many were zero and how many not.
+fn check_at(b: &mut Builder, at: TensorId, backend: Backend) -> (usize, usize) {
+    let seeds = seeds(b, at);
+    let surrogate = Surrogate::new(&b.model, backend).unwrap();
+    let got = surrogate
+        .preactivation_gradients(&b.acts(), ROWS, at, &seeds)
+        .unwrap();
+    let (mut zeros, mut others) = (0, 0);
+    for (node, gradient) in &got {
+        let n = gradient.len() / ROWS;
+        assert_eq!(n, b.model.tensor(b.model.nodes[*node].output).elements());
+        let want: Vec<f64> = (0..ROWS * n)
+            .map(|i| b.derivative(*node, i % n, i / n, at, &seeds))
+            .collect();
+        let largest = want.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        for (i, (&g, &w)) in gradient.iter().zip(&want).enumerate() {
+            let close = (g as f64 - w).abs() <= 1e-4 * largest;
+            assert!(
+                close,
+                "{backend}, tensor {at:?}: node {node}, row {}, element {}: {g} instead of {w}",
+                i / n,
+                i % n
+            );
+            *if w == 0.0 { &mut zeros } else { &mut others } += 1;
+        }
+    }
+    (zeros, others)
+}
+
+#[test]
+fn gradients_equal_directional_derivatives_of_every_operator() {
+    let mut b = network();
+    for &backend in Backend::ALL {
+        let logits = b.model.nodes[b.model.nodes.len() - 2].output;
+        let (zeros, others) = check_at(&mut b, logits, backend);
+        assert!(
+            zeros > 200 && others > 200,
+            "{zeros} gradients are zero, {others} are not: the test tests too little"
+        );
+        let softmax = b.model.output;
+        check_at(&mut b, softmax, backend);
+    }
+}
+
+#[test]
+fn only_nodes_that_the_tensor_depends_on_have_a_gradient() {
+    let mut b = network();
+    let surrogate = Surrogate::new(&b.model, Backend::Flex).unwrap();
+    let of = |b: &mut Builder, at: TensorId| -> Vec<usize> {
+        let seeds = seeds(b, at);
+        surrogate
+            .preactivation_gradients(&b.acts(), ROWS, at, &seeds)
+            .unwrap()
+            .iter()
+            .map(|(node, _)| *node)
+            .collect()
+    };
+    let linear: Vec<usize> = b.model.linears().map(|(i, _)| i).collect();
+    let [first, depthwise, hidden, logits] = linear[..] else {
+        panic!("four linear nodes")
+    };
+    let outputs: Vec<TensorId> = b.model.nodes.iter().map(|n| n.output).collect();
+    assert_eq!(
+        of(&mut b, outputs[logits]),
+        [first, depthwise, hidden, logits]
+    );
+    assert_eq!(of(&mut b, outputs[depthwise]), [first, depthwise]);
+    assert_eq!(of(&mut b, outputs[first]), [first]);
+    assert!(of(&mut b, TensorId(0)).is_empty());
+}
+
+#[test]
+fn a_samples_gradient_does_not_depend_on_its_neighbours() {
+    let mut b = network();
+    let at = b.model.output;
+    let seeds = seeds(&mut b, at);
+    let surrogate = Surrogate::new(&b.model, Backend::Flex).unwrap();
+    let together = surrogate
+        .preactivation_gradients(&b.acts(), ROWS, at, &seeds)
+        .unwrap();
+    // Many batches of the same samples, so that batch borders fall everywhere.
+    let copies = 67;
+    let many: Vec<Vec<i8>> = b.acts.iter().map(|a| a.repeat(copies)).collect();
+    let views: Vec<&[i8]> = many.iter().map(|a| &a[..]).collect();
+    let mut next = 0;
+    surrogate
+        .for_each_batch(
+            &views,
+            ROWS * copies,
+            at,
+            &seeds.repeat(copies),
+            |range, batch| {
+                assert_eq!(range.start, next);
+                next = range.end;
+                for ((node, got), (also, all)) in batch.iter().zip(&together) {
+                    assert_eq!(node, also);
+                    let n = all.len() / ROWS;
+                    for (i, row) in range.clone().enumerate() {
+                        let want = &all[row % ROWS * n..(row % ROWS + 1) * n];
+                        let largest = want.iter().fold(0.0, |m: f32, v| m.max(v.abs()));
+                        for (g, w) in got[i * n..(i + 1) * n].iter().zip(want) {
+                            assert!(
+                                (g - w).abs() <= 1e-5 * largest,
+                                "row {row}, node {node}: {g} instead of {w}"
+                            );
+                        }
+                    }
+                }
+            },
+        )
+        .unwrap();
+    assert_eq!(next, ROWS * copies);
+}
+
+#[test]
+fn a_dead_relu_stops_the_gradient_and_a_live_one_passes_it() {
+    let mut b = Builder::new([1, 1, 1], 0);
+    let y = b.dense(TensorId(0), 2);
+    for t in &mut b.model.tensors {
+        (t.scale, t.zero_point) = (0.5, -128);
+    }
+    let Op::FullyConnected(f) = &mut b.model.nodes[0].op else {
+        unreachable!()
+    };
+    f.linear.weights = vec![1, 1];
+    f.linear.multipliers = vec![multiplier(0.25); 2];
+    // The input is 10 steps above zero: accumulators 0 (exactly on the ReLU) and -1.
+    f.linear.bias = vec![-10, -11];
+    (f.linear.act_min, f.linear.act_max) = (-128, 127);
+    let surrogate = Surrogate::new(&b.model, Backend::Flex).unwrap();
+    let acts: [&[i8]; 2] = [&[-118], &[-128, -128]];
+    let got = surrogate
+        .preactivation_gradients(&acts, 1, y, &[3.0, 7.0])
+        .unwrap();
+    assert_eq!(got, [(0, vec![3.0, 0.0])]);
+}
+
+#[test]
+fn slices_of_the_wrong_length_and_unknown_tensors_are_errors() {
+    let mut b = network();
+    let at = b.model.output;
+    let seeds = seeds(&mut b, at);
+    let surrogate = Surrogate::new(&b.model, Backend::Flex).unwrap();
+    let acts = b.acts();
+    let fails = |acts: &[&[i8]], rows, at, seeds: &[f32]| {
+        surrogate
+            .preactivation_gradients(acts, rows, at, seeds)
+            .unwrap_err()
+    };
+    assert!(matches!(
+        fails(&acts[1..], ROWS, at, &seeds),
+        FloatError::Length { .. }
+    ));
+    assert!(matches!(
+        fails(&acts, ROWS, at, &seeds[1..]),
+        FloatError::Length { .. }
+    ));
+    assert!(
+        fails(&acts, ROWS + 1, at, &seeds)
+            .to_string()
+            .contains("tensor `t")
+    );
+    assert!(matches!(
+        fails(&acts, ROWS, TensorId(99), &seeds),
+        FloatError::NoSuchValue { id: 99, .. }
+    ));
+    let nothing: Vec<&[i8]> = vec![&[]; acts.len()];
+    surrogate
+        .for_each_batch(&nothing, 0, at, &[], |_, _| panic!("there is no sample"))
+        .unwrap();
+}
+
+#[test]
+fn a_model_that_does_not_fit_together_is_refused() {
+    let refused = |change: &dyn Fn(&mut QuantizedModel)| {
+        let mut b = network();
+        change(&mut b.model);
+        Surrogate::new(&b.model, Backend::Flex)
+            .err()
+            .expect("a broken model is refused")
+            .to_string()
+    };
+    fn conv(m: &mut QuantizedModel) -> &mut Conv2d {
+        match &mut m.nodes[1].op {
+            Op::Conv2d(c) => c,
+            _ => unreachable!(),
+        }
+    }
+    assert!(refused(&|m| conv(m).linear.multipliers.truncate(2)).contains("2 multipliers"));
+    assert!(refused(&|m| conv(m).linear.bias.truncate(2)).contains("n1"));
+    assert!(refused(&|m| conv(m).kernel = [0, 3]).contains("n1"));
+    assert!(refused(&|m| m.tensors[2].scale = 0.0).contains("`t2`"));
+    assert!(refused(&|m| m.tensors[2].scale = f32::NAN).contains("`t2`"));
+    assert!(refused(&|m| m.nodes[3].inputs[0] = TensorId(99)).contains("99"));
+}
