@@ -1,1 +1,3 @@
 //! Helpers for the tests in `tests/`, which cross crates.
+
+pub mod golden;

@@ -6,16 +6,12 @@
 //! nor on the device's portable one, which runs the image. Where the folder is absent (it is no
 //! part of the repository), each test says so and checks nothing.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use npyz::npz::{NpzArchive, file_name_from_array_name};
 use qmend::engine::Engine;
-use qmend::export::write_image;
 use qmend::import::tflite::import_tflite_int8;
 use qmend::model::{QuantizedModel, Rounding, TensorId};
-use qmend_shared::image::Model;
+use qmend_tests::golden::{Arrays, count_differing, on_device_engine, same};
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
 
@@ -23,96 +19,58 @@ const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
 fn networks(test: &str) -> Vec<PathBuf> {
     let folder = Path::new(DATA).join("models");
     let Ok(entries) = std::fs::read_dir(&folder) else {
-        eprintln!("SKIPPED: {test}: {} is absent, so nothing was compared", folder.display());
+        eprintln!(
+            "SKIPPED: {test}: {} is absent, so nothing was compared",
+            folder.display()
+        );
         return Vec::new();
     };
     let mut found: Vec<PathBuf> = entries
         .map(|e| e.expect("the folder can be listed").path())
-        .filter(|p| p.extension().is_some_and(|e| e == "tflite") && golden(p, "").exists())
+        .filter(|p| p.to_string_lossy().ends_with("_int8.tflite") && golden(p, "").exists())
         .collect();
     found.sort();
-    assert!(!found.is_empty(), "{} holds no network with golden outputs", folder.display());
+    assert!(
+        !found.is_empty(),
+        "{} holds no network with golden outputs",
+        folder.display()
+    );
     found
 }
 
 fn golden(network: &Path, suffix: &str) -> PathBuf {
-    let stem = network.file_stem().and_then(|s| s.to_str()).expect("a file name");
-    Path::new(DATA).join("golden").join(format!("{stem}{suffix}.npz"))
-}
-
-struct Arrays(NpzArchive<BufReader<File>>);
-
-impl Arrays {
-    fn open(path: &Path) -> Self {
-        let file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        Self(NpzArchive::new(BufReader::new(file)).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
-    }
-
-    fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.0.array_names().map(String::from).collect();
-        names.sort();
-        names
-    }
-
-    fn get(&mut self, name: &str) -> Vec<i8> {
-        let mut bytes = Vec::new();
-        let mut entry = self.0.zip_archive().by_name(&file_name_from_array_name(name)).expect(name);
-        entry.read_to_end(&mut bytes).expect(name);
-        npyz::NpyFile::new(&bytes[..]).expect(name).into_vec().expect(name)
-    }
+    let stem = network
+        .file_stem()
+        .and_then(|s| s.to_str())
+        .expect("a file name");
+    Path::new(DATA)
+        .join("golden")
+        .join(format!("{stem}{suffix}.npz"))
 }
 
 fn load(path: &Path, rounding: Rounding) -> QuantizedModel {
     let bytes = std::fs::read(path).expect("the network can be read");
-    let mut model = import_tflite_int8(&bytes, &path.display().to_string()).expect("the network can be imported");
+    let mut model = import_tflite_int8(&bytes, &path.display().to_string())
+        .expect("the network can be imported");
     model.rounding = rounding;
     model
-}
-
-/// Outputs of the device's engine, and of every operator: `[operator][samples * elements]`.
-fn on_device(model: &QuantizedModel, inputs: &[i8]) -> (Vec<i8>, Vec<Vec<i8>>) {
-    let image = write_image(model).expect("an image can be written");
-    let view = Model::from_bytes(&image).expect("the device accepts it");
-    let mut arena = vec![0i8; view.arena_bytes()];
-    let size = view.input().elements() as usize;
-    let mut output = vec![0i8; view.output().elements() as usize];
-    let (mut outputs, mut operators) = (Vec::new(), vec![Vec::new(); model.nodes.len()]);
-    assert!(!inputs.is_empty() && inputs.len().is_multiple_of(size), "whole samples");
-    for sample in inputs.chunks_exact(size) {
-        qmend_shared::engine::run_with(&view, &mut arena, sample, &mut output, |index, _, result| {
-            operators[index].extend_from_slice(result);
-        })
-        .expect("it runs");
-        outputs.extend_from_slice(&output);
-    }
-    (outputs, operators)
-}
-
-/// How many elements were compared; panics on the first difference.
-fn same(what: &str, got: &[i8], want: &[i8]) -> usize {
-    assert_eq!(got.len(), want.len(), "{what}: number of elements");
-    assert!(!want.is_empty(), "{what}: nothing to compare");
-    let differing = got.iter().zip(want).filter(|(a, b)| a != b).count();
-    let first = got.iter().zip(want).position(|(a, b)| a != b);
-    assert!(
-        differing == 0,
-        "{what}: {differing} of {} elements differ, the first at {first:?}: {:?} instead of {:?}",
-        want.len(),
-        first.map(|i| got[i]),
-        first.map(|i| want[i]),
-    );
-    want.len()
 }
 
 fn outputs_agree(test: &str, rounding: Rounding, key: &str) {
     for path in networks(test) {
         let model = load(&path, rounding);
         let mut arrays = Arrays::open(&golden(&path, ""));
-        let (inputs, want) = (arrays.get("input"), arrays.get(key));
-        let name = path.file_name().expect("a file").to_string_lossy().into_owned();
-        let host = Engine::new(&model).expect("the host's engine takes it").run(&inputs);
+        let (inputs, want) = (arrays.int8("input"), arrays.int8(key));
+        let name = path
+            .file_name()
+            .expect("a file")
+            .to_string_lossy()
+            .into_owned();
+        let host = Engine::new(&model)
+            .expect("the host's engine takes it")
+            .run(&inputs);
         let n = same(&format!("{name}, {key}, host"), &host, &want);
-        let (device, _) = on_device(&model, &inputs);
+        let (device, _) = on_device_engine(&model, &inputs);
         let m = same(&format!("{name}, {key}, device's engine"), &device, &want);
         println!("{name}: {key}: 0 of {n} differ on the host's engine, 0 of {m} on the device's");
     }
@@ -125,7 +83,11 @@ fn int8_networks_give_tflms_outputs_on_the_hosts_and_the_devices_engine() {
 
 #[test]
 fn int8_networks_give_litert_reference_outputs_under_its_rounding() {
-    outputs_agree("outputs of LiteRT's reference kernels", Rounding::LiteRtReference, "out_ref");
+    outputs_agree(
+        "outputs of LiteRT's reference kernels",
+        Rounding::LiteRtReference,
+        "out_ref",
+    );
 }
 
 #[test]
@@ -139,26 +101,47 @@ fn every_operator_gives_the_output_of_litert_reference_kernels() {
         networks_compared += 1;
         let model = load(&path, Rounding::LiteRtReference);
         let mut arrays = Arrays::open(&layers);
-        let inputs = arrays.get("input");
+        let inputs = arrays.int8("input");
         let keep: Vec<TensorId> = model.nodes.iter().map(|n| n.output).collect();
-        let host = Engine::new(&model).expect("the host's engine takes it").run_keep(&inputs, &keep);
-        let (_, device) = on_device(&model, &inputs);
-        let name = path.file_name().expect("a file").to_string_lossy().into_owned();
-        let operators: Vec<String> = arrays.names().into_iter().filter(|k| k.starts_with("op")).collect();
-        assert_eq!(operators.len(), model.nodes.len(), "{name}: a node for every operator");
+        let host = Engine::new(&model)
+            .expect("the host's engine takes it")
+            .run_keep(&inputs, &keep);
+        let (_, device) = on_device_engine(&model, &inputs);
+        let name = path
+            .file_name()
+            .expect("a file")
+            .to_string_lossy()
+            .into_owned();
+        let operators: Vec<String> = arrays
+            .names()
+            .into_iter()
+            .filter(|k| k.starts_with("op"))
+            .collect();
+        assert_eq!(
+            operators.len(),
+            model.nodes.len(),
+            "{name}: a node for every operator"
+        );
         let mut compared = 0;
         for key in operators {
             let index: usize = key[2..4].parse().expect("opNN_");
-            let want = arrays.get(&key);
+            let want = arrays.int8(&key);
             compared += same(&format!("{name}, {key}, host"), &host[index], &want);
-            same(&format!("{name}, {key}, device's engine"), &device[index], &want);
+            same(
+                &format!("{name}, {key}, device's engine"),
+                &device[index],
+                &want,
+            );
         }
         println!(
             "{name}: {} operators: 0 of {compared} elements differ on the host's engine, nor on the device's",
             model.nodes.len()
         );
     }
-    assert!(networks_compared > 0 || !Path::new(DATA).exists(), "no network has a _layers file");
+    assert!(
+        networks_compared > 0 || !Path::new(DATA).exists(),
+        "no network has a _layers file"
+    );
 }
 
 /// The recorded outputs of the two rules differ, so a test that passed under either would show
@@ -167,12 +150,28 @@ fn every_operator_gives_the_output_of_litert_reference_kernels() {
 fn the_rounding_rule_is_what_tells_tflm_from_litert() {
     for path in networks("rounding rules") {
         let mut arrays = Arrays::open(&golden(&path, ""));
-        let (inputs, tflm, reference) = (arrays.get("input"), arrays.get("out_tflm"), arrays.get("out_ref"));
-        let run = |rounding| Engine::new(&load(&path, rounding)).expect("the engine takes it").run(&inputs);
-        let count = |a: &[i8], b: &[i8]| a.iter().zip(b).filter(|(a, b)| a != b).count();
-        let recorded = count(&tflm, &reference);
-        assert!(recorded > 0, "{}: the recorded outputs do not differ", path.display());
-        assert_eq!(count(&run(Rounding::Tflm), &run(Rounding::LiteRtReference)), recorded, "{}", path.display());
+        let (inputs, tflm, reference) = (
+            arrays.int8("input"),
+            arrays.int8("out_tflm"),
+            arrays.int8("out_ref"),
+        );
+        let run = |rounding| {
+            Engine::new(&load(&path, rounding))
+                .expect("the engine takes it")
+                .run(&inputs)
+        };
+        let recorded = count_differing(&tflm, &reference);
+        assert!(
+            recorded > 0,
+            "{}: the recorded outputs do not differ",
+            path.display()
+        );
+        assert_eq!(
+            count_differing(&run(Rounding::Tflm), &run(Rounding::LiteRtReference)),
+            recorded,
+            "{}",
+            path.display()
+        );
     }
 }
 
@@ -202,6 +201,9 @@ fn damaged_copies_of_real_networks_are_refused_or_run() {
             let cut = next() % bytes.len();
             let _ = import_tflite_int8(&bytes[..cut], "cut");
         }
-        println!("{}: {accepted} of 500 damaged copies are still networks", path.display());
+        println!(
+            "{}: {accepted} of 500 damaged copies are still networks",
+            path.display()
+        );
     }
 }

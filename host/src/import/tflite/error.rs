@@ -19,8 +19,18 @@ pub struct UnsupportedOperator {
 
 impl std::fmt::Display for UnsupportedOperator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { index, operator, output, shapes, reason, remedy } = self;
-        write!(f, "operator {index} `{output}` ({operator}, inputs {shapes}): {reason}; {remedy}")
+        let Self {
+            index,
+            operator,
+            output,
+            shapes,
+            reason,
+            remedy,
+        } = self;
+        write!(
+            f,
+            "operator {index} `{output}` ({operator}, inputs {shapes}): {reason}; {remedy}"
+        )
     }
 }
 
@@ -41,7 +51,9 @@ pub enum TfliteError {
         reason: String,
     },
     /// More data than a network for a microcontroller can have.
-    #[error("{file}: {what} exceeds the importer's limit of {limit}; it is not meant for networks of this size")]
+    #[error(
+        "{file}: {what} exceeds the importer's limit of {limit}; it is not meant for networks of this size"
+    )]
     TooLarge {
         /// The file.
         file: String,

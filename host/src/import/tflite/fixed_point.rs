@@ -17,14 +17,20 @@ pub(super) fn multiplier(real: f64) -> Result<Multiplier, Problem> {
 
 /// Smallest and largest output of a fused activation: 0 none, 1 RELU, 2 RELU_N1_TO_1, 3 RELU6.
 /// Ends are rounded in f32, half away from zero.
-pub(super) fn activation_range(activation: i8, scale: f32, zero_point: i8) -> Result<(i8, i8), Problem> {
+pub(super) fn activation_range(
+    activation: i8,
+    scale: f32,
+    zero_point: i8,
+) -> Result<(i8, i8), Problem> {
     let quantized = |real: f32| -> Result<i64, Problem> {
         let q = (real / scale).round();
         if q >= i32::MIN as f32 && q < i32::MAX as f32 {
             Ok(zero_point as i64 + q as i64)
         } else {
             Err(Problem::unsupported(
-                format!("its output scale {scale:e} puts the end {real} of its activation beyond 32 bits"),
+                format!(
+                    "its output scale {scale:e} puts the end {real} of its activation beyond 32 bits"
+                ),
                 "quantize the model again with calibration data that reaches this layer",
             ))
         }
@@ -36,7 +42,10 @@ pub(super) fn activation_range(activation: i8, scale: f32, zero_point: i8) -> Re
         2 => (at_least(quantized(-1.0)?), at_least(quantized(1.0)?)),
         3 => (at_least(quantized(0.0)?), at_least(quantized(6.0)?)),
         other => {
-            let name = ["TANH", "SIGN_BIT"].get((other as usize).wrapping_sub(4)).copied().unwrap_or("unknown");
+            let name = ["TANH", "SIGN_BIT"]
+                .get((other as usize).wrapping_sub(4))
+                .copied()
+                .unwrap_or("unknown");
             return Err(Problem::unsupported(
                 format!("its fused activation is {name} ({other})"),
                 "use no activation, RELU, RELU6 or RELU_N1_TO_1, or one that stands alone",
@@ -76,17 +85,26 @@ impl Window {
         let same = match options.i8(0)? {
             0 => true,
             1 => false,
-            other => return Err(Problem::Damaged(format!("its padding is {other}; 0 (SAME) and 1 (VALID) exist"))),
+            other => {
+                return Err(Problem::Damaged(format!(
+                    "its padding is {other}; 0 (SAME) and 1 (VALID) exist"
+                )));
+            }
         };
         let step = |field: usize, default: i32| -> Result<usize, Problem> {
             let value = options.i32(field, default)?;
             if (1..=MAX_WINDOW).contains(&value) {
                 Ok(value as usize)
             } else {
-                Err(Problem::Damaged(format!("a stride or dilation is {value}; 1 to {MAX_WINDOW} are possible")))
+                Err(Problem::Damaged(format!(
+                    "a stride or dilation is {value}; 1 to {MAX_WINDOW} are possible"
+                )))
             }
         };
-        if kernel.iter().any(|k| !(1..=MAX_WINDOW as usize).contains(k)) {
+        if kernel
+            .iter()
+            .any(|k| !(1..=MAX_WINDOW as usize).contains(k))
+        {
             return Err(Problem::unsupported(
                 format!("its window is {} x {}", kernel[0], kernel[1]),
                 format!("use windows of 1 to {MAX_WINDOW} positions a side"),
@@ -110,12 +128,22 @@ impl Window {
         if self.same {
             let output = input.div_ceil(stride);
             let total = ((output - 1) * stride + extent).saturating_sub(input);
-            return Ok(Slide { output, before: total / 2, after: total - total / 2 });
+            return Ok(Slide {
+                output,
+                before: total / 2,
+                after: total - total / 2,
+            });
         }
         if extent > input {
-            return Err(Problem::Damaged(format!("its window of {extent} is larger than its input of {input}")));
+            return Err(Problem::Damaged(format!(
+                "its window of {extent} is larger than its input of {input}"
+            )));
         }
-        Ok(Slide { output: (input - extent) / stride + 1, before: 0, after: 0 })
+        Ok(Slide {
+            output: (input - extent) / stride + 1,
+            before: 0,
+            after: 0,
+        })
     }
 }
 
@@ -136,13 +164,57 @@ mod tests {
 
     #[test]
     fn same_padding_puts_the_odd_position_after_the_input() {
-        let window = |kernel, stride, same| Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], same };
-        let slide = |kernel, stride, same, input| window(kernel, stride, same).slide(0, input).expect("it fits");
-        assert_eq!(slide(3, 2, true, 32), Slide { output: 16, before: 0, after: 1 });
-        assert_eq!(slide(3, 1, true, 32), Slide { output: 32, before: 1, after: 1 });
-        assert_eq!(slide(10, 2, true, 49), Slide { output: 25, before: 4, after: 5 });
-        assert_eq!(slide(1, 2, true, 33), Slide { output: 17, before: 0, after: 0 });
-        assert_eq!(slide(3, 2, false, 32), Slide { output: 15, before: 0, after: 0 });
+        let window = |kernel, stride, same| Window {
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            dilation: [1; 2],
+            same,
+        };
+        let slide = |kernel, stride, same, input| {
+            window(kernel, stride, same)
+                .slide(0, input)
+                .expect("it fits")
+        };
+        assert_eq!(
+            slide(3, 2, true, 32),
+            Slide {
+                output: 16,
+                before: 0,
+                after: 1
+            }
+        );
+        assert_eq!(
+            slide(3, 1, true, 32),
+            Slide {
+                output: 32,
+                before: 1,
+                after: 1
+            }
+        );
+        assert_eq!(
+            slide(10, 2, true, 49),
+            Slide {
+                output: 25,
+                before: 4,
+                after: 5
+            }
+        );
+        assert_eq!(
+            slide(1, 2, true, 33),
+            Slide {
+                output: 17,
+                before: 0,
+                after: 0
+            }
+        );
+        assert_eq!(
+            slide(3, 2, false, 32),
+            Slide {
+                output: 15,
+                before: 0,
+                after: 0
+            }
+        );
         assert!(window(5, 1, false).slide(0, 4).is_err());
     }
 }

@@ -24,8 +24,14 @@ fn malformed<T>(what: impl Into<String>) -> Result<T> {
 }
 
 fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N]> {
-    let found = at.checked_add(N).and_then(|end| bytes.get(at..end)).and_then(|b| b.try_into().ok());
-    found.map_or_else(|| malformed(format!("{N} bytes at offset {at} are beyond its end")), Ok)
+    let found = at
+        .checked_add(N)
+        .and_then(|end| bytes.get(at..end))
+        .and_then(|b| b.try_into().ok());
+    found.map_or_else(
+        || malformed(format!("{N} bytes at offset {at} are beyond its end")),
+        Ok,
+    )
 }
 
 /// A number that a field or a vector can hold.
@@ -74,7 +80,10 @@ impl<'a> Table<'a> {
     pub(super) fn root(bytes: &'a [u8], identifier: &[u8; 4]) -> Result<Self> {
         let root = follow(bytes, 0)?;
         if bytes_at::<4>(bytes, 4)? != *identifier {
-            return malformed(format!("it lacks the identifier {:?}", String::from_utf8_lossy(identifier)));
+            return malformed(format!(
+                "it lacks the identifier {:?}",
+                String::from_utf8_lossy(identifier)
+            ));
         }
         Self::new(bytes, root)
     }
@@ -82,7 +91,9 @@ impl<'a> Table<'a> {
     fn new(bytes: &'a [u8], at: usize) -> Result<Self> {
         let vtable = at as i64 - i32::read(bytes, at)? as i64;
         let Ok(vtable) = usize::try_from(vtable) else {
-            return malformed(format!("the table at {at} has its vtable before the file's start"));
+            return malformed(format!(
+                "the table at {at} has its vtable before the file's start"
+            ));
         };
         let size = u16::read(bytes, vtable)? as usize;
         let fields = bytes.get(vtable..vtable + size).and_then(|v| v.get(4..));
@@ -103,7 +114,8 @@ impl<'a> Table<'a> {
 
     /// A number, or its default.
     pub(super) fn scalar<T: Scalar>(&self, number: usize, default: T) -> Result<T> {
-        self.field(number).map_or(Ok(default), |at| T::read(self.bytes, at))
+        self.field(number)
+            .map_or(Ok(default), |at| T::read(self.bytes, at))
     }
 
     /// Whether a field is there.
@@ -113,28 +125,47 @@ impl<'a> Table<'a> {
 
     /// A table in a field.
     pub(super) fn table(&self, number: usize) -> Result<Option<Table<'a>>> {
-        self.field(number).map(|at| Table::new(self.bytes, follow(self.bytes, at)?)).transpose()
+        self.field(number)
+            .map(|at| Table::new(self.bytes, follow(self.bytes, at)?))
+            .transpose()
     }
 
     /// A vector of numbers in a field; empty where there is none.
     pub(super) fn vector<T: Scalar>(&self, number: usize) -> Result<Vector<'a, T>> {
-        self.elements(number, T::BYTES).map(|bytes| Vector { bytes, of: std::marker::PhantomData })
+        self.elements(number, T::BYTES).map(|bytes| Vector {
+            bytes,
+            of: std::marker::PhantomData,
+        })
     }
 
     /// A vector of tables in a field; empty where there is none.
     pub(super) fn tables(&self, number: usize) -> Result<Tables<'a>> {
         let elements = self.elements(number, 4)?;
-        let start = self.field(number).map_or(Ok(0), |at| follow(self.bytes, at))? + 4;
-        Ok(Tables { bytes: self.bytes, start, len: elements.len() / 4 })
+        let start = self
+            .field(number)
+            .map_or(Ok(0), |at| follow(self.bytes, at))?
+            + 4;
+        Ok(Tables {
+            bytes: self.bytes,
+            start,
+            len: elements.len() / 4,
+        })
     }
 
     /// Bytes of a vector's elements.
     fn elements(&self, number: usize, size: usize) -> Result<&'a [u8]> {
-        let Some(at) = self.field(number) else { return Ok(&[]) };
+        let Some(at) = self.field(number) else {
+            return Ok(&[]);
+        };
         let at = follow(self.bytes, at)?;
         let count = u32::read(self.bytes, at)? as usize;
-        let elements = count.checked_mul(size).and_then(|n| self.bytes.get(at + 4..)?.get(..n));
-        elements.map_or_else(|| malformed(format!("a vector of {count} elements at {at} is cut off")), Ok)
+        let elements = count
+            .checked_mul(size)
+            .and_then(|n| self.bytes.get(at + 4..)?.get(..n));
+        elements.map_or_else(
+            || malformed(format!("a vector of {count} elements at {at} is cut off")),
+            Ok,
+        )
     }
 }
 
@@ -146,7 +177,10 @@ pub(super) struct Vector<'a, T> {
 }
 
 impl<'a, T: Scalar> Vector<'a, T> {
-    pub(super) const EMPTY: Self = Self { bytes: &[], of: std::marker::PhantomData };
+    pub(super) const EMPTY: Self = Self {
+        bytes: &[],
+        of: std::marker::PhantomData,
+    };
 
     pub(super) fn len(&self) -> usize {
         self.bytes.len() / T::BYTES

@@ -6,7 +6,7 @@
 //! - `schema`: the part of TFLite's tables that is used here, by field number.
 //! - `names`: what operators are called.
 //! - `importer`: from the bytes to the network, operator after operator.
-//! - `network`: the network as it grows, and what an operator asks of it.
+//! - `network`: the network as it grows; `call`: what an operator asks of it.
 //! - `ops`: one operator a file; [`supported_operators`] lists them.
 //! - `fixed_point`: real multipliers, activation ranges and padding as TFLM prepares them.
 //!
@@ -24,6 +24,7 @@
 //! walked recursively, and what is allocated is bounded by the size of the file and fixed limits.
 #![forbid(unsafe_code)]
 
+mod call;
 mod error;
 mod fixed_point;
 mod flatbuffer;
@@ -37,3 +38,7 @@ pub use error::{TfliteError, UnsupportedOperator};
 pub use importer::import_tflite_int8;
 pub use ops::supported_operators;
 
+#[cfg(test)]
+mod builder;
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
-//! The integer network as it grows, and what an operator asks of it.
+//! The integer network as it grows, and the file's tensors that it is made of.
 
 use super::flatbuffer::{Malformed, Tables, Vector};
-use super::schema::{self, ElementType, Operator, Tensor as FileTensor};
+use super::schema::{self, ElementType, Tensor as FileTensor};
 use crate::model::{Node, Tensor, TensorId};
 
 /// Most elements of an activation tensor.
@@ -29,7 +29,10 @@ pub(super) enum Problem {
 
 impl Problem {
     pub(super) fn unsupported(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::Unsupported { reason: reason.into(), remedy: remedy.into() }
+        Self::Unsupported {
+            reason: reason.into(),
+            remedy: remedy.into(),
+        }
     }
 }
 
@@ -85,7 +88,13 @@ impl Constant<'_> {
     /// Its elements as i32; int32 and int64 are accepted.
     pub(super) fn integers(&self) -> Result<Vec<i32>, Problem> {
         match self.tensor.element {
-            ElementType::INT32 => Ok(self.bytes.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b)).collect()),
+            ElementType::INT32 => Ok(self
+                .bytes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|b| i32::from_le_bytes(*b))
+                .collect()),
             ElementType::INT64 => self
                 .bytes
                 .as_chunks::<8>()
@@ -93,7 +102,12 @@ impl Constant<'_> {
                 .iter()
                 .map(|b| i32::try_from(i64::from_le_bytes(*b)))
                 .collect::<Result<_, _>>()
-                .map_err(|_| Problem::Damaged(format!("`{}` holds numbers beyond 32 bits", text(&self.tensor.name)))),
+                .map_err(|_| {
+                    Problem::Damaged(format!(
+                        "`{}` holds numbers beyond 32 bits",
+                        text(&self.tensor.name)
+                    ))
+                }),
             other => Err(Problem::unsupported(
                 format!("`{}` is {other} instead of int32", text(&self.tensor.name)),
                 "convert with full integer quantization to int8 (not int16) activations",
@@ -140,6 +154,16 @@ impl<'a> Network<'a> {
         }
     }
 
+    /// Takes a tensor of the file for one of the network.
+    pub(super) fn alias(&mut self, index: i32, id: TensorId) {
+        if let Some(state) = usize::try_from(index)
+            .ok()
+            .and_then(|i| self.states.get_mut(i))
+        {
+            *state = State::Ready(id);
+        }
+    }
+
     /// The tensor that results leave in, if something has written it.
     pub(super) fn output(&self) -> Option<TensorId> {
         match self.states.get(self.file_output) {
@@ -150,13 +174,21 @@ impl<'a> Network<'a> {
 
     /// A tensor of the file.
     pub(super) fn file_tensor(&self, index: i32) -> Result<FileTensor<'a>, Problem> {
-        let table = usize::try_from(index).ok().map_or(Ok(None), |i| self.file_tensors.get(i))?;
-        let table = table.ok_or_else(|| Problem::Damaged(format!("it names tensor {index}, which does not exist")))?;
+        let table = usize::try_from(index)
+            .ok()
+            .map_or(Ok(None), |i| self.file_tensors.get(i))?;
+        let table = table.ok_or_else(|| {
+            Problem::Damaged(format!("it names tensor {index}, which does not exist"))
+        })?;
         Ok(FileTensor::new(table)?)
     }
 
     /// An activation that has been written.
-    pub(super) fn activation(&self, index: i32, types: &[ElementType]) -> Result<Activation, Problem> {
+    pub(super) fn activation(
+        &self,
+        index: i32,
+        types: &[ElementType],
+    ) -> Result<Activation, Problem> {
         let t = self.file_tensor(index)?;
         match self.states[index as usize] {
             State::Unusable => return Err(Problem::Follows),
@@ -164,12 +196,21 @@ impl<'a> Network<'a> {
             State::Ready(id) => {
                 let m = &self.tensors[id.0];
                 let rank = self.ranks[id.0];
-                return Ok(Activation { id, shape: m.shape, rank, scale: m.scale, zero_point: m.zero_point });
+                return Ok(Activation {
+                    id,
+                    shape: m.shape,
+                    rank,
+                    scale: m.scale,
+                    zero_point: m.zero_point,
+                });
             }
             State::Unseen => {}
         }
         if self.bytes_of(&t)?.is_empty() {
-            return Err(Problem::Damaged(format!("it reads `{}` before anything has written it", text(&t.name))));
+            return Err(Problem::Damaged(format!(
+                "it reads `{}` before anything has written it",
+                text(&t.name)
+            )));
         }
         Err(Problem::unsupported(
             format!("its operand `{}` is a constant", text(&t.name)),
@@ -178,11 +219,18 @@ impl<'a> Network<'a> {
     }
 
     /// Makes a tensor of the file one of the network.
-    pub(super) fn declare(&mut self, index: i32, types: &[ElementType]) -> Result<Activation, Problem> {
+    pub(super) fn declare(
+        &mut self,
+        index: i32,
+        types: &[ElementType],
+    ) -> Result<Activation, Problem> {
         let t = self.file_tensor(index)?;
         let index = index as usize;
         if self.states[index] != State::Unseen {
-            return Err(Problem::Damaged(format!("`{}` is written twice", text(&t.name))));
+            return Err(Problem::Damaged(format!(
+                "`{}` is written twice",
+                text(&t.name)
+            )));
         }
         if !types.contains(&t.element) {
             return Err(wrong_type(&t, types));
@@ -199,20 +247,38 @@ impl<'a> Network<'a> {
             return Err(Problem::Damaged(format!("`{name}` has scale {scale}")));
         }
         // A uint8 is taken as the int8 that is 128 below it.
-        let offset = if t.element == ElementType::UINT8 { 128 } else { 0 };
+        let offset = if t.element == ElementType::UINT8 {
+            128
+        } else {
+            0
+        };
         let zero_point = t.zero_points.get(0).unwrap_or(0);
         let Ok(zero_point) = i8::try_from(zero_point.wrapping_sub(offset)) else {
-            return Err(Problem::Damaged(format!("`{name}` is {} with zero point {zero_point}", t.element)));
+            return Err(Problem::Damaged(format!(
+                "`{name}` is {} with zero point {zero_point}",
+                t.element
+            )));
         };
         let id = TensorId(self.tensors.len());
-        self.tensors.push(Tensor { name, shape, scale, zero_point });
+        self.tensors.push(Tensor {
+            name,
+            shape,
+            scale,
+            zero_point,
+        });
         self.ranks.push(rank);
         self.states[index] = State::Ready(id);
-        Ok(Activation { id, shape, rank, scale, zero_point })
+        Ok(Activation {
+            id,
+            shape,
+            rank,
+            scale,
+            zero_point,
+        })
     }
 
     /// A constant, with exactly the bytes that its shape needs.
-    fn constant(&mut self, index: i32) -> Result<Constant<'a>, Problem> {
+    pub(super) fn constant(&mut self, index: i32) -> Result<Constant<'a>, Problem> {
         let t = self.file_tensor(index)?;
         let name = text(&t.name);
         let bytes = self.bytes_of(&t)?;
@@ -228,15 +294,34 @@ impl<'a> Network<'a> {
                 "convert without the sparsity optimization",
             ));
         }
-        let damaged = || Problem::Damaged(format!("constant `{name}` has shape {} and {} bytes", shape_text(&t), bytes.len()));
-        let shape: Vec<usize> = t.shape.iter().take(MAX_SHOWN + 1).map(|d| usize::try_from(d).unwrap_or(0)).collect();
-        let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).ok_or_else(damaged)?;
+        let damaged = || {
+            Problem::Damaged(format!(
+                "constant `{name}` has shape {} and {} bytes",
+                shape_text(&t),
+                bytes.len()
+            ))
+        };
+        let shape: Vec<usize> = t
+            .shape
+            .iter()
+            .take(MAX_SHOWN + 1)
+            .map(|d| usize::try_from(d).unwrap_or(0))
+            .collect();
+        let count = shape
+            .iter()
+            .try_fold(1usize, |n, d| n.checked_mul(*d))
+            .ok_or_else(damaged)?;
         let size = match t.element {
             ElementType::INT8 | ElementType::UINT8 => Some(count),
             ElementType::INT4 => Some(count.div_ceil(2)),
             ElementType::INT64 => count.checked_mul(8),
             ElementType::INT32 | ElementType::FLOAT32 => count.checked_mul(4),
-            _ => return Err(wrong_type(&t, &[ElementType::INT8, ElementType::INT4, ElementType::INT32])),
+            _ => {
+                return Err(wrong_type(
+                    &t,
+                    &[ElementType::INT8, ElementType::INT4, ElementType::INT32],
+                ));
+            }
         };
         if shape.len() > MAX_SHOWN || count == 0 || size != Some(bytes.len()) {
             return Err(damaged());
@@ -248,7 +333,11 @@ impl<'a> Network<'a> {
                 limit: format!("{MAX_CONSTANTS} of them"),
             });
         }
-        Ok(Constant { tensor: t, shape, bytes })
+        Ok(Constant {
+            tensor: t,
+            shape,
+            bytes,
+        })
     }
 
     fn bytes_of(&self, t: &FileTensor<'a>) -> Result<&'a [u8], Problem> {
@@ -257,7 +346,10 @@ impl<'a> Network<'a> {
         }
         match self.buffers.get(t.buffer as usize)? {
             Some(table) => Ok(schema::buffer(&table)?),
-            None => Err(Problem::Damaged(format!("it names buffer {}, which does not exist", t.buffer))),
+            None => Err(Problem::Damaged(format!(
+                "it names buffer {}, which does not exist",
+                t.buffer
+            ))),
         }
     }
 }
@@ -266,106 +358,33 @@ impl Network<'_> {
     /// After a failed operator: operators that read its output are still looked at where the output
     /// can be declared.
     pub(super) fn give_up(&mut self, output: i32) {
-        let Some(state) = usize::try_from(output).ok().and_then(|i| self.states.get(i)) else { return };
+        let Some(state) = usize::try_from(output)
+            .ok()
+            .and_then(|i| self.states.get(i))
+        else {
+            return;
+        };
         if *state == State::Unseen && self.declare(output, &[ElementType::INT8]).is_err() {
             self.states[output as usize] = State::Unusable;
         }
     }
 
     pub(super) fn name_of(&self, index: i32) -> String {
-        self.file_tensor(index).map_or_else(|_| format!("tensor {index}"), |t| text(&t.name))
+        self.file_tensor(index)
+            .map_or_else(|_| format!("tensor {index}"), |t| text(&t.name))
     }
 
     pub(super) fn shapes_of(&self, inputs: &Vector<'_, i32>) -> String {
-        let shape = |i| self.file_tensor(i).map_or_else(|_| "-".to_string(), |t| shape_text(&t));
-        inputs.iter().take(MAX_SHOWN).map(shape).collect::<Vec<_>>().join(" ")
-    }
-}
-
-/// An operator being converted.
-pub(super) struct Call<'n, 'a> {
-    pub network: &'n mut Network<'a>,
-    pub operator: Operator<'a>,
-}
-
-impl<'a> Call<'_, 'a> {
-    /// The index of operand `k`; `None` where an optional one is absent.
-    pub(super) fn operand(&self, k: usize) -> Option<i32> {
-        self.operator.inputs.get(k).filter(|i| *i >= 0)
-    }
-
-    fn required(&self, k: usize) -> Result<i32, Problem> {
-        self.operand(k).ok_or_else(|| Problem::Damaged(format!("its operand {k} is missing")))
-    }
-
-    /// Operand `k`, an int8 activation.
-    pub(super) fn activation(&self, k: usize) -> Result<Activation, Problem> {
-        self.network.activation(self.required(k)?, &[ElementType::INT8])
-    }
-
-    /// Operand `k`, an activation of one of some types.
-    pub(super) fn activation_of(&self, k: usize, types: &[ElementType]) -> Result<Activation, Problem> {
-        self.network.activation(self.required(k)?, types)
-    }
-
-    /// Operand `k`, a constant.
-    pub(super) fn constant(&mut self, k: usize) -> Result<Constant<'a>, Problem> {
-        let index = self.required(k)?;
-        self.network.constant(index)
-    }
-
-    /// The only output, an int8 activation.
-    pub(super) fn output(&mut self) -> Result<Activation, Problem> {
-        self.output_of(&[ElementType::INT8])
-    }
-
-    /// The only output, of one of some types.
-    pub(super) fn output_of(&mut self, types: &[ElementType]) -> Result<Activation, Problem> {
-        let index = self.output_index()?;
-        self.network.declare(index, types)
-    }
-
-    /// The index of the only output.
-    pub(super) fn output_index(&self) -> Result<i32, Problem> {
-        match (self.operator.outputs.get(0), self.operator.outputs.len()) {
-            (Some(index), 1) => Ok(index),
-            (_, n) => Err(Problem::Damaged(format!("it has {n} outputs instead of one"))),
-        }
-    }
-
-    /// Adds the node.
-    pub(super) fn push(&mut self, op: crate::model::Op, inputs: &[TensorId], output: TensorId) {
-        let name = self.network.tensors[output.0].name.clone();
-        self.network.nodes.push(Node { name, op, inputs: inputs.to_vec(), output });
-    }
-
-    /// If operand 0 is the network's float input: takes the output as the network's input.
-    pub(super) fn enter(&mut self) -> Result<bool, Problem> {
-        let float = self.operand(0).and_then(|i| usize::try_from(i).ok());
-        if float.is_none() || float != self.network.float_input {
-            return Ok(false);
-        }
-        if self.network.input.is_some() {
-            return Err(Problem::unsupported(
-                "the float input is quantized in two ways",
-                "convert with inference_input_type int8",
-            ));
-        }
-        let y = self.output_of(&[ElementType::INT8])?;
-        self.network.input = Some(y.id);
-        Ok(true)
-    }
-
-    /// If the output is the network's float output: takes operand 0 as the network's output.
-    pub(super) fn leave(&mut self, types: &[ElementType]) -> Result<bool, Problem> {
-        let index = self.output_index()?;
-        let t = self.network.file_tensor(index)?;
-        if index as usize != self.network.file_output || t.element != ElementType::FLOAT32 {
-            return Ok(false);
-        }
-        let x = self.network.activation(self.required(0)?, types)?;
-        self.network.states[index as usize] = State::Ready(x.id);
-        Ok(true)
+        let shape = |i| {
+            self.file_tensor(i)
+                .map_or_else(|_| "-".to_string(), |t| shape_text(&t))
+        };
+        inputs
+            .iter()
+            .take(MAX_SHOWN)
+            .map(shape)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 
@@ -376,7 +395,12 @@ pub(super) fn text(name: &Vector<'_, u8>) -> String {
 }
 
 fn shape_text(t: &FileTensor) -> String {
-    let mut dims: Vec<String> = t.shape.iter().take(MAX_SHOWN).map(|d| d.to_string()).collect();
+    let mut dims: Vec<String> = t
+        .shape
+        .iter()
+        .take(MAX_SHOWN)
+        .map(|d| d.to_string())
+        .collect();
     if t.shape.len() > MAX_SHOWN {
         dims.push("...".to_string());
     }
@@ -386,7 +410,12 @@ fn shape_text(t: &FileTensor) -> String {
 fn wrong_type(t: &FileTensor, types: &[ElementType]) -> Problem {
     let wanted: Vec<String> = types.iter().map(|t| t.to_string()).collect();
     Problem::unsupported(
-        format!("`{}` is {}, but must be {}", text(&t.name), t.element, wanted.join(" or ")),
+        format!(
+            "`{}` is {}, but must be {}",
+            text(&t.name),
+            t.element,
+            wanted.join(" or ")
+        ),
         "convert with full integer quantization to int8 (a representative dataset and the TFLITE_BUILTINS_INT8 operator set)",
     )
 }
@@ -406,7 +435,9 @@ fn activation_shape(t: &FileTensor) -> Result<([usize; 3], usize), Problem> {
         [1, c] => [1, 1, c],
         [1, w, c] => [1, w, c],
         [1, h, w, c] => [h, w, c],
-        [_, _] | [_, _, _] | [_, _, _, _] => return Err(unsupported("its first axis, the batch, is not 1")),
+        [_, _] | [_, _, _] | [_, _, _, _] => {
+            return Err(unsupported("its first axis, the batch, is not 1"));
+        }
         _ => return Err(unsupported("it has more than four axes")),
     };
     if hwc.iter().any(|d| *d < 1) {
@@ -415,7 +446,9 @@ fn activation_shape(t: &FileTensor) -> Result<([usize; 3], usize), Problem> {
     let shape = hwc.map(|d| d as usize);
     match shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)) {
         Some(n) if n <= MAX_ELEMENTS => Ok((shape, dims.len())),
-        _ => Err(Problem::TooLarge { what: "an activation tensor", limit: format!("{MAX_ELEMENTS} elements") }),
+        _ => Err(Problem::TooLarge {
+            what: "an activation tensor",
+            limit: format!("{MAX_ELEMENTS} elements"),
+        }),
     }
 }
-

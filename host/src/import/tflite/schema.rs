@@ -27,8 +27,25 @@ type Result<T> = std::result::Result<T, Malformed>;
 
 /// Element types by their number; those beyond the list are unknown.
 const TYPE_NAMES: [&str; 19] = [
-    "float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64", "int8", "float64",
-    "complex128", "uint64", "resource", "variant", "uint32", "uint16", "int4", "bfloat16",
+    "float32",
+    "float16",
+    "int32",
+    "uint8",
+    "int64",
+    "string",
+    "bool",
+    "int16",
+    "complex64",
+    "int8",
+    "float64",
+    "complex128",
+    "uint64",
+    "resource",
+    "variant",
+    "uint32",
+    "uint16",
+    "int4",
+    "bfloat16",
 ];
 
 /// The type of a tensor's elements.
@@ -208,7 +225,10 @@ impl<'a> Operator<'a> {
     pub(super) fn options(&self, kind: u8) -> Result<Options<'a>> {
         match self.options {
             Some(table) if self.options_kind == kind => Ok(Options(Some(table))),
-            Some(_) => Err(Malformed(format!("it has options of kind {} instead of {kind}", self.options_kind))),
+            Some(_) => Err(Malformed(format!(
+                "it has options of kind {} instead of {kind}",
+                self.options_kind
+            ))),
             None => Ok(Options(None)),
         }
     }
@@ -235,7 +255,9 @@ impl Options<'_> {
 pub(super) fn buffer<'a>(t: &Table<'a>) -> Result<&'a [u8]> {
     // Offsets 0 and 1 are placeholders for "no data behind the flatbuffer".
     if t.scalar(1, 0u64)? > 1 {
-        return Err(Malformed("a buffer's data stands behind the flatbuffer, as in files above 2 GB".to_string()));
+        return Err(Malformed(
+            "a buffer's data stands behind the flatbuffer, as in files above 2 GB".to_string(),
+        ));
     }
     Ok(t.vector(0)?.as_bytes())
 }

@@ -1,7 +1,8 @@
 //! ADD of two activations of one shape.
 
+use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::{activation_range, multiplier};
-use crate::import::tflite::network::{Call, Problem};
+use crate::import::tflite::network::Problem;
 use crate::import::tflite::schema::options;
 use crate::model::{Add, Multiplier, Op};
 
@@ -19,7 +20,8 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
         ));
     }
     let twice_larger = 2.0 * a.scale.max(b.scale) as f64;
-    let output_multiplier = smaller_than_one(twice_larger / ((1 << LEFT_SHIFT) as f64 * y.scale as f64))?;
+    let output_multiplier =
+        smaller_than_one(twice_larger / ((1 << LEFT_SHIFT) as f64 * y.scale as f64))?;
     let (act_min, act_max) = activation_range(options.i8(0)?, y.scale, y.zero_point)?;
     let op = Add {
         input_multipliers: [

@@ -2,8 +2,9 @@
 
 use super::filter::Filter;
 use crate::graph::Pads;
+use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::Window;
-use crate::import::tflite::network::{Activation, Call, Problem};
+use crate::import::tflite::network::{Activation, Problem};
 use crate::import::tflite::schema::options;
 use crate::model::{Conv2d, Op};
 
@@ -12,7 +13,9 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     let x = call.activation(0)?;
     let filter = Filter::new(call, 4, 0)?;
     let [out_c, kh, kw, per_group] = filter.shape[..] else {
-        return Err(Problem::Damaged("its weights have not four axes".to_string()));
+        return Err(Problem::Damaged(
+            "its weights have not four axes".to_string(),
+        ));
     };
     let window = Window::new(&options, [kh, kw], Some([4, 5]))?;
     let y = call.output()?;
@@ -26,13 +29,25 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     let pads = pads(&window, &x, &y, out_c)?;
     let multipliers = filter.multipliers(&x, &y, out_c)?;
     let linear = filter.linear(call, multipliers, options.i8(3)?, &y)?;
-    let op = Conv2d { kernel: [kh, kw], stride: window.stride, dilation: window.dilation, pads, groups, linear };
+    let op = Conv2d {
+        kernel: [kh, kw],
+        stride: window.stride,
+        dilation: window.dilation,
+        pads,
+        groups,
+        linear,
+    };
     call.push(Op::Conv2d(op), &[x.id], y.id);
     Ok(())
 }
 
 /// Padding of a window, once the output has the shape that follows from it.
-pub(super) fn pads(window: &Window, x: &Activation, y: &Activation, channels: usize) -> Result<Pads, Problem> {
+pub(super) fn pads(
+    window: &Window,
+    x: &Activation,
+    y: &Activation,
+    channels: usize,
+) -> Result<Pads, Problem> {
     let [rows, columns] = [window.slide(0, x.shape[0])?, window.slide(1, x.shape[1])?];
     let expected = [rows.output, columns.output, channels];
     if y.shape != expected {
@@ -41,5 +56,10 @@ pub(super) fn pads(window: &Window, x: &Activation, y: &Activation, channels: us
             x.shape, y.shape
         )));
     }
-    Ok(Pads { top: rows.before, left: columns.before, bottom: rows.after, right: columns.after })
+    Ok(Pads {
+        top: rows.before,
+        left: columns.before,
+        bottom: rows.after,
+        right: columns.after,
+    })
 }

@@ -3,8 +3,9 @@
 
 use super::conv2d::pads;
 use super::filter::Filter;
+use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::Window;
-use crate::import::tflite::network::{Call, Problem};
+use crate::import::tflite::network::Problem;
 use crate::import::tflite::schema::options;
 use crate::model::{Conv2d, Op};
 
@@ -13,7 +14,9 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     let x = call.activation(0)?;
     let mut filter = Filter::new(call, 4, 3)?;
     let [one, kh, kw, out_c] = filter.shape[..] else {
-        return Err(Problem::Damaged("its weights have not four axes".to_string()));
+        return Err(Problem::Damaged(
+            "its weights have not four axes".to_string(),
+        ));
     };
     let window = Window::new(&options, [kh, kw], Some([5, 6]))?;
     let y = call.output()?;
@@ -37,12 +40,21 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     let multipliers = filter.multipliers(&x, &y, out_c)?;
     filter.weights = by_channel(&filter.weights, out_c);
     let linear = filter.linear(call, multipliers, options.i8(4)?, &y)?;
-    let op = Conv2d { kernel: [kh, kw], stride: window.stride, dilation: window.dilation, pads, groups, linear };
+    let op = Conv2d {
+        kernel: [kh, kw],
+        stride: window.stride,
+        dilation: window.dilation,
+        pads,
+        groups,
+        linear,
+    };
     call.push(Op::Conv2d(op), &[x.id], y.id);
     Ok(())
 }
 
 /// `[taps][out_c]` to `[out_c][taps]`.
 fn by_channel(weights: &[i8], out_c: usize) -> Vec<i8> {
-    (0..out_c).flat_map(|c| weights.iter().skip(c).step_by(out_c).copied()).collect()
+    (0..out_c)
+        .flat_map(|c| weights.iter().skip(c).step_by(out_c).copied())
+        .collect()
 }

@@ -1,7 +1,8 @@
 //! Weights, biases and multipliers of linear operators.
 
+use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::{activation_range, multiplier};
-use crate::import::tflite::network::{Activation, Call, Constant, Problem, text};
+use crate::import::tflite::network::{Activation, Constant, Problem, text};
 use crate::import::tflite::schema::ElementType;
 use crate::model::{Linear, Multiplier};
 
@@ -23,7 +24,10 @@ impl Filter {
         let t = &c.tensor;
         let name = text(&t.name);
         if c.shape.len() != rank {
-            return Err(Problem::Damaged(format!("weights `{name}` have {} axes instead of {rank}", c.shape.len())));
+            return Err(Problem::Damaged(format!(
+                "weights `{name}` have {} axes instead of {rank}",
+                c.shape.len()
+            )));
         }
         let out_c = c.shape[channel_axis];
         let (weights, bits) = integers(&c)?;
@@ -36,12 +40,19 @@ impl Filter {
         }
         if scales.len() > 1 && t.quantized_dimension != channel_axis as i32 {
             return Err(Problem::unsupported(
-                format!("weights `{name}` have scales along axis {}", t.quantized_dimension),
-                format!("quantize them along axis {channel_axis}, their output channels, or as one"),
+                format!(
+                    "weights `{name}` have scales along axis {}",
+                    t.quantized_dimension
+                ),
+                format!(
+                    "quantize them along axis {channel_axis}, their output channels, or as one"
+                ),
             ));
         }
         if let Some(scale) = scales.iter().find(|s| !(s.is_finite() && **s >= 0.0)) {
-            return Err(Problem::Damaged(format!("weights `{name}` have a scale of {scale}")));
+            return Err(Problem::Damaged(format!(
+                "weights `{name}` have a scale of {scale}"
+            )));
         }
         if let Some(zero_point) = t.zero_points.iter().find(|z| *z != 0) {
             return Err(Problem::unsupported(
@@ -49,7 +60,12 @@ impl Filter {
                 "quantize weights symmetrically, as the current TFLite converter does",
             ));
         }
-        Ok(Self { shape: c.shape, weights, bits, scales })
+        Ok(Self {
+            shape: c.shape,
+            weights,
+            bits,
+            scales,
+        })
     }
 
     /// The linear part of an operator with weights in the order `[out_c][taps]`.
@@ -62,7 +78,14 @@ impl Filter {
     ) -> Result<Linear, Problem> {
         let bias = bias(call, multipliers.len())?;
         let (act_min, act_max) = activation_range(activation, output.scale, output.zero_point)?;
-        Ok(Linear { weights: self.weights, bits: self.bits, bias, multipliers, act_min, act_max })
+        Ok(Linear {
+            weights: self.weights,
+            bits: self.bits,
+            bias,
+            multipliers,
+            act_min,
+            act_max,
+        })
     }
 
     /// Multipliers as convolutions compute them, and fully connected layers with a scale a channel:
@@ -87,7 +110,10 @@ fn integers(c: &Constant) -> Result<(Vec<i8>, u8), Problem> {
         ElementType::INT8 => Ok((c.bytes.iter().map(|b| *b as i8).collect(), 8)),
         ElementType::INT4 => {
             let count = c.shape.iter().product();
-            let halves = c.bytes.iter().flat_map(|b| [(*b as i8) << 4 >> 4, *b as i8 >> 4]);
+            let halves = c
+                .bytes
+                .iter()
+                .flat_map(|b| [(*b as i8) << 4 >> 4, *b as i8 >> 4]);
             Ok((halves.take(count).collect(), 4))
         }
         other => Err(Problem::unsupported(

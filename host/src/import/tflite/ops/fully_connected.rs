@@ -1,8 +1,9 @@
 //! FULLY_CONNECTED: weights `[out_c][in]` over the whole input.
 
 use super::filter::Filter;
+use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::multiplier;
-use crate::import::tflite::network::{Call, Problem};
+use crate::import::tflite::network::Problem;
 use crate::import::tflite::schema::options;
 use crate::model::{FullyConnected, Op};
 
@@ -12,10 +13,15 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     let filter = Filter::new(call, 2, 0)?;
     let y = call.output()?;
     let [out_c, taps] = filter.shape[..] else {
-        return Err(Problem::Damaged("its weights have not two axes".to_string()));
+        return Err(Problem::Damaged(
+            "its weights have not two axes".to_string(),
+        ));
     };
     if options.i8(1)? != 0 {
-        return Err(Problem::unsupported("its weights are shuffled", "convert for the default CPU kernels"));
+        return Err(Problem::unsupported(
+            "its weights are shuffled",
+            "convert for the default CPU kernels",
+        ));
     }
     let rows = x.elements() / taps;
     if rows * taps != x.elements() || y.elements() != rows * out_c {

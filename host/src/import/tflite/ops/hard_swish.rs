@@ -6,8 +6,9 @@
 //! are made from f32 quotients and rounded to 16 bits.
 
 use super::elementwise::push;
+use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::multiplier;
-use crate::import::tflite::network::{Call, Problem};
+use crate::import::tflite::network::Problem;
 use qmend_shared::arith::rounding_divide_by_pot;
 
 pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
@@ -18,7 +19,10 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     let to_gate = Multiplier16::new((fine_scale / (3.0f32 / 32768.0)) as f64)?;
     if to_output.exponent > 0 || to_output.exponent < -15 || to_gate.exponent < -15 {
         return Err(Problem::unsupported(
-            format!("input scale {:e} and output scale {:e} are too far apart, or too small", x.scale, y.scale),
+            format!(
+                "input scale {:e} and output scale {:e} are too far apart, or too small",
+                x.scale, y.scale
+            ),
             "quantize the model again with calibration data that reaches this layer",
         ));
     }
@@ -48,7 +52,10 @@ impl Multiplier16 {
             Some(sum) if m.mantissa < i32::MAX - ROUNDING => (sum >> 16) as i16,
             _ => i16::MAX,
         };
-        Ok(Self { mantissa, exponent: m.exponent as i32 })
+        Ok(Self {
+            mantissa,
+            exponent: m.exponent as i32,
+        })
     }
 }
 
@@ -56,10 +63,14 @@ impl Multiplier16 {
 fn gate(fine: i16, m: Multiplier16) -> i16 {
     // All but the last bit of a left shift comes before the multiplication, so that what saturates
     // there saturates in the end as well.
-    let left = |x: i16, bits: i32| ((x as i64) << bits).clamp(i16::MIN as i64, i16::MAX as i64) as i16;
+    let left =
+        |x: i16, bits: i32| ((x as i64) << bits).clamp(i16::MIN as i64, i16::MAX as i64) as i16;
     match m.exponent {
         e @ 1.. => left(rounding_doubling_high_mul(left(fine, e - 1), m.mantissa), 1),
-        e => rounding_divide_by_pot(rounding_doubling_high_mul(fine, m.mantissa) as i32, -e as u32) as i16,
+        e => rounding_divide_by_pot(
+            rounding_doubling_high_mul(fine, m.mantissa) as i32,
+            -e as u32,
+        ) as i16,
     }
 }
 

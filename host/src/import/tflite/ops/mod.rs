@@ -20,8 +20,9 @@ mod softmax;
 mod tanh;
 mod transpose;
 
+use super::call::Call;
 use super::names;
-use super::network::{Call, Problem};
+use super::network::Problem;
 use super::schema::code;
 
 type Convert = fn(&mut Call) -> Result<(), Problem>;
@@ -55,7 +56,10 @@ const OPERATORS: [(i32, Convert); 23] = [
 
 /// Names of the TFLite operators that can be imported.
 pub fn supported_operators() -> Vec<String> {
-    OPERATORS.iter().map(|(code, _)| names::operator(*code)).collect()
+    OPERATORS
+        .iter()
+        .map(|(code, _)| names::operator(*code))
+        .collect()
 }
 
 /// Converts the operator with a builtin code.
@@ -64,7 +68,10 @@ pub(super) fn convert(code: i32, call: &mut Call) -> Result<(), Problem> {
         Some((_, convert)) => convert(call),
         None => Err(Problem::unsupported(
             "this operator is not supported",
-            format!("replace it before conversion by some of {}", supported_operators().join(", ")),
+            format!(
+                "replace it before conversion by some of {}",
+                supported_operators().join(", ")
+            ),
         )),
     }
 }

@@ -1,8 +1,9 @@
 //! AVERAGE_POOL_2D and MAX_POOL_2D: scale and zero point stay.
 
 use super::conv2d::pads;
+use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::{Window, activation_range};
-use crate::import::tflite::network::{Call, Problem};
+use crate::import::tflite::network::Problem;
 use crate::import::tflite::schema::options;
 use crate::model::{Op, Pool};
 
@@ -29,7 +30,14 @@ fn convert(call: &mut Call, op: fn(Pool) -> Op) -> Result<(), Problem> {
     }
     let pads = pads(&window, &x, &y, x.shape[2])?;
     let (act_min, act_max) = activation_range(options.i8(5)?, y.scale, y.zero_point)?;
-    let pool = Pool { kernel: window.kernel, stride: window.stride, dilation: [1, 1], pads, act_min, act_max };
+    let pool = Pool {
+        kernel: window.kernel,
+        stride: window.stride,
+        dilation: [1, 1],
+        pads,
+        act_min,
+        act_max,
+    };
     call.push(op(pool), &[x.id], y.id);
     Ok(())
 }

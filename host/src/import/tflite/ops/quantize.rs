@@ -1,8 +1,9 @@
 //! QUANTIZE and DEQUANTIZE: at the network's float ends they fall away; QUANTIZE between integers
 //! changes scale and zero point.
 
+use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::multiplier;
-use crate::import::tflite::network::{Call, Problem};
+use crate::import::tflite::network::Problem;
 use crate::import::tflite::schema::ElementType;
 use crate::model::Op;
 
@@ -15,7 +16,10 @@ pub(super) fn quantize(call: &mut Call) -> Result<(), Problem> {
     let x = call.activation_of(0, &INTEGERS)?;
     let y = call.output_of(&INTEGERS)?;
     if x.shape != y.shape {
-        return Err(Problem::Damaged(format!("its input is {:?}, its output {:?}", x.shape, y.shape)));
+        return Err(Problem::Damaged(format!(
+            "its input is {:?}, its output {:?}",
+            x.shape, y.shape
+        )));
     }
     let multiplier = multiplier(x.scale as f64 / y.scale as f64)?;
     call.push(Op::Requantize { multiplier }, &[x.id], y.id);

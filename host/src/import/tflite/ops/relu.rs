@@ -6,15 +6,18 @@
 use super::elementwise::push;
 use super::leaky_relu::rescale;
 use super::reshape::same_scale;
+use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::activation_range;
-use crate::import::tflite::network::{Call, Problem};
+use crate::import::tflite::network::Problem;
 
 pub(super) fn relu(call: &mut Call) -> Result<(), Problem> {
     let x = call.activation(0)?;
     let y = call.output()?;
     let m = rescale((x.scale / y.scale) as f64)?;
     let (zx, zy) = (x.zero_point as i32, y.zero_point as i32);
-    push(call, &x, &y, |q| (zy + m.apply(q as i32 - zx)).clamp(zy, 127) as i8)
+    push(call, &x, &y, |q| {
+        (zy + m.apply(q as i32 - zx)).clamp(zy, 127) as i8
+    })
 }
 
 pub(super) fn relu6(call: &mut Call) -> Result<(), Problem> {

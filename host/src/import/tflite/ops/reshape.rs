@@ -1,14 +1,18 @@
 //! RESHAPE, SQUEEZE and EXPAND_DIMS: the same integers under the shape that the output has in the
 //! file (a second operand says the same and is not read).
 
-use crate::import::tflite::network::{Activation, Call, Problem};
+use crate::import::tflite::call::Call;
+use crate::import::tflite::network::{Activation, Problem};
 use crate::model::Op;
 
 pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     let x = call.activation(0)?;
     let y = call.output()?;
     if x.elements() != y.elements() {
-        return Err(Problem::Damaged(format!("{:?} has not as many elements as {:?}", x.shape, y.shape)));
+        return Err(Problem::Damaged(format!(
+            "{:?} has not as many elements as {:?}",
+            x.shape, y.shape
+        )));
     }
     same_scale(&x, &y)?;
     call.push(Op::Reshape, &[x.id], y.id);

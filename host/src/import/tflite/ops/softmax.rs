@@ -1,7 +1,8 @@
 //! SOFTMAX over the last axis.
 
+use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::multiplier;
-use crate::import::tflite::network::{Call, Problem};
+use crate::import::tflite::network::Problem;
 use crate::import::tflite::schema::options;
 use crate::model::Op;
 
@@ -13,11 +14,17 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     let x = call.activation(0)?;
     let y = call.output()?;
     if y.shape != x.shape {
-        return Err(Problem::Damaged(format!("its input is {:?}, its output {:?}", x.shape, y.shape)));
+        return Err(Problem::Damaged(format!(
+            "its input is {:?}, its output {:?}",
+            x.shape, y.shape
+        )));
     }
     if y.scale != 1.0 / 256.0 || y.zero_point != -128 {
         return Err(Problem::unsupported(
-            format!("its output has scale {} and zero point {}", y.scale, y.zero_point),
+            format!(
+                "its output has scale {} and zero point {}",
+                y.scale, y.zero_point
+            ),
             "the output of an int8 SOFTMAX has scale 1/256 and zero point -128",
         ));
     }
@@ -26,12 +33,23 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     let m = multiplier(real.min(i32::MAX as f64))?;
     if m.exponent < 1 {
         return Err(Problem::unsupported(
-            format!("beta {beta} and input scale {:e} make every difference vanish", x.scale),
+            format!(
+                "beta {beta} and input scale {:e} make every difference vanish",
+                x.scale
+            ),
             "quantize the model again with calibration data that reaches this layer",
         ));
     }
     let left_shift = m.exponent as u8;
     let diff_min = -(31i64 << (31 - INTEGER_BITS) >> left_shift) as i32;
-    call.push(Op::Softmax { multiplier: m.mantissa, left_shift, diff_min }, &[x.id], y.id);
+    call.push(
+        Op::Softmax {
+            multiplier: m.mantissa,
+            left_shift,
+            diff_min,
+        },
+        &[x.id],
+        y.id,
+    );
     Ok(())
 }

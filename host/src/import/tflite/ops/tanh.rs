@@ -5,7 +5,8 @@
 
 use super::elementwise::{push, require_output};
 use super::logistic::{Scaled, ScaledInput};
-use crate::import::tflite::network::{Call, Problem};
+use crate::import::tflite::call::Call;
+use crate::import::tflite::network::Problem;
 use qmend_shared::arith::rounding_divide_by_pot;
 use qmend_shared::kernels::fixed_point::{exp_of_negative, one_minus_over_one_plus};
 

@@ -1,7 +1,8 @@
 //! TRANSPOSE with the batch in its place.
 
 use super::reshape::same_scale;
-use crate::import::tflite::network::{Call, Problem};
+use crate::import::tflite::call::Call;
+use crate::import::tflite::network::Problem;
 use crate::model::Op;
 
 pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
@@ -25,7 +26,9 @@ fn hwc(perm: &[i32], rank: usize) -> Result<[usize; 3], Problem> {
     let mut sorted = perm.to_vec();
     sorted.sort_unstable();
     if perm.len() != rank || sorted.iter().enumerate().any(|(i, p)| *p != i as i32) {
-        return Err(Problem::Damaged(format!("{perm:?} is no permutation of {rank} axes")));
+        return Err(Problem::Damaged(format!(
+            "{perm:?} is no permutation of {rank} axes"
+        )));
     }
     // The file's axes are the last of [batch, height, width, channels], but for the batch in
     // front, which is dropped.
