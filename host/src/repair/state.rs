@@ -51,6 +51,8 @@ pub struct State<'a> {
     tau: f64,
     strict: bool,
     passing: Vec<bool>,
+    /// What the last refused proposal would have lost.
+    broken: Vec<usize>,
     score: Score,
 }
 
@@ -79,6 +81,7 @@ impl<'a> State<'a> {
             tau,
             strict,
             passing: Vec::new(),
+            broken: Vec::new(),
             score: Score {
                 repair: 0,
                 holdout: 0,
@@ -140,6 +143,11 @@ impl<'a> State<'a> {
         self.score
     }
 
+    /// Passing repair tests that the last proposal would have lost, or has lost.
+    pub fn broken(&self) -> &[usize] {
+        &self.broken
+    }
+
     /// Which repair tests pass.
     pub fn passing(&self) -> &[bool] {
         &self.passing
@@ -171,15 +179,13 @@ impl<'a> State<'a> {
         let repair = passing.iter().filter(|&&p| p).count();
         let better = repair > self.score.repair
             || (repair == self.score.repair && loss < self.score.loss * (1.0 - 1e-4));
-        let lost = self
-            .passing
-            .iter()
-            .zip(&passing)
-            .any(|(&was, &is)| was && !is);
-        let verdict = if !better {
-            Verdict::NoGain
-        } else if self.strict && lost {
+        self.broken = (0..passing.len())
+            .filter(|&i| self.passing[i] && !passing[i])
+            .collect();
+        let verdict = if self.strict && !self.broken.is_empty() {
             Verdict::BrokePassing
+        } else if !better {
+            Verdict::NoGain
         } else {
             let holdout = self.agreeing_holdout();
             if holdout < self.score.holdout {

@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::{naive, read_image, write_image};
+use crate::engine::Engine;
 use crate::export::ExportError;
 use crate::export::test_models::{identity, model_of};
 use crate::model::random::{KINDS, random_model, random_operator};
@@ -97,6 +98,24 @@ fn whole_random_networks_give_the_bits_of_the_definition() {
         let model = random_model(seed, 15);
         let input = random_input(&model, &mut rng);
         compare_with_naive(&model, &input, &format!("network {seed}"));
+    }
+}
+
+#[test]
+fn the_devices_engine_gives_the_host_engines_bits() {
+    let mut rng = StdRng::seed_from_u64(9);
+    let operators = KINDS
+        .iter()
+        .flat_map(|k| (500..560).map(|seed| random_operator(seed, k)));
+    for model in operators.chain((2000..2200).map(|seed| random_model(seed, 15))) {
+        let host = Engine::new(&model).unwrap_or_else(|e| panic!("{}: {e}", model.name));
+        let image = write_image(&model).unwrap_or_else(|e| panic!("{}: {e}", model.name));
+        let inputs: Vec<i8> = (0..3)
+            .flat_map(|_| random_input(&model, &mut rng))
+            .collect();
+        let each = inputs.chunks(inputs.len() / 3);
+        let device: Vec<i8> = each.flat_map(|x| run_image(&image, x)).collect();
+        assert_eq!(device, host.run(&inputs), "{}", model.name);
     }
 }
 

@@ -11,6 +11,8 @@ mod fuse_activation;
 mod global_pool;
 mod hoist_activation;
 mod permute_columns;
+#[cfg(test)]
+mod tests;
 
 use super::{Activation, Graph, Op, ValueId};
 
