@@ -10,7 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
-use object::{Object, ObjectSection, ObjectSymbol, SectionFlags};
+use object::{Object, ObjectSection, ObjectSymbol, SectionKind};
 use qmend_tests::emulator::device_is_required;
 
 /// Whether a symbol is a floating-point routine.
@@ -91,8 +91,7 @@ fn scan(elf: &Path) -> Scan {
     assert!(marks.iter().any(|m| m.1), "{}: no mapping symbols, so code cannot be told from data", elf.display());
     let (mut code_bytes, mut float_instruction) = (0, None);
     for section in file.sections() {
-        let executable = matches!(section.flags(), SectionFlags::Elf { sh_flags } if sh_flags & object::elf::SHF_EXECINSTR as u64 != 0);
-        if !executable {
+        if section.kind() != SectionKind::Text {
             continue;
         }
         let (start, bytes) = (section.address(), section.data().unwrap());
