@@ -5,6 +5,7 @@
 
 pub mod calibrate;
 pub mod classes;
+pub mod cli;
 pub mod data;
 pub mod device;
 pub mod engine;
@@ -16,3 +17,4 @@ pub mod localize;
 pub mod model;
 pub mod quantize;
 pub mod repair;
+pub mod report;

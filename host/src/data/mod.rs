@@ -13,6 +13,7 @@ mod error;
 mod folder;
 mod identity;
 mod idx;
+mod inputs;
 mod layout;
 mod load;
 mod npy;

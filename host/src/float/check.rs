@@ -16,6 +16,12 @@ pub(super) fn check_graph(graph: &Graph) -> Result<(), FloatError> {
     };
     exists("the graph's input", graph.input)?;
     exists("the graph's output", graph.output)?;
+    if !fits(graph.shape(graph.input)) {
+        return Err(FloatError::Input {
+            shape: graph.shape(graph.input),
+            limit: MAX_ELEMENTS,
+        });
+    }
     let mut ready = vec![false; count];
     ready[graph.input.0] = true;
     for node in &graph.nodes {
@@ -83,7 +89,7 @@ fn output_shape(node: &Node, inputs: &[Shape], declared: Shape) -> Result<Shape,
                     "{g} groups of {ci} channels and {o} filters do not fit an input of {c} channels"
                 ));
             }
-            let [oh, ow] = window([h, w], [kh, kw], conv.stride, conv.dilation, conv.pads)?;
+            let [oh, ow] = window(first, [kh, kw], conv.stride, conv.dilation, conv.pads)?;
             [oh, ow, o]
         }
         Op::FullyConnected(fc) => {
@@ -130,7 +136,7 @@ fn output_shape(node: &Node, inputs: &[Shape], declared: Shape) -> Result<Shape,
                     p.dilation
                 ));
             }
-            let [oh, ow] = window([h, w], p.kernel, p.stride, p.dilation, p.pads)?;
+            let [oh, ow] = window(first, p.kernel, p.stride, p.dilation, p.pads)?;
             // A window that lies in the border alone has neither a maximum nor a mean.
             let reach = |k: usize, d: usize| d * (k - 1) + 1;
             let too_wide =
@@ -183,11 +189,7 @@ fn output_shape(node: &Node, inputs: &[Shape], declared: Shape) -> Result<Shape,
             perm.map(|p| first[p])
         }
     };
-    let fits = shape
-        .iter()
-        .try_fold(1usize, |a, &b| a.checked_mul(b))
-        .is_some_and(|n| n > 0 && n <= MAX_ELEMENTS);
-    match fits {
+    match fits(shape) {
         true => Ok(shape),
         false => Err(format!(
             "makes {shape:?}; a value must have 1 to {MAX_ELEMENTS} elements"
@@ -226,19 +228,21 @@ fn check_weights(weights: &Weights, bias: &[f32], out: usize) -> Result<(), Stri
 
 /// Output height and width of a sliding window: `floor((size + pads - reach) / stride) + 1`.
 pub(super) fn window(
-    size: [usize; 2],
+    [h, w, c]: Shape,
     kernel: [usize; 2],
     stride: [usize; 2],
     dilation: [usize; 2],
     p: Pads,
 ) -> Result<[usize; 2], String> {
-    let one = |size: usize,
-               k: usize,
-               s: usize,
-               d: usize,
-               before: usize,
-               after: usize|
-     -> Result<usize, String> {
+    let padded = [sum([h, p.top, p.bottom])?, sum([w, p.left, p.right])?];
+    // A large stride can make little of a border that must still be laid out.
+    if !fits([padded[0], padded[1], c]) {
+        return Err(format!(
+            "padding {p:?} makes the input larger than {MAX_ELEMENTS} elements"
+        ));
+    }
+    let one = |i: usize| -> Result<usize, String> {
+        let (k, s, d) = (kernel[i], stride[i], dilation[i]);
         if k == 0 || s == 0 || d == 0 {
             return Err(format!(
                 "kernel {kernel:?}, stride {stride:?} and dilation {dilation:?} must be positive"
@@ -248,16 +252,21 @@ pub(super) fn window(
             .checked_mul(d)
             .and_then(|r| r.checked_add(1))
             .ok_or("kernel times dilation overflows")?;
-        let padded = sum([size, before, after])?;
-        match padded.checked_sub(reach) {
+        match padded[i].checked_sub(reach) {
             Some(free) => Ok(free / s + 1),
             None => Err(format!(
-                "a window of {reach} does not fit {padded} padded positions"
+                "a window of {reach} does not fit {} padded positions",
+                padded[i]
             )),
         }
     };
-    Ok([
-        one(size[0], kernel[0], stride[0], dilation[0], p.top, p.bottom)?,
-        one(size[1], kernel[1], stride[1], dilation[1], p.left, p.right)?,
-    ])
+    Ok([one(0)?, one(1)?])
+}
+
+/// Whether a shape has at least one element and at most [`MAX_ELEMENTS`].
+fn fits(shape: Shape) -> bool {
+    shape
+        .iter()
+        .try_fold(1usize, |a, &b| a.checked_mul(b))
+        .is_some_and(|n| n > 0 && n <= MAX_ELEMENTS)
 }

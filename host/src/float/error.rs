@@ -18,6 +18,14 @@ pub enum FloatError {
         /// Its name, which is also the feature's.
         name: &'static str,
     },
+    /// The network takes nothing, or too much.
+    #[error("the network's input is {shape:?} (HWC); it must have 1 to {limit} elements")]
+    Input {
+        /// Its shape.
+        shape: crate::graph::Shape,
+        /// Most elements.
+        limit: usize,
+    },
     /// A node cannot be computed as it stands.
     #[error(
         "node `{node}` ({op}): {problem}; a network from the importer or the quantizer cannot look like this, so mend whatever else made it"

@@ -17,6 +17,8 @@ mod ops;
 mod surrogate;
 
 #[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
 mod naive;
 #[cfg(test)]
 mod net_tests;

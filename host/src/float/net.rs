@@ -10,8 +10,10 @@ use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Most samples that go through the network at once: enough to keep the cores busy.
-const MAX_BATCH: usize = 64;
+/// Most samples that go through the network at once. Small, so that activations stay in the cache
+/// and blocks in the allocator: 4,000 images of a 1.1-MMAC CNN take 0.47 CPU seconds at 16, 0.49 at
+/// 128 (and 0.62 with mimalloc, which is why there is no allocator of our own).
+const MAX_BATCH: usize = 16;
 /// Bytes that the activations of all batches under way may take, as far as one sample a batch
 /// allows.
 const MEMORY_BUDGET: usize = 512 << 20;

@@ -117,8 +117,7 @@ fn check_conv(case: ConvCase) {
         bottom,
         right,
     };
-    let [oh, ow] =
-        super::check::window([input[0], input[1]], kernel, stride, dilation, pads).unwrap();
+    let [oh, ow] = super::check::window(input, kernel, stride, dilation, pads).unwrap();
     let mut b = Builder::new(input, 7);
     let weights = b.weights(&[filters, kernel[0], kernel[1], input[2] / groups]);
     let bias = b.floats(filters);
@@ -239,7 +238,8 @@ fn pools_never_count_their_padding() {
             &[x],
             [7, 9, 3],
         );
-        let [oh, ow] = super::check::window([7, 9], kernel, stride, dilation, pool.pads).unwrap();
+        let [oh, ow] =
+            super::check::window([7, 9, 3], kernel, stride, dilation, pool.pads).unwrap();
         b.node(Op::MaxPool(pool), &[shifted], [oh, ow, 3]);
         if dilation == [1, 1] {
             b.node(Op::AveragePool(pool), &[shifted], [oh, ow, 3]);
@@ -485,6 +485,13 @@ fn a_graph_that_does_not_fit_together_is_refused_before_it_runs() {
     assert!(refused(&|g| conv(g).pads.top = usize::MAX).contains("overflow"));
     assert!(
         refused(&|g| {
+            conv(g).pads.bottom = 1 << 30;
+            conv(g).stride = [1 << 29, 1];
+        })
+        .contains("larger than")
+    );
+    assert!(
+        refused(&|g| {
             let _ = conv(g).bias.pop();
         })
         .contains("7 biases")
@@ -499,6 +506,7 @@ fn a_graph_that_does_not_fit_together_is_refused_before_it_runs() {
     assert!(refused(&|g| pool(g).pads.left = 2).contains("not smaller than the window"));
     assert!(refused(&|g| pool(g).dilation = [2, 1]).contains("dilation"));
     assert!(refused(&|g| g.values[1].shape = [4, 5, 8]).contains("declared"));
+    assert!(refused(&|g| g.values[0].shape = [0, 6, 4]).contains("[0, 6, 4]"));
     assert!(refused(&|g| g.nodes.swap(0, 1)).contains("before anything has computed it"));
     assert!(refused(&|g| g.nodes[1].output = ValueId(1)).contains("second time"));
     assert!(refused(&|g| g.nodes[1].inputs = vec![ValueId(7)]).contains("value 7"));

@@ -103,10 +103,13 @@ impl FromStr for Metric {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
-        Metric::ALL.into_iter().find(|m| m.to_string() == s.to_ascii_lowercase()).ok_or_else(|| {
-            let names: Vec<_> = Metric::ALL.iter().map(ToString::to_string).collect();
-            format!("unknown metric `{s}`; known: {}", names.join(", "))
-        })
+        Metric::ALL
+            .into_iter()
+            .find(|m| m.to_string() == s.to_ascii_lowercase())
+            .ok_or_else(|| {
+                let names: Vec<_> = Metric::ALL.iter().map(ToString::to_string).collect();
+                format!("unknown metric `{s}`; known: {}", names.join(", "))
+            })
     }
 }
 
@@ -114,7 +117,12 @@ impl FromStr for Metric {
 mod tests {
     use super::*;
 
-    const S: Spectrum = Spectrum { caf: 6, cas: 20, cnf: 4, cns: 70 };
+    const S: Spectrum = Spectrum {
+        caf: 6,
+        cas: 20,
+        cnf: 4,
+        cns: 70,
+    };
 
     #[test]
     fn each_formula_gives_the_value_worked_out_by_hand() {
@@ -133,7 +141,12 @@ mod tests {
 
     #[test]
     fn wong3_changes_slope_at_two_and_at_ten() {
-        let h = |cas| -Metric::Wong3.score(Spectrum { cas, ..Spectrum::default() });
+        let h = |cas| {
+            -Metric::Wong3.score(Spectrum {
+                cas,
+                ..Spectrum::default()
+            })
+        };
         assert_eq!(h(2), 2.0);
         assert!((h(10) - 2.8).abs() < 1e-12);
         assert!((h(110) - 3.8).abs() < 1e-12);

@@ -59,7 +59,11 @@ impl Localization {
         let mut all: Vec<Ranked> = self
             .neurons
             .iter()
-            .map(|n| Ranked { node: n.node, channel: n.channel, score: metric.score(n.spectrum) })
+            .map(|n| Ranked {
+                node: n.node,
+                channel: n.channel,
+                score: metric.score(n.spectrum),
+            })
             .collect();
         if metric == Metric::Random {
             all.shuffle(&mut rand::rngs::StdRng::seed_from_u64(seed));
@@ -72,6 +76,9 @@ impl Localization {
 
     /// Name of a node.
     pub fn layer_name(&self, node: usize) -> &str {
-        self.layers.iter().find(|(i, _)| *i == node).map_or("?", |(_, name)| name)
+        self.layers
+            .iter()
+            .find(|(i, _)| *i == node)
+            .map_or("?", |(_, name)| name)
     }
 }

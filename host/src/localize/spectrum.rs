@@ -24,7 +24,9 @@ pub enum LocalizeError {
         graph: String,
     },
     /// Inputs of the two networks are not of one size.
-    #[error("{reals} real values and {integers} integers do not describe the same tests of {sample} elements")]
+    #[error(
+        "{reals} real values and {integers} integers do not describe the same tests of {sample} elements"
+    )]
     Inputs {
         /// Number of real-valued elements.
         reals: usize,
@@ -68,32 +70,58 @@ pub fn localize(
 ) -> Result<Localization, LocalizeError> {
     let layers = matched_layers(graph, model);
     if layers.is_empty() {
-        return Err(LocalizeError::NothingInCommon { model: model.name.clone(), graph: graph.name.clone() });
+        return Err(LocalizeError::NothingInCommon {
+            model: model.name.clone(),
+            graph: graph.name.clone(),
+        });
     }
     let sample = model.tensor(model.input).elements();
     if sample == 0 || reals.len() != integers.len() || reals.len() % sample != 0 {
-        return Err(LocalizeError::Inputs { reals: reals.len(), integers: integers.len(), sample });
+        return Err(LocalizeError::Inputs {
+            reals: reals.len(),
+            integers: integers.len(),
+            sample,
+        });
     }
     let n = reals.len() / sample;
 
     let engine = Engine::new(model)?;
-    let mut keep_int: Vec<TensorId> = layers.iter().map(|&(node, _)| model.nodes[node].output).collect();
+    let mut keep_int: Vec<TensorId> = layers
+        .iter()
+        .map(|&(node, _)| model.nodes[node].output)
+        .collect();
     keep_int.push(model.output);
     let mut keep_float: Vec<ValueId> = layers.iter().map(|&(_, v)| v).collect();
     keep_float.push(graph.output);
 
     let mut shares: Vec<Vec<f32>> = layers
         .iter()
-        .map(|&(node, _)| Vec::with_capacity(n * model.nodes[node].op.linear().map_or(0, |l| l.out_channels())))
+        .map(|&(node, _)| {
+            Vec::with_capacity(
+                n * model.nodes[node]
+                    .op
+                    .linear()
+                    .map_or(0, |l| l.out_channels()),
+            )
+        })
         .collect();
     let mut failing = Vec::with_capacity(n);
     let classes_int = model.tensor(model.output).elements();
     let classes_float = graph.elements(graph.output);
     float.for_each_batch(reals, &keep_float, |range, floats| {
-        let ints = engine.run_keep(&integers[range.start * sample..range.end * sample], &keep_int);
+        let ints = engine.run_keep(
+            &integers[range.start * sample..range.end * sample],
+            &keep_int,
+        );
         for (l, &(node, _)) in layers.iter().enumerate() {
             let out = model.tensor(model.nodes[node].output);
-            sign_shares(&floats[l], &ints[l], out.zero_point, out.shape, &mut shares[l]);
+            sign_shares(
+                &floats[l],
+                &ints[l],
+                out.zero_point,
+                out.shape,
+                &mut shares[l],
+            );
         }
         let last = layers.len();
         for i in 0..range.len() {
@@ -120,13 +148,20 @@ pub fn localize(
                     (false, false) => s.cns += 1,
                 }
             }
-            neurons.push(Neuron { node, channel, spectrum: s });
+            neurons.push(Neuron {
+                node,
+                channel,
+                spectrum: s,
+            });
         }
     }
     let failed = failing.iter().filter(|&&f| f).count();
     Ok(Localization {
         neurons,
-        layers: layers.iter().map(|&(node, _)| (node, model.nodes[node].name.clone())).collect(),
+        layers: layers
+            .iter()
+            .map(|&(node, _)| (node, model.nodes[node].name.clone()))
+            .collect(),
         passing: n - failed,
         failing: failed,
     })
@@ -137,7 +172,10 @@ fn sign_shares(float: &[f32], int: &[i8], zero_point: i8, shape: [usize; 3], out
     let [h, w, c] = shape;
     let positions = h * w;
     let mut counts = vec![0u32; c];
-    for (f, q) in float.chunks_exact(positions * c).zip(int.chunks_exact(positions * c)) {
+    for (f, q) in float
+        .chunks_exact(positions * c)
+        .zip(int.chunks_exact(positions * c))
+    {
         counts.fill(0);
         for (f, q) in f.chunks_exact(c).zip(q.chunks_exact(c)) {
             for ((count, &f), &q) in counts.iter_mut().zip(f).zip(q) {

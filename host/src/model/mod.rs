@@ -72,7 +72,11 @@ pub struct Preprocess {
 
 impl Default for Preprocess {
     fn default() -> Self {
-        Self { scale: 1.0, mean: Vec::new(), std: Vec::new() }
+        Self {
+            scale: 1.0,
+            mean: Vec::new(),
+            std: Vec::new(),
+        }
     }
 }
 
@@ -122,12 +126,18 @@ impl QuantizedModel {
 
     /// The linear part of every node that has one, with the node's index.
     pub fn linears(&self) -> impl Iterator<Item = (usize, &Linear)> {
-        self.nodes.iter().enumerate().filter_map(|(i, n)| n.op.linear().map(|l| (i, l)))
+        self.nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(i, n)| n.op.linear().map(|l| (i, l)))
     }
 
     /// As [`Self::linears`], to edit.
     pub fn linears_mut(&mut self) -> impl Iterator<Item = (usize, &mut Linear)> {
-        self.nodes.iter_mut().enumerate().filter_map(|(i, n)| n.op.linear_mut().map(|l| (i, l)))
+        self.nodes
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(i, n)| n.op.linear_mut().map(|l| (i, l)))
     }
 
     /// `input scale * weight scale` of channel `c` of a linear node: the real value of one unit of

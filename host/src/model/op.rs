@@ -201,7 +201,9 @@ impl Op {
     /// The operator's name, for people.
     pub fn kind(&self) -> &'static str {
         match self {
-            Op::Conv2d(c) if c.groups > 1 && c.linear.taps() == c.kernel[0] * c.kernel[1] => "DepthwiseConv2d",
+            Op::Conv2d(c) if c.groups > 1 && c.linear.taps() == c.kernel[0] * c.kernel[1] => {
+                "DepthwiseConv2d"
+            }
             Op::Conv2d(_) => "Conv2d",
             Op::FullyConnected(_) => "FullyConnected",
             Op::Add(_) => "Add",

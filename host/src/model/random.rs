@@ -237,7 +237,7 @@ impl Builder {
                 let y = self.tensor(shape, None);
                 self.tensors[y.0].scale = 1.0 / 256.0;
                 self.tensors[y.0].zero_point = -128;
-                let left_shift = self.rng.random_range(18..=23);
+                let left_shift = self.rng.random_range(18..=26);
                 let mantissa = self.rng.random_range(1 << 30..=i32::MAX);
                 // 31 integer units of Q5.26, as TFLite computes it.
                 let diff_min = -((31 << 26) >> left_shift);

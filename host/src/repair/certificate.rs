@@ -91,7 +91,10 @@ pub enum CertificateError {
 
 /// SHA-256 as lower-case hex.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 fn inputs_hash(tests: &Tests) -> String {
@@ -157,12 +160,17 @@ impl Certificate {
     /// [`CertificateError`] where it is none, or of an unknown schema.
     pub fn from_json(text: &str) -> Result<Self, CertificateError> {
         let c: Self = serde_json::from_str(text)?;
-        if c.schema == SCHEMA { Ok(c) } else { Err(CertificateError::Schema(c.schema)) }
+        if c.schema == SCHEMA {
+            Ok(c)
+        } else {
+            Err(CertificateError::Schema(c.schema))
+        }
     }
 
     /// The certificate as JSON.
     pub fn to_json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).expect("a certificate has only plain fields");
+        let mut text =
+            serde_json::to_string_pretty(self).expect("a certificate has only plain fields");
         text.push('\n');
         text
     }
@@ -172,11 +180,19 @@ impl Certificate {
     ///
     /// # Errors
     /// [`CertificateError`] where the model cannot be run.
-    pub fn replay(&self, model: &QuantizedModel, image: &[u8], inputs: &[i8]) -> Result<Vec<String>, CertificateError> {
+    pub fn replay(
+        &self,
+        model: &QuantizedModel,
+        image: &[u8],
+        inputs: &[i8],
+    ) -> Result<Vec<String>, CertificateError> {
         let mut wrong = Vec::new();
         let hash = sha256_hex(image);
         if hash != self.image_sha256 {
-            wrong.push(format!("the image's SHA-256 is {hash}, the certificate speaks of {}", self.image_sha256));
+            wrong.push(format!(
+                "the image's SHA-256 is {hash}, the certificate speaks of {}",
+                self.image_sha256
+            ));
         }
         let bytes: Vec<u8> = inputs.iter().map(|&q| q as u8).collect();
         let hash = sha256_hex(&bytes);
@@ -190,14 +206,24 @@ impl Certificate {
         let replay = Replay::run(model, inputs)?;
         for t in &self.repaired {
             if t.test >= replay.len() {
-                wrong.push(format!("test {}: the data has only {} tests", t.test, replay.len()));
+                wrong.push(format!(
+                    "test {}: the data has only {} tests",
+                    t.test,
+                    replay.len()
+                ));
                 continue;
             }
             let (class, logits) = (replay.class(t.test), replay.logits(t.test));
             if class != t.after {
-                wrong.push(format!("test {}: class {class}, certified {}", t.test, t.after));
+                wrong.push(format!(
+                    "test {}: class {class}, certified {}",
+                    t.test, t.after
+                ));
             } else if logits != t.logits {
-                wrong.push(format!("test {}: logits {logits:?}, certified {:?}", t.test, t.logits));
+                wrong.push(format!(
+                    "test {}: logits {logits:?}, certified {:?}",
+                    t.test, t.logits
+                ));
             }
         }
         Ok(wrong)

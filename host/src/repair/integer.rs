@@ -23,11 +23,26 @@ impl Lattice<'_> {
 
     /// The objective for residuals `t - g.d`.
     fn value(&self, residual: &[f64]) -> f64 {
-        self.rows.iter().zip(residual).map(|(r, &gap)| if gap > 0.0 { r.below * gap } else { -r.above * gap }).sum()
+        self.rows
+            .iter()
+            .zip(residual)
+            .map(|(r, &gap)| {
+                if gap > 0.0 {
+                    r.below * gap
+                } else {
+                    -r.above * gap
+                }
+            })
+            .sum()
     }
 
     fn column(&self, k: usize) -> Vec<f64> {
-        self.coefficients.iter().skip(k).step_by(self.variables()).map(|&g| g as f64).collect()
+        self.coefficients
+            .iter()
+            .skip(k)
+            .step_by(self.variables())
+            .map(|&g| g as f64)
+            .collect()
     }
 
     /// The objective at whole steps `d`.
@@ -39,7 +54,13 @@ impl Lattice<'_> {
         self.rows
             .iter()
             .zip(self.coefficients.chunks_exact(self.variables().max(1)))
-            .map(|(r, g)| r.target - g.iter().zip(d).map(|(&g, &d)| g as f64 * d as f64).sum::<f64>())
+            .map(|(r, g)| {
+                r.target
+                    - g.iter()
+                        .zip(d)
+                        .map(|(&g, &d)| g as f64 * d as f64)
+                        .sum::<f64>()
+            })
             .collect()
     }
 
@@ -47,7 +68,11 @@ impl Lattice<'_> {
     /// both improved by up to `sweeps` passes of single steps; the better of the two.
     pub fn round(&self, d: &[f64], sweeps: usize) -> Vec<i32> {
         let columns: Vec<Vec<f64>> = (0..self.variables()).map(|k| self.column(k)).collect();
-        let alone: Vec<i32> = d.iter().zip(self.bounds).map(|(d, &(lo, hi))| (d.round() as i32).clamp(lo, hi)).collect();
+        let alone: Vec<i32> = d
+            .iter()
+            .zip(self.bounds)
+            .map(|(d, &(lo, hi))| (d.round() as i32).clamp(lo, hi))
+            .collect();
         [self.with_feedback(d, &columns), alone]
             .into_iter()
             .map(|mut whole| {
@@ -68,7 +93,10 @@ impl Lattice<'_> {
             .zip(self.coefficients.chunks_exact(n.max(1)))
             .map(|(r, g)| r.target - g.iter().zip(d).map(|(&g, &d)| g as f64 * d).sum::<f64>())
             .collect();
-        let weight: Vec<f64> = columns.iter().map(|c| c.iter().map(|g| g * g).sum()).collect();
+        let weight: Vec<f64> = columns
+            .iter()
+            .map(|c| c.iter().map(|g| g * g).sum())
+            .collect();
         let mut order: Vec<usize> = (0..n).collect();
         order.sort_by(|&a, &b| weight[b].total_cmp(&weight[a]));
         let mut whole = vec![0i32; n];
@@ -78,7 +106,11 @@ impl Lattice<'_> {
             let up = (d[k].ceil() as i32).clamp(lo, hi);
             let at = |v: i32| -> Vec<f64> {
                 let change = v as f64 - d[k];
-                residual.iter().zip(&columns[k]).map(|(r, g)| r - g * change).collect()
+                residual
+                    .iter()
+                    .zip(&columns[k])
+                    .map(|(r, g)| r - g * change)
+                    .collect()
             };
             let below = at(down);
             if up == down {
@@ -117,11 +149,18 @@ impl Lattice<'_> {
                         .zip(&columns[k])
                         .map(|((row, r), g)| {
                             let gap = r - g * step as f64;
-                            if gap > 0.0 { row.below * gap } else { -row.above * gap }
+                            if gap > 0.0 {
+                                row.below * gap
+                            } else {
+                                -row.above * gap
+                            }
                         })
                         .sum();
                     if value < best * (1.0 - 1e-9) {
-                        residual.iter_mut().zip(&columns[k]).for_each(|(r, g)| *r -= g * step as f64);
+                        residual
+                            .iter_mut()
+                            .zip(&columns[k])
+                            .for_each(|(r, g)| *r -= g * step as f64);
                         whole[k] = to;
                         best = value;
                         moved = true;
@@ -151,10 +190,18 @@ mod tests {
             let d: Vec<f64> = (0..k).map(|_| 4.0 * r.random::<f64>() - 2.0).collect();
             let rows: Vec<Row> = g
                 .chunks_exact(k)
-                .map(|g| Row { target: g.iter().zip(&d).map(|(&g, &d)| g as f64 * d).sum(), below: 1.0, above: 1.0 })
+                .map(|g| Row {
+                    target: g.iter().zip(&d).map(|(&g, &d)| g as f64 * d).sum(),
+                    below: 1.0,
+                    above: 1.0,
+                })
                 .collect();
             let bounds = vec![(-2, 1); k];
-            let lattice = Lattice { coefficients: &g, rows: &rows, bounds: &bounds };
+            let lattice = Lattice {
+                coefficients: &g,
+                rows: &rows,
+                bounds: &bounds,
+            };
             let ours = lattice.round(&d, 4);
             assert!(ours.iter().all(|v| (-2..=1).contains(v)));
             let alone: Vec<i32> = d.iter().map(|d| (d.round() as i32).clamp(-2, 1)).collect();

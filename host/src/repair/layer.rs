@@ -42,16 +42,26 @@ pub fn run(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), Repai
         }
         let rows = SampledRows::draw(state, context, node, value, &mut rng)?;
         let wanted = context.wanted(state);
-        let old = state.model().nodes[node].op.linear().expect("matched layers are linear").clone();
-        let neurons: Vec<usize> = (0..old.out_channels()).filter(|&c| wanted(node, c)).collect();
+        let old = state.model().nodes[node]
+            .op
+            .linear()
+            .expect("matched layers are linear")
+            .clone();
+        let neurons: Vec<usize> = (0..old.out_channels())
+            .filter(|&c| wanted(node, c))
+            .collect();
         let limit = context.lp_limit();
-        let answers: Vec<(usize, Result<Refit, LpError>)> =
-            neurons.par_iter().map(|&c| (c, rows.refit(&old, c, limit))).collect();
+        let answers: Vec<(usize, Result<Refit, LpError>)> = neurons
+            .par_iter()
+            .map(|&c| (c, rows.refit(&old, c, limit)))
+            .collect();
         let mut refits: Vec<(usize, Refit)> = Vec::new();
         for (c, answer) in answers {
             match answer {
                 Ok(r) => refits.push((c, r)),
-                Err(e) => context.lp_failed(format!("{} channel {c}", state.model().nodes[node].name), e),
+                Err(e) => {
+                    context.lp_failed(format!("{} channel {c}", state.model().nodes[node].name), e)
+                }
             }
         }
         // The neurons that gain most come first: when the whole node is refused, its best half is tried.
@@ -82,7 +92,10 @@ fn proposal(node: usize, old: &Linear, refits: &[(usize, Refit)]) -> Proposal {
     let mut new = old.clone();
     let taps = old.taps();
     for (c, refit) in refits {
-        for (w, d) in new.weights[c * taps..(c + 1) * taps].iter_mut().zip(&refit.steps) {
+        for (w, d) in new.weights[c * taps..(c + 1) * taps]
+            .iter_mut()
+            .zip(&refit.steps)
+        {
             *w = (*w as i32 + d) as i8;
         }
         new.bias[*c] = new.bias[*c].saturating_add(refit.bias);
@@ -125,11 +138,17 @@ impl SampledRows {
         let channels = patches.channels();
         let count = context.config.neuron_rows;
         // Half of the rows come from failing tests, as far as there are any.
-        let failing: Vec<usize> = (0..state.repair().len()).filter(|&i| !state.passing()[i]).collect();
+        let failing: Vec<usize> = (0..state.repair().len())
+            .filter(|&i| !state.passing()[i])
+            .collect();
         let mut tests: Vec<usize> = (0..count)
             .map(|i| {
                 let any = rng.random_range(0..state.repair().len());
-                if i % 2 == 0 { failing.choose(rng).copied().unwrap_or(any) } else { any }
+                if i % 2 == 0 {
+                    failing.choose(rng).copied().unwrap_or(any)
+                } else {
+                    any
+                }
             })
             .collect();
         tests.sort_unstable();
@@ -138,29 +157,47 @@ impl SampledRows {
         let sample = state.repair().sample;
         let reals: Vec<f32> = distinct
             .iter()
-            .flat_map(|&t| state.repair().reals[t * sample..(t + 1) * sample].iter().copied())
+            .flat_map(|&t| {
+                state.repair().reals[t * sample..(t + 1) * sample]
+                    .iter()
+                    .copied()
+            })
             .collect();
         let outputs = context.float.run_keep(&reals, &[value])?.swap_remove(0);
         let input_id = model.nodes[node].inputs[0];
         let per_input = model.tensor(input_id).elements();
         let all = state.activations().tensor(input_id);
-        let inputs: Vec<Vec<i8>> =
-            distinct.iter().map(|&t| all[t * per_input..(t + 1) * per_input].to_vec()).collect();
+        let inputs: Vec<Vec<i8>> = distinct
+            .iter()
+            .map(|&t| all[t * per_input..(t + 1) * per_input].to_vec())
+            .collect();
         let gathered: Vec<i8> = inputs.iter().flatten().copied().collect();
         let acc = state.engine().accumulators(node, &gathered);
         let mut at = Vec::with_capacity(count);
         let mut teacher = Vec::with_capacity(count * channels);
         let mut accumulators = Vec::with_capacity(count * channels);
         for t in tests {
-            let which = distinct.binary_search(&t).expect("every test is among the distinct ones");
+            let which = distinct
+                .binary_search(&t)
+                .expect("every test is among the distinct ones");
             let position = rng.random_range(0..positions);
             at.push((which, position));
             let start = (which * positions + position) * channels;
             teacher.extend_from_slice(&outputs[start..start + channels]);
             accumulators.extend_from_slice(&acc[start..start + channels]);
         }
-        let scales = (0..channels).map(|c| model.accumulator_scale(node, c)).collect();
-        Ok(Self { patches, inputs, at, teacher, accumulators, scales, clamp: clamp_of(context.graph, value) })
+        let scales = (0..channels)
+            .map(|c| model.accumulator_scale(node, c))
+            .collect();
+        Ok(Self {
+            patches,
+            inputs,
+            at,
+            teacher,
+            accumulators,
+            scales,
+            clamp: clamp_of(context.graph, value),
+        })
     }
 
     /// Fits channel `c`.
@@ -171,15 +208,22 @@ impl SampledRows {
         let scale = self.scales[c];
         let k = taps + 1;
         if scale == 0.0 {
-            return Ok(Refit { steps: vec![0; taps], bias: 0, gain: 0.0 });
+            return Ok(Refit {
+                steps: vec![0; taps],
+                bias: 0,
+                gain: 0.0,
+            });
         }
         let mut coefficients = vec![0.0f32; n * k];
         let mut rows = Vec::with_capacity(n);
         let mut spread = 0.0f64;
         for (i, &(which, position)) in self.at.iter().enumerate() {
             let g = &mut coefficients[i * k..(i + 1) * k];
-            self.patches.gather(&self.inputs[which], c, position, &mut g[..taps]);
-            g[..taps].iter_mut().for_each(|x| *x = (*x as f64 * scale) as f32);
+            self.patches
+                .gather(&self.inputs[which], c, position, &mut g[..taps]);
+            g[..taps]
+                .iter_mut()
+                .for_each(|x| *x = (*x as f64 * scale) as f32);
             g[taps] = 1.0;
             let now = self.accumulators[i * channels + c] as f64 * scale;
             let want = self.teacher[i * channels + c];
@@ -195,52 +239,108 @@ impl SampledRows {
         let steps: Vec<(i32, i32)> = linear
             .row(c)
             .iter()
-            .map(|&w| ((lo as i32 - w as i32).max(-STEPS), (hi as i32 - w as i32).min(STEPS)))
+            .map(|&w| {
+                (
+                    (lo as i32 - w as i32).max(-STEPS),
+                    (hi as i32 - w as i32).min(STEPS),
+                )
+            })
             .collect();
         let mut slope = vec![0.0f64; k];
         for (g, r) in coefficients.chunks_exact(k).zip(&rows) {
             let y = if r.target > 0.0 { r.below } else { -r.above };
-            slope.iter_mut().zip(g).for_each(|(s, &g)| *s += y * g as f64);
+            slope
+                .iter_mut()
+                .zip(g)
+                .for_each(|(s, &g)| *s += y * g as f64);
         }
         let price = PRICE * slope[..taps].iter().fold(0.0f64, |m, s| m.max(s.abs()));
-        let mut bounds: Vec<Bounds> =
-            steps.iter().map(|&(lo, hi)| Bounds { lo: lo as f64, hi: hi as f64, price }).collect();
+        let mut bounds: Vec<Bounds> = steps
+            .iter()
+            .map(|&(lo, hi)| Bounds {
+                lo: lo as f64,
+                hi: hi as f64,
+                price,
+            })
+            .collect();
         let reach = 4.0 * spread / n.max(1) as f64 + scale;
-        bounds.push(Bounds { lo: -reach, hi: reach, price: 0.0 });
-        let problem = FitProblem { coefficients: &coefficients, rows: &rows, bounds: &bounds };
+        bounds.push(Bounds {
+            lo: -reach,
+            hi: reach,
+            price: 0.0,
+        });
+        let problem = FitProblem {
+            coefficients: &coefficients,
+            rows: &rows,
+            bounds: &bounds,
+        };
         let solution = fit(&problem, limit)?;
 
         // Whole steps for the weights around the bias that the program chose, then the bias anew.
-        let shifted: Vec<Row> = rows.iter().map(|r| Row { target: r.target - solution[taps], ..*r }).collect();
-        let weights_only: Vec<f32> = coefficients.chunks_exact(k).flat_map(|g| g[..taps].iter().copied()).collect();
-        let lattice = Lattice { coefficients: &weights_only, rows: &shifted, bounds: &steps };
+        let shifted: Vec<Row> = rows
+            .iter()
+            .map(|r| Row {
+                target: r.target - solution[taps],
+                ..*r
+            })
+            .collect();
+        let weights_only: Vec<f32> = coefficients
+            .chunks_exact(k)
+            .flat_map(|g| g[..taps].iter().copied())
+            .collect();
+        let lattice = Lattice {
+            coefficients: &weights_only,
+            rows: &shifted,
+            bounds: &steps,
+        };
         let whole = lattice.round(&solution[..taps], SWEEPS);
         let residuals: Vec<f64> = weights_only
             .chunks_exact(taps)
             .zip(&rows)
-            .map(|(g, r)| r.target - g.iter().zip(&whole).map(|(&g, &d)| g as f64 * d as f64).sum::<f64>())
+            .map(|(g, r)| {
+                r.target
+                    - g.iter()
+                        .zip(&whole)
+                        .map(|(&g, &d)| g as f64 * d as f64)
+                        .sum::<f64>()
+            })
             .collect();
         let cost = |shift: f64| -> f64 {
             rows.iter()
                 .zip(&residuals)
                 .map(|(r, gap)| {
                     let gap = gap - shift;
-                    if gap > 0.0 { r.below * gap } else { -r.above * gap }
+                    if gap > 0.0 {
+                        r.below * gap
+                    } else {
+                        -r.above * gap
+                    }
                 })
                 .sum()
         };
         // The objective is convex and piecewise linear in the bias, so its least value is at a residual.
-        let best = residuals.iter().copied().chain([0.0]).min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(0.0);
+        let best = residuals
+            .iter()
+            .copied()
+            .chain([0.0])
+            .min_by(|a, b| cost(*a).total_cmp(&cost(*b)))
+            .unwrap_or(0.0);
         let best = best.clamp(-reach, reach);
         let gain = problem.value(&vec![0.0; k]) - cost(best);
-        Ok(Refit { steps: whole, bias: (best / scale).round() as i32, gain })
+        Ok(Refit {
+            steps: whole,
+            bias: (best / scale).round() as i32,
+            gain,
+        })
     }
 }
 
 /// The range to which the float node that makes `value` clamps.
 pub(super) fn clamp_of(graph: &Graph, value: ValueId) -> (f32, f32) {
     let none = (f32::NEG_INFINITY, f32::INFINITY);
-    let Some(node) = graph.producer(value) else { return none };
+    let Some(node) = graph.producer(value) else {
+        return none;
+    };
     let activation = match &graph.nodes[node].op {
         Op::Conv2d(c) => c.activation,
         Op::FullyConnected(f) => f.activation,

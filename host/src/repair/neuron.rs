@@ -7,17 +7,17 @@
 //! (QNNRepair, SEFM 2023, section 3.3. Two departures: passing tests keep their sign, which the paper
 //! leaves out, and slack variables let a contradictory test go.)
 
+use super::State;
 use super::lp::{LpError, SignRow, chebyshev};
 use super::patches::Patches;
 use super::run::{Context, RepairError, Step};
 use super::state::Proposal;
-use super::State;
 use crate::graph::ValueId;
 use crate::localize::matched_layers;
 use crate::model::Linear;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use rand::SeedableRng;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -32,8 +32,12 @@ const SLACK: f64 = 10.0;
 /// [`RepairError`] where the float network fails.
 pub fn run(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), RepairError> {
     let top = context.config.top.unwrap_or(TOP);
-    let ranking = context.localization.ranking(context.config.metric, context.config.seed);
-    let values: BTreeMap<usize, ValueId> = matched_layers(context.graph, state.model()).into_iter().collect();
+    let ranking = context
+        .localization
+        .ranking(context.config.metric, context.config.seed);
+    let values: BTreeMap<usize, ValueId> = matched_layers(context.graph, state.model())
+        .into_iter()
+        .collect();
     let mut by_node: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for r in ranking.into_iter().take(top) {
         by_node.entry(r.node).or_default().push(r.channel);
@@ -43,19 +47,33 @@ pub fn run(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), Repai
         if context.stop() {
             break;
         }
-        let Some(&value) = values.get(&node) else { continue };
+        let Some(&value) = values.get(&node) else {
+            continue;
+        };
         let signs = Signs::collect(state, context, node, value, &mut rng)?;
-        let old = state.model().nodes[node].op.linear().expect("ranked nodes are linear").clone();
+        let old = state.model().nodes[node]
+            .op
+            .linear()
+            .expect("ranked nodes are linear")
+            .clone();
         let limit = context.lp_limit();
-        let answers: Vec<(usize, Result<Vec<i32>, LpError>)> =
-            channels.par_iter().map(|&c| (c, signs.solve(&old, c, limit))).collect();
+        let answers: Vec<(usize, Result<Vec<i32>, LpError>)> = channels
+            .par_iter()
+            .map(|&c| (c, signs.solve(&old, c, limit)))
+            .collect();
         for (channel, answer) in answers {
             let name = format!("{} channel {channel}", state.model().nodes[node].name);
             match answer {
                 Err(e) => context.lp_failed(name, e),
                 Ok(steps) => {
                     let verdict = state.propose(proposal(state, node, channel, &steps));
-                    context.report(Step { strategy: "neuron", what: name, edits: 1, verdict, score: state.score() });
+                    context.report(Step {
+                        strategy: "neuron",
+                        what: name,
+                        edits: 1,
+                        verdict,
+                        score: state.score(),
+                    });
                 }
             }
             if context.stop() {
@@ -67,9 +85,16 @@ pub fn run(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), Repai
 }
 
 fn proposal(state: &State<'_>, node: usize, channel: usize, steps: &[i32]) -> Proposal {
-    let mut linear = state.model().nodes[node].op.linear().expect("ranked nodes are linear").clone();
+    let mut linear = state.model().nodes[node]
+        .op
+        .linear()
+        .expect("ranked nodes are linear")
+        .clone();
     let taps = linear.taps();
-    for (w, d) in linear.weights[channel * taps..(channel + 1) * taps].iter_mut().zip(steps) {
+    for (w, d) in linear.weights[channel * taps..(channel + 1) * taps]
+        .iter_mut()
+        .zip(steps)
+    {
         *w = (*w as i32 + d) as i8;
     }
     vec![(node, linear)]
@@ -110,14 +135,20 @@ impl Signs {
         let sample = state.repair().sample;
         let reals: Vec<f32> = chosen
             .iter()
-            .flat_map(|&t| state.repair().reals[t * sample..(t + 1) * sample].iter().copied())
+            .flat_map(|&t| {
+                state.repair().reals[t * sample..(t + 1) * sample]
+                    .iter()
+                    .copied()
+            })
             .collect();
         let float = context.float.run_keep(&reals, &[value])?.swap_remove(0);
         let input_id = model.nodes[node].inputs[0];
         let per_input = model.tensor(input_id).elements();
         let all = state.activations().tensor(input_id);
-        let inputs: Vec<i8> =
-            chosen.iter().flat_map(|&t| all[t * per_input..(t + 1) * per_input].iter().copied()).collect();
+        let inputs: Vec<i8> = chosen
+            .iter()
+            .flat_map(|&t| all[t * per_input..(t + 1) * per_input].iter().copied())
+            .collect();
         let accumulators = state.engine().accumulators(node, &inputs);
         let mut order: Vec<usize> = (0..chosen.len()).collect();
         order.shuffle(rng);
@@ -133,7 +164,12 @@ impl Signs {
     }
 
     /// Whole weight steps for channel `c`. Everything is in units of the accumulator.
-    fn solve(&self, linear: &Linear, c: usize, limit: std::time::Duration) -> Result<Vec<i32>, LpError> {
+    fn solve(
+        &self,
+        linear: &Linear,
+        c: usize,
+        limit: std::time::Duration,
+    ) -> Result<Vec<i32>, LpError> {
         let taps = self.patches.taps();
         let channels = self.patches.channels();
         let positions = self.patches.positions();
@@ -162,7 +198,11 @@ impl Signs {
                 self.patches.gather(sample, c, position, &mut patch);
                 coefficients.extend_from_slice(&patch);
                 let positive = if self.passing[t] { on } else { want };
-                rows.push(SignRow { now: acc as f64, positive, price: SLACK / self.rows.max(1) as f64 });
+                rows.push(SignRow {
+                    now: acc as f64,
+                    positive,
+                    price: SLACK / self.rows.max(1) as f64,
+                });
                 if wrong + kept >= self.rows {
                     break 'tests;
                 }
@@ -172,8 +212,11 @@ impl Signs {
             return Ok(vec![0; taps]);
         }
         let (lo, hi) = linear.weight_range();
-        let bounds: Vec<(f64, f64)> =
-            linear.row(c).iter().map(|&w| ((lo as i32 - w as i32) as f64, (hi as i32 - w as i32) as f64)).collect();
+        let bounds: Vec<(f64, f64)> = linear
+            .row(c)
+            .iter()
+            .map(|&w| ((lo as i32 - w as i32) as f64, (hi as i32 - w as i32) as f64))
+            .collect();
         let d = chebyshev(&coefficients, &rows, &bounds, 1.0, limit)?;
         Ok(d.iter().map(|d| d.round() as i32).collect())
     }

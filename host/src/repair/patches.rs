@@ -81,15 +81,21 @@ impl Patches {
         let (oy, ox) = (position / self.output[1], position % self.output[1]);
         let mut at = 0;
         for ky in 0..self.kernel[0] {
-            let y = (oy * self.stride[0] + ky * self.dilation[0]).checked_sub(self.pads.top).filter(|y| *y < self.input[0]);
+            let y = (oy * self.stride[0] + ky * self.dilation[0])
+                .checked_sub(self.pads.top)
+                .filter(|y| *y < self.input[0]);
             for kx in 0..self.kernel[1] {
-                let x = (ox * self.stride[1] + kx * self.dilation[1]).checked_sub(self.pads.left).filter(|x| *x < self.input[1]);
+                let x = (ox * self.stride[1] + kx * self.dilation[1])
+                    .checked_sub(self.pads.left)
+                    .filter(|x| *x < self.input[1]);
                 let to = &mut out[at..at + self.in_per_group];
                 at += self.in_per_group;
                 match (y, x) {
                     (Some(y), Some(x)) => {
-                        let start = (y * self.input[1] + x) * self.input[2] + group * self.in_per_group;
-                        for (to, &q) in to.iter_mut().zip(&sample[start..start + self.in_per_group]) {
+                        let start =
+                            (y * self.input[1] + x) * self.input[2] + group * self.in_per_group;
+                        for (to, &q) in to.iter_mut().zip(&sample[start..start + self.in_per_group])
+                        {
                             *to = (q as i32 - self.zero_point) as f32;
                         }
                     }
@@ -100,7 +106,13 @@ impl Patches {
     }
 
     /// `sum over positions of gradient * (x - zero point)` for one weight and one sample.
-    pub fn weight_gradient(&self, sample: &[i8], gradient: &[f32], channel: usize, tap: usize) -> f64 {
+    pub fn weight_gradient(
+        &self,
+        sample: &[i8],
+        gradient: &[f32],
+        channel: usize,
+        tap: usize,
+    ) -> f64 {
         let group = channel / self.out_per_group;
         let ic = tap % self.in_per_group;
         let kx = tap / self.in_per_group % self.kernel[1];
@@ -108,17 +120,25 @@ impl Patches {
         let channels = self.channels();
         let mut sum = 0.0;
         for oy in 0..self.output[0] {
-            let Some(y) = (oy * self.stride[0] + ky * self.dilation[0]).checked_sub(self.pads.top) else { continue };
+            let Some(y) = (oy * self.stride[0] + ky * self.dilation[0]).checked_sub(self.pads.top)
+            else {
+                continue;
+            };
             if y >= self.input[0] {
                 continue;
             }
             for ox in 0..self.output[1] {
-                let Some(x) = (ox * self.stride[1] + kx * self.dilation[1]).checked_sub(self.pads.left) else { continue };
+                let Some(x) =
+                    (ox * self.stride[1] + kx * self.dilation[1]).checked_sub(self.pads.left)
+                else {
+                    continue;
+                };
                 if x >= self.input[1] {
                     continue;
                 }
                 let g = gradient[(oy * self.output[1] + ox) * channels + channel];
-                let q = sample[(y * self.input[1] + x) * self.input[2] + group * self.in_per_group + ic];
+                let q = sample
+                    [(y * self.input[1] + x) * self.input[2] + group * self.in_per_group + ic];
                 sum += g as f64 * (q as i32 - self.zero_point) as f64;
             }
         }
@@ -127,7 +147,13 @@ impl Patches {
 
     /// Adds `sum over rows and positions of gradient * (x - zero point)` to every weight's total,
     /// `[out_c][taps]`.
-    pub fn accumulate_weight_gradient(&self, input: &[i8], gradient: &[f32], rows: usize, total: &mut [f64]) {
+    pub fn accumulate_weight_gradient(
+        &self,
+        input: &[i8],
+        gradient: &[f32],
+        rows: usize,
+        total: &mut [f64],
+    ) {
         let taps = self.taps();
         let channels = self.channels();
         let per_input = self.input_elements();
@@ -166,6 +192,9 @@ impl Patches {
                     a
                 },
             );
-        total.iter_mut().zip(partial).for_each(|(t, p)| *t += p as f64);
+        total
+            .iter_mut()
+            .zip(partial)
+            .for_each(|(t, p)| *t += p as f64);
     }
 }

@@ -6,7 +6,7 @@ use super::{Score, State, Tests, Verdict, layer, margin, neuron};
 use crate::engine::EngineError;
 use crate::float::{Backend, FloatError, FloatNet};
 use crate::graph::Graph;
-use crate::localize::{LocalizeError, Localization, Metric, localize};
+use crate::localize::{Localization, LocalizeError, Metric, localize};
 use crate::model::QuantizedModel;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -43,10 +43,15 @@ impl FromStr for Strategy {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
-        [Strategy::Neuron, Strategy::Layer, Strategy::Margin, Strategy::Auto]
-            .into_iter()
-            .find(|k| k.to_string() == s)
-            .ok_or_else(|| format!("unknown strategy `{s}`; known: neuron, layer, margin, auto"))
+        [
+            Strategy::Neuron,
+            Strategy::Layer,
+            Strategy::Margin,
+            Strategy::Auto,
+        ]
+        .into_iter()
+        .find(|k| k.to_string() == s)
+        .ok_or_else(|| format!("unknown strategy `{s}`; known: neuron, layer, margin, auto"))
     }
 }
 
@@ -192,7 +197,9 @@ pub enum RepairError {
     #[error("the {0} set is empty; give at least a few hundred samples (`--{0}`)")]
     Empty(&'static str),
     /// Targets outside the model's classes.
-    #[error("the {set} set wants class {class} for test {test}, but the model has {classes} classes")]
+    #[error(
+        "the {set} set wants class {class} for test {test}, but the model has {classes} classes"
+    )]
     Target {
         /// `repair` or `holdout`.
         set: &'static str,
@@ -240,7 +247,11 @@ impl Context<'_> {
     fn stopped(&self) -> Option<&'static str> {
         if (self.interrupted)() {
             Some("interrupted")
-        } else if self.config.time_budget.is_some_and(|b| self.start.elapsed() >= b) {
+        } else if self
+            .config
+            .time_budget
+            .is_some_and(|b| self.start.elapsed() >= b)
+        {
             Some("time budget")
         } else {
             None
@@ -249,8 +260,12 @@ impl Context<'_> {
 
     /// How long the next program may take.
     pub fn lp_limit(&self) -> Duration {
-        let left = self.config.time_budget.map(|b| b.saturating_sub(self.start.elapsed()));
-        left.map_or(self.config.lp_limit, |l| l.min(self.config.lp_limit)).max(SHORTEST_LP)
+        let left = self
+            .config
+            .time_budget
+            .map(|b| b.saturating_sub(self.start.elapsed()));
+        left.map_or(self.config.lp_limit, |l| l.min(self.config.lp_limit))
+            .max(SHORTEST_LP)
     }
 
     /// Records a proposal.
@@ -305,7 +320,12 @@ pub fn repair(
             return Err(RepairError::Empty(name));
         }
         if let Some((test, &class)) = set.targets.iter().enumerate().find(|(_, t)| **t >= classes) {
-            return Err(RepairError::Target { set: name, test, class, classes });
+            return Err(RepairError::Target {
+                set: name,
+                test,
+                class,
+                classes,
+            });
         }
     }
     let start = Instant::now();
@@ -336,10 +356,14 @@ pub fn repair(
         }
     }
     let stopped = context.stopped();
-    let Context { steps, unsolved, .. } = context;
+    let Context {
+        steps, unsolved, ..
+    } = context;
     let passes = state.passing().to_vec();
     let which = |f: &dyn Fn(bool, bool) -> bool| -> Vec<usize> {
-        (0..passes.len()).filter(|&i| f(passed_before[i], passes[i])).collect()
+        (0..passes.len())
+            .filter(|&i| f(passed_before[i], passes[i]))
+            .collect()
     };
     let repaired = which(&|was, is| !was && is);
     let lost = which(&|was, is| was && !is);

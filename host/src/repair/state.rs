@@ -51,6 +51,8 @@ pub struct State<'a> {
     tau: f64,
     strict: bool,
     passing: Vec<bool>,
+    /// What the last refused proposal would have lost.
+    broken: Vec<usize>,
     score: Score,
 }
 
@@ -79,7 +81,12 @@ impl<'a> State<'a> {
             tau,
             strict,
             passing: Vec::new(),
-            score: Score { repair: 0, holdout: 0, loss: 0.0 },
+            broken: Vec::new(),
+            score: Score {
+                repair: 0,
+                holdout: 0,
+                loss: 0.0,
+            },
         };
         let (passing, loss) = state.judge_repair();
         state.score = Score {
@@ -136,6 +143,11 @@ impl<'a> State<'a> {
         self.score
     }
 
+    /// Passing repair tests that the last proposal would have lost, or has lost.
+    pub fn broken(&self) -> &[usize] {
+        &self.broken
+    }
+
     /// Which repair tests pass.
     pub fn passing(&self) -> &[bool] {
         &self.passing
@@ -145,31 +157,45 @@ impl<'a> State<'a> {
     /// (or fixes as many with larger margins), breaks no holdout agreement, and, in strict mode,
     /// loses no passing repair test. Otherwise everything is as before.
     pub fn propose(&mut self, proposal: Proposal) -> Verdict {
-        let changed: Vec<(usize, Linear)> =
-            proposal.into_iter().filter(|(node, l)| self.model.nodes[*node].op.linear() != Some(l)).collect();
-        let Some(first) = changed.iter().map(|(node, _)| *node).min() else { return Verdict::Unchanged };
+        let changed: Vec<(usize, Linear)> = proposal
+            .into_iter()
+            .filter(|(node, l)| self.model.nodes[*node].op.linear() != Some(l))
+            .collect();
+        let Some(first) = changed.iter().map(|(node, _)| *node).min() else {
+            return Verdict::Unchanged;
+        };
         let nodes: Vec<usize> = changed.iter().map(|(n, _)| *n).collect();
 
         let before = self.swap(changed);
-        if nodes.iter().any(|&n| self.engine.update_node(&self.model, n).is_err()) {
+        if nodes
+            .iter()
+            .any(|&n| self.engine.update_node(&self.model, n).is_err())
+        {
             self.undo(before, &nodes);
             return Verdict::Overflow;
         }
         let rewind = self.activations.rerun(&self.engine, first);
         let (passing, loss) = self.judge_repair();
         let repair = passing.iter().filter(|&&p| p).count();
-        let better = repair > self.score.repair || (repair == self.score.repair && loss < self.score.loss * (1.0 - 1e-4));
-        let lost = self.passing.iter().zip(&passing).any(|(&was, &is)| was && !is);
-        let verdict = if !better {
-            Verdict::NoGain
-        } else if self.strict && lost {
+        let better = repair > self.score.repair
+            || (repair == self.score.repair && loss < self.score.loss * (1.0 - 1e-4));
+        self.broken = (0..passing.len())
+            .filter(|&i| self.passing[i] && !passing[i])
+            .collect();
+        let verdict = if self.strict && !self.broken.is_empty() {
             Verdict::BrokePassing
+        } else if !better {
+            Verdict::NoGain
         } else {
             let holdout = self.agreeing_holdout();
             if holdout < self.score.holdout {
                 Verdict::HoldoutWorse
             } else {
-                self.score = Score { repair, holdout, loss };
+                self.score = Score {
+                    repair,
+                    holdout,
+                    loss,
+                };
                 self.passing = passing;
                 return Verdict::Accepted;
             }
@@ -183,7 +209,10 @@ impl<'a> State<'a> {
     fn swap(&mut self, new: Proposal) -> Proposal {
         new.into_iter()
             .map(|(node, l)| {
-                let slot = self.model.nodes[node].op.linear_mut().expect("edits name linear nodes");
+                let slot = self.model.nodes[node]
+                    .op
+                    .linear_mut()
+                    .expect("edits name linear nodes");
                 (node, std::mem::replace(slot, l))
             })
             .collect()
@@ -192,7 +221,9 @@ impl<'a> State<'a> {
     fn undo(&mut self, before: Proposal, nodes: &[usize]) {
         self.swap(before);
         for &n in nodes {
-            self.engine.update_node(&self.model, n).expect("the model that was accepted before still fits");
+            self.engine
+                .update_node(&self.model, n)
+                .expect("the model that was accepted before still fits");
         }
     }
 
@@ -208,7 +239,11 @@ impl<'a> State<'a> {
             .map(|i| {
                 let target = self.repair.targets[i];
                 let row = &logits[i * width..(i + 1) * width];
-                let rival = (0..width).filter(|&j| j != target).map(|j| row[j] as i32).max().unwrap_or(-128);
+                let rival = (0..width)
+                    .filter(|&j| j != target)
+                    .map(|j| row[j] as i32)
+                    .max()
+                    .unwrap_or(-128);
                 let margin = scale * (row[target] as i32 - rival) as f64;
                 loss += (self.tau - margin).max(0.0);
                 argmax(&outputs[i * out..(i + 1) * out]) == target
@@ -220,7 +255,11 @@ impl<'a> State<'a> {
     fn agreeing_holdout(&self) -> usize {
         let out = self.model.tensor(self.model.output).elements();
         let outputs = self.engine.run(&self.holdout.integers);
-        outputs.chunks_exact(out.max(1)).zip(&self.holdout.targets).filter(|(row, t)| argmax(row) == **t).count()
+        outputs
+            .chunks_exact(out.max(1))
+            .zip(&self.holdout.targets)
+            .filter(|(row, t)| argmax(row) == **t)
+            .count()
     }
 }
 

@@ -32,9 +32,20 @@ impl Tests {
     ///
     /// # Errors
     /// [`FloatError`] where the network does not take the inputs.
-    pub fn from_teacher(float: &FloatNet, reals: Vec<f32>, integers: Vec<i8>, sample: usize, outputs: usize) -> Result<Self, FloatError> {
+    pub fn from_teacher(
+        float: &FloatNet,
+        reals: Vec<f32>,
+        integers: Vec<i8>,
+        sample: usize,
+        outputs: usize,
+    ) -> Result<Self, FloatError> {
         let targets = classes(&float.run(&reals)?, outputs);
-        Ok(Self { reals, integers, targets, sample })
+        Ok(Self {
+            reals,
+            integers,
+            targets,
+            sample,
+        })
     }
 
     /// Number of tests.

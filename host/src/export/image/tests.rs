@@ -6,10 +6,13 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::{naive, read_image, write_image};
+use crate::engine::Engine;
 use crate::export::ExportError;
 use crate::export::test_models::{identity, model_of};
 use crate::model::random::{KINDS, random_model, random_operator};
-use crate::model::{Multiplier, Op, QuantizedModel};
+use crate::model::{
+    FullyConnected, Linear, Multiplier, Node, Op, QuantizedModel, Tensor, TensorId,
+};
 
 fn run_image(image: &[u8], input: &[i8]) -> Vec<i8> {
     let model = Model::from_bytes(image).unwrap();
@@ -95,6 +98,24 @@ fn whole_random_networks_give_the_bits_of_the_definition() {
         let model = random_model(seed, 15);
         let input = random_input(&model, &mut rng);
         compare_with_naive(&model, &input, &format!("network {seed}"));
+    }
+}
+
+#[test]
+fn the_devices_engine_gives_the_host_engines_bits() {
+    let mut rng = StdRng::seed_from_u64(9);
+    let operators = KINDS
+        .iter()
+        .flat_map(|k| (500..560).map(|seed| random_operator(seed, k)));
+    for model in operators.chain((2000..2200).map(|seed| random_model(seed, 15))) {
+        let host = Engine::new(&model).unwrap_or_else(|e| panic!("{}: {e}", model.name));
+        let image = write_image(&model).unwrap_or_else(|e| panic!("{}: {e}", model.name));
+        let inputs: Vec<i8> = (0..3)
+            .flat_map(|_| random_input(&model, &mut rng))
+            .collect();
+        let each = inputs.chunks(inputs.len() / 3);
+        let device: Vec<i8> = each.flat_map(|x| run_image(&image, x)).collect();
+        assert_eq!(device, host.run(&inputs), "{}", model.name);
     }
 }
 
@@ -262,4 +283,70 @@ fn models_that_do_not_fit_the_format_are_refused_with_a_reason() {
             .to_string()
             .contains("multiplier 0 is out of range")
     );
+}
+
+/// The image that `shared/FORMAT.md` takes apart.
+fn example() -> QuantizedModel {
+    let tensor = |name: &str, channels, scale, zero_point| Tensor {
+        name: name.into(),
+        shape: [1, 1, channels],
+        scale,
+        zero_point,
+    };
+    let linear = Linear {
+        weights: vec![1, -2, 3, -4, 0, 2],
+        bits: 3,
+        bias: vec![10, -5],
+        multipliers: vec![
+            Multiplier {
+                mantissa: 1 << 30,
+                exponent: 0,
+            },
+            Multiplier {
+                mantissa: 3 << 29,
+                exponent: -1,
+            },
+        ],
+        act_min: -128,
+        act_max: 100,
+    };
+    let mut model = model_of(&[[1, 1, 1]], Vec::new());
+    model.name = "tiny".into();
+    model.tensors = vec![tensor("x", 3, 0.5, -1), tensor("y", 2, 0.25, 2)];
+    let op = Op::FullyConnected(FullyConnected { linear });
+    model.nodes = vec![Node {
+        name: "fc".into(),
+        op,
+        inputs: vec![TensorId(0)],
+        output: TensorId(1),
+    }];
+    model.output = TensorId(1);
+    model
+}
+
+/// Bytes in hexadecimal behind an offset and a colon, up to a bar.
+fn bytes_of_dump(text: &str) -> Vec<u8> {
+    let lines = text.lines().filter_map(|l| l.split_once(": "));
+    lines
+        .flat_map(|(_, rest)| rest.split('|').next().unwrap().split_whitespace())
+        .map(|b| u8::from_str_radix(b, 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn the_example_in_the_formats_book_is_what_is_written() {
+    let book = include_str!("../../../../shared/FORMAT.md");
+    let dump = book
+        .split("```dump\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .unwrap();
+    let image = write_image(&example()).unwrap();
+    let hex = |b: &[u8]| {
+        b.chunks(16)
+            .map(|l| format!("{l:02x?}\n"))
+            .collect::<String>()
+    };
+    assert_eq!(hex(&bytes_of_dump(dump)), hex(&image));
+    assert_eq!(run_image(&image, &[4, -3, 0]), [13, -7]);
 }

@@ -11,8 +11,8 @@ use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Most samples of one backward pass.
-const MAX_BATCH: usize = 32;
+/// Most samples of one backward pass; see the float network's.
+const MAX_BATCH: usize = 16;
 /// Bytes that all passes under way may take, as far as one sample a pass allows.
 const MEMORY_BUDGET: usize = 512 << 20;
 /// The differentiable stand-in of a [`QuantizedModel`].

@@ -153,7 +153,7 @@ impl Builder {
     ) -> TensorId {
         let [h, w, c] = self.model.tensor(x).shape;
         let dilation = [1, 1];
-        let [oh, ow] = check::window([h, w], kernel, stride, dilation, pads).unwrap();
+        let [oh, ow] = check::window([h, w, c], kernel, stride, dilation, pads).unwrap();
         let linear = self.linear(filters, kernel[0] * kernel[1] * c / groups);
         let op = Op::Conv2d(Conv2d {
             kernel,
@@ -221,7 +221,7 @@ impl Builder {
     fn pool(&mut self, x: TensorId, max: bool, pads: Pads) -> TensorId {
         let [h, w, c] = self.model.tensor(x).shape;
         let (kernel, stride, dilation) = ([3, 2], [2, 1], [1, 1]);
-        let [oh, ow] = check::window([h, w], kernel, stride, dilation, pads).unwrap();
+        let [oh, ow] = check::window([h, w, c], kernel, stride, dilation, pads).unwrap();
         let pool = Pool {
             kernel,
             stride,

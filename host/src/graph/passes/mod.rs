@@ -9,7 +9,10 @@ mod fold_affine;
 mod fold_pad;
 mod fuse_activation;
 mod global_pool;
+mod hoist_activation;
 mod permute_columns;
+#[cfg(test)]
+mod tests;
 
 use super::{Activation, Graph, Op, ValueId};
 
@@ -19,23 +22,28 @@ pub use fold_affine::fold_affine;
 pub use fold_pad::fold_pad;
 pub use fuse_activation::fuse_activation;
 pub use global_pool::recognise_global_pool;
+pub use hoist_activation::hoist_activation;
 pub use permute_columns::permute_columns;
 
-/// Applies all passes until none of them finds anything, then removes what nothing reads.
+/// Applies all passes until none of them finds anything.
 pub fn simplify(graph: &mut Graph) {
-    let passes: [fn(&mut Graph) -> bool; 6] = [
+    let passes: [fn(&mut Graph) -> bool; 7] = [
         drop_identity,
         recognise_global_pool,
         fold_pad,
         fold_affine,
         fuse_activation,
+        hoist_activation,
         permute_columns,
     ];
-    while passes
-        .iter()
-        .fold(false, |changed, pass| pass(graph) | changed)
-    {}
-    remove_dead_nodes(graph);
+    let mut changed = true;
+    while changed {
+        changed = passes
+            .iter()
+            .fold(false, |changed, pass| pass(graph) | changed);
+        // What is dead must not count as a reader in the next round.
+        remove_dead_nodes(graph);
+    }
 }
 
 /// The only node that reads `v`, if `v` is not the graph's output and read only once.

@@ -28,10 +28,10 @@ impl Data {
     }
 
     /// The elements at these indices.
-    pub(super) fn pick(&self, indices: &[usize]) -> Data {
+    pub(super) fn pick(&self, indices: impl Iterator<Item = usize>) -> Data {
         match self {
-            Data::Float(v) => Data::Float(indices.iter().map(|&i| v[i]).collect()),
-            Data::Int(v) => Data::Int(indices.iter().map(|&i| v[i]).collect()),
+            Data::Float(v) => Data::Float(indices.map(|i| v[i]).collect()),
+            Data::Int(v) => Data::Int(indices.map(|i| v[i]).collect()),
         }
     }
 }

@@ -51,7 +51,7 @@ fn field(message: Message, number: u64) -> Field {
         (M::Graph, 1) => Nested(M::Node),
         (M::Graph, 2 | 10) => Bytes,
         (M::Graph, 5 | 14 | 15 | 16) => Nested(M::Leaf),
-        (M::Graph, 11 | 12 | 13) => Nested(M::ValueInfo),
+        (M::Graph, 11..=13) => Nested(M::ValueInfo),
         (M::Node, 1 | 2 | 3 | 4 | 6 | 7 | 8) => Bytes,
         (M::Node, 5) => Nested(M::Attribute),
         (M::Node, 9) => Nested(M::Leaf),

@@ -13,7 +13,7 @@ use crate::import::ImportError;
 /// Elements of one activation.
 const MAX_ELEMENTS: usize = 1 << 25;
 /// Elements of all constants that an import makes.
-const MAX_CONSTANTS: usize = 1 << 27;
+const MAX_CONSTANTS: usize = 1 << 26;
 
 /// Why a node was not imported.
 pub(super) enum Fail {
@@ -43,7 +43,7 @@ pub(super) type Step<T> = Result<T, Fail>;
 /// An activation of the file, of which axis 0 is the batch.
 ///
 /// Transposing in the file moves nothing here: it only relabels `axes`. Elements move when an
-/// operator needs another layout ([`Importer::to_layout`]).
+/// operator needs another layout ([`Importer::lay_out`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tensor {
     pub(super) id: ValueId,
@@ -366,7 +366,7 @@ impl<'a, 'b> Importer<'a, 'b> {
     }
 
     /// The same tensor with its axes at `want`; elements move only if their order changes.
-    pub(super) fn to_layout(&mut self, t: &Tensor, want: &[usize]) -> Step<Tensor> {
+    pub(super) fn lay_out(&mut self, t: &Tensor, want: &[usize]) -> Step<Tensor> {
         let done = |id| Tensor {
             id,
             dims: t.dims.clone(),
@@ -416,7 +416,7 @@ impl<'a, 'b> Importer<'a, 'b> {
             }
             want[i] = 2;
         }
-        self.to_layout(t, &want)
+        self.lay_out(t, &want)
     }
 }
 

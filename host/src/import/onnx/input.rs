@@ -117,7 +117,7 @@ fn channels_first(input: &str, dims: &[usize], nodes: &[Node<'_>]) -> bool {
                 return false;
             }
             OpType::Flatten | OpType::Reshape => {
-                return !(matches!(dims[last], 1 | 3) && !matches!(dims[0], 1 | 3));
+                return !matches!(dims[last], 1 | 3) || matches!(dims[0], 1 | 3);
             }
             OpType::Add
             | OpType::Sub

@@ -226,7 +226,7 @@ fn finish<'a>(mut importer: Importer<'a, '_>, output: &'a str) -> Result<Graph, 
         t
     } else {
         importer
-            .to_layout(&t, Tensor::channels_first(rank))
+            .lay_out(&t, Tensor::channels_first(rank))
             .map_err(fatal)?
     };
     importer.graph.output = t.id;

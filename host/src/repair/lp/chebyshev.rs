@@ -43,7 +43,10 @@ pub fn chebyshev(
     }
     let mut vars = variables!();
     let largest = vars.add(variable().min(0.0));
-    let d: Vec<_> = bounds.iter().map(|&(lo, hi)| vars.add(variable().min(lo).max(hi))).collect();
+    let d: Vec<_> = bounds
+        .iter()
+        .map(|&(lo, hi)| vars.add(variable().min(lo).max(hi)))
+        .collect();
     let slack: Vec<_> = rows.iter().map(|_| vars.add(variable().min(0.0))).collect();
     let mut objective = Expression::with_capacity(rows.len() + 1);
     objective.add_mul(1.0, largest);
@@ -66,11 +69,17 @@ pub fn chebyshev(
         e.add_mul(1.0, s);
         model.add_constraint(e.geq(margin - sign * row.now));
     }
-    let solution = model.with_time_limit(limit.as_secs_f64()).solve().map_err(|e| from_resolution(e, limit))?;
+    let solution = model
+        .with_time_limit(limit.as_secs_f64())
+        .solve()
+        .map_err(|e| from_resolution(e, limit))?;
     if !matches!(solution.status(), good_lp::SolutionStatus::Optimal) {
         return Err(LpError::TimeLimit(limit));
     }
-    Ok(d.iter().zip(bounds).map(|(&v, &(lo, hi))| solution.value(v).clamp(lo, hi)).collect())
+    Ok(d.iter()
+        .zip(bounds)
+        .map(|(&v, &(lo, hi))| solution.value(v).clamp(lo, hi))
+        .collect())
 }
 
 #[cfg(test)]
@@ -80,18 +89,47 @@ mod tests {
     #[test]
     fn the_smallest_change_spreads_evenly_over_the_weights() {
         // -1 + 2 d0 + 2 d1 >= 0.2 is met with the least maximum by d0 = d1 = 0.3.
-        let rows = [SignRow { now: -1.0, positive: true, price: 100.0 }];
-        let d = chebyshev(&[2.0, 2.0], &rows, &[(-5.0, 5.0); 2], 0.2, Duration::from_secs(5)).unwrap();
-        assert!((d[0] - 0.3).abs() < 1e-9 && (d[1] - 0.3).abs() < 1e-9, "{d:?}");
+        let rows = [SignRow {
+            now: -1.0,
+            positive: true,
+            price: 100.0,
+        }];
+        let d = chebyshev(
+            &[2.0, 2.0],
+            &rows,
+            &[(-5.0, 5.0); 2],
+            0.2,
+            Duration::from_secs(5),
+        )
+        .unwrap();
+        assert!(
+            (d[0] - 0.3).abs() < 1e-9 && (d[1] - 0.3).abs() < 1e-9,
+            "{d:?}"
+        );
     }
 
     #[test]
     fn contradictory_tests_leave_slack_and_not_an_error() {
         let rows = [
-            SignRow { now: -1.0, positive: true, price: 1.0 },
-            SignRow { now: -1.0, positive: false, price: 10.0 },
+            SignRow {
+                now: -1.0,
+                positive: true,
+                price: 1.0,
+            },
+            SignRow {
+                now: -1.0,
+                positive: false,
+                price: 10.0,
+            },
         ];
-        let d = chebyshev(&[1.0, 1.0], &rows, &[(-5.0, 5.0)], 0.0, Duration::from_secs(5)).unwrap();
+        let d = chebyshev(
+            &[1.0, 1.0],
+            &rows,
+            &[(-5.0, 5.0)],
+            0.0,
+            Duration::from_secs(5),
+        )
+        .unwrap();
         assert!(d[0].abs() < 1.0 + 1e-9, "{d:?}");
     }
 }

@@ -67,10 +67,19 @@ impl FitProblem<'_> {
             .map(|(row, g)| {
                 let reach: f64 = g.iter().zip(d).map(|(&g, &d)| g as f64 * d).sum();
                 let gap = row.target - reach;
-                if gap > 0.0 { row.below * gap } else { -row.above * gap }
+                if gap > 0.0 {
+                    row.below * gap
+                } else {
+                    -row.above * gap
+                }
             })
             .sum();
-        fit + self.bounds.iter().zip(d).map(|(b, d)| b.price * d.abs()).sum::<f64>()
+        fit + self
+            .bounds
+            .iter()
+            .zip(d)
+            .map(|(b, d)| b.price * d.abs())
+            .sum::<f64>()
     }
 }
 
@@ -83,7 +92,11 @@ pub fn fit(problem: &FitProblem<'_>, limit: Duration) -> Result<Vec<f64>, LpErro
     if problem.rows.is_empty() || problem.bounds.is_empty() {
         return Ok(vec![0.0; problem.bounds.len()]);
     }
-    let left = |start: Instant| limit.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
+    let left = |start: Instant| {
+        limit
+            .saturating_sub(start.elapsed())
+            .max(Duration::from_millis(1))
+    };
     let (y, optimum) = dual(problem, limit)?;
     if let Ok(d) = recover(problem, &y, left(start)) {
         let tolerance = 1e-6 * (1.0 + optimum.abs());
@@ -98,10 +111,18 @@ pub fn fit(problem: &FitProblem<'_>, limit: Duration) -> Result<Vec<f64>, LpErro
 fn dual(p: &FitProblem<'_>, limit: Duration) -> Result<(Vec<f64>, f64), LpError> {
     let k = p.bounds.len();
     let mut vars = variables!();
-    let y: Vec<_> = p.rows.iter().map(|r| vars.add(variable().min(-r.above).max(r.below))).collect();
+    let y: Vec<_> = p
+        .rows
+        .iter()
+        .map(|r| vars.add(variable().min(-r.above).max(r.below)))
+        .collect();
     let a: Vec<_> = (0..k).map(|_| vars.add(variable().min(0.0))).collect();
     let b: Vec<_> = (0..k).map(|_| vars.add(variable().min(0.0))).collect();
-    let e: Vec<_> = p.bounds.iter().map(|b| vars.add(variable().min(-b.price).max(b.price))).collect();
+    let e: Vec<_> = p
+        .bounds
+        .iter()
+        .map(|b| vars.add(variable().min(-b.price).max(b.price)))
+        .collect();
     let mut objective = Expression::with_capacity(y.len() + 2 * k);
     for (r, &y) in p.rows.iter().zip(&y) {
         objective.add_mul(r.target, y);
@@ -124,7 +145,10 @@ fn dual(p: &FitProblem<'_>, limit: Duration) -> Result<(Vec<f64>, f64), LpError>
         balance.add_mul(1.0, b[j]);
         model.add_constraint(balance.eq(0.0));
     }
-    let solution = model.with_time_limit(limit.as_secs_f64()).solve().map_err(|e| from_resolution(e, limit))?;
+    let solution = model
+        .with_time_limit(limit.as_secs_f64())
+        .solve()
+        .map_err(|e| from_resolution(e, limit))?;
     if !matches!(solution.status(), good_lp::SolutionStatus::Optimal) {
         return Err(LpError::TimeLimit(limit));
     }
@@ -172,10 +196,20 @@ fn recover(p: &FitProblem<'_>, y: &[f64], limit: Duration) -> Result<Vec<f64>, L
         .collect();
     // Tests strictly between their two prices are met exactly. Small deviations are allowed at a
     // price far above any other, so that rounding in the dual cannot make this infeasible.
-    let dear = 1e3 * p.rows.iter().fold(1.0f64, |m, r| m.max(r.below).max(r.above));
+    let dear = 1e3
+        * p.rows
+            .iter()
+            .fold(1.0f64, |m, r| m.max(r.below).max(r.above));
     let mut objective = Expression::with_capacity(free.len() + 64);
     for (&j, &d) in free.iter().zip(&d) {
-        objective.add_mul(if c[j] > 0.0 { p.bounds[j].price } else { -p.bounds[j].price }, d);
+        objective.add_mul(
+            if c[j] > 0.0 {
+                p.bounds[j].price
+            } else {
+                -p.bounds[j].price
+            },
+            d,
+        );
     }
     let mut tight = Vec::new();
     let mut over = Vec::new();
@@ -215,7 +249,10 @@ fn recover(p: &FitProblem<'_>, y: &[f64], limit: Duration) -> Result<Vec<f64>, L
     for t in tight {
         model.add_constraint(t);
     }
-    let solution = model.with_time_limit(limit.as_secs_f64()).solve().map_err(|e| from_resolution(e, limit))?;
+    let solution = model
+        .with_time_limit(limit.as_secs_f64())
+        .solve()
+        .map_err(|e| from_resolution(e, limit))?;
     for (&j, &v) in free.iter().zip(&d) {
         fixed[j] = solution.value(v).clamp(p.bounds[j].lo, p.bounds[j].hi);
     }
@@ -226,8 +263,16 @@ fn recover(p: &FitProblem<'_>, y: &[f64], limit: Duration) -> Result<Vec<f64>, L
 fn primal(p: &FitProblem<'_>, limit: Duration) -> Result<Vec<f64>, LpError> {
     let k = p.bounds.len();
     let mut vars = variables!();
-    let plus: Vec<_> = p.bounds.iter().map(|b| vars.add(variable().min(0.0).max(b.hi))).collect();
-    let minus: Vec<_> = p.bounds.iter().map(|b| vars.add(variable().min(0.0).max(-b.lo))).collect();
+    let plus: Vec<_> = p
+        .bounds
+        .iter()
+        .map(|b| vars.add(variable().min(0.0).max(b.hi)))
+        .collect();
+    let minus: Vec<_> = p
+        .bounds
+        .iter()
+        .map(|b| vars.add(variable().min(0.0).max(-b.lo)))
+        .collect();
     let mut objective = Expression::with_capacity(2 * k + 2 * p.rows.len());
     for ((b, &u), &v) in p.bounds.iter().zip(&plus).zip(&minus) {
         // A price of nothing would let both halves grow together without end.
@@ -262,12 +307,18 @@ fn primal(p: &FitProblem<'_>, limit: Duration) -> Result<Vec<f64>, LpError> {
     for r in rows {
         model.add_constraint(r);
     }
-    let solution = model.with_time_limit(limit.as_secs_f64()).solve().map_err(|e| from_resolution(e, limit))?;
+    let solution = model
+        .with_time_limit(limit.as_secs_f64())
+        .solve()
+        .map_err(|e| from_resolution(e, limit))?;
     if !matches!(solution.status(), good_lp::SolutionStatus::Optimal) {
         return Err(LpError::TimeLimit(limit));
     }
     Ok((0..k)
-        .map(|j| (solution.value(plus[j]) - solution.value(minus[j])).clamp(p.bounds[j].lo, p.bounds[j].hi))
+        .map(|j| {
+            (solution.value(plus[j]) - solution.value(minus[j]))
+                .clamp(p.bounds[j].lo, p.bounds[j].hi)
+        })
         .collect())
 }
 
@@ -285,14 +336,30 @@ mod tests {
             .map(|i| {
                 let target = r.random::<f64>() * 2.0 - 1.0;
                 match i % 3 {
-                    0 => Row { target, below: 1.0, above: 0.0 },
-                    1 => Row { target, below: 1.0, above: 1.0 },
-                    _ => Row { target, below: 0.0, above: 0.7 },
+                    0 => Row {
+                        target,
+                        below: 1.0,
+                        above: 0.0,
+                    },
+                    1 => Row {
+                        target,
+                        below: 1.0,
+                        above: 1.0,
+                    },
+                    _ => Row {
+                        target,
+                        below: 0.0,
+                        above: 0.7,
+                    },
                 }
             })
             .collect();
         let bounds = (0..k)
-            .map(|j| Bounds { lo: if j % 5 == 0 { 0.0 } else { -0.4 }, hi: 0.3, price: 0.02 * (j % 4) as f64 })
+            .map(|j| Bounds {
+                lo: if j % 5 == 0 { 0.0 } else { -0.4 },
+                hi: 0.3,
+                price: 0.02 * (j % 4) as f64,
+            })
             .collect();
         (g, rows, bounds)
     }
@@ -301,24 +368,41 @@ mod tests {
     fn the_dual_road_and_the_primal_give_the_same_value() {
         for (seed, n, k) in [(1, 40, 7), (2, 120, 15), (3, 10, 20), (4, 300, 25)] {
             let (g, rows, bounds) = random(seed, n, k);
-            let p = FitProblem { coefficients: &g, rows: &rows, bounds: &bounds };
+            let p = FitProblem {
+                coefficients: &g,
+                rows: &rows,
+                bounds: &bounds,
+            };
             let direct = p.value(&primal(&p, LIMIT).unwrap());
             let (y, optimum) = dual(&p, LIMIT).unwrap();
-            assert!((direct - optimum).abs() < 1e-6 * (1.0 + direct), "{direct} {optimum}");
+            assert!(
+                (direct - optimum).abs() < 1e-6 * (1.0 + direct),
+                "{direct} {optimum}"
+            );
             let recovered = p.value(&recover(&p, &y, LIMIT).unwrap());
-            assert!((recovered - direct).abs() < 1e-6 * (1.0 + direct), "{seed}: {recovered} is not {direct}");
+            assert!(
+                (recovered - direct).abs() < 1e-6 * (1.0 + direct),
+                "{seed}: {recovered} is not {direct}"
+            );
         }
     }
 
     #[test]
     fn no_random_point_of_the_box_is_better_than_the_answer() {
         let (g, rows, bounds) = random(9, 60, 4);
-        let p = FitProblem { coefficients: &g, rows: &rows, bounds: &bounds };
+        let p = FitProblem {
+            coefficients: &g,
+            rows: &rows,
+            bounds: &bounds,
+        };
         let d = fit(&p, LIMIT).unwrap();
         let best = p.value(&d);
         let mut r = StdRng::seed_from_u64(5);
         for _ in 0..20_000 {
-            let point: Vec<f64> = bounds.iter().map(|b| b.lo + (b.hi - b.lo) * r.random::<f64>()).collect();
+            let point: Vec<f64> = bounds
+                .iter()
+                .map(|b| b.lo + (b.hi - b.lo) * r.random::<f64>())
+                .collect();
             assert!(p.value(&point) >= best - 1e-7);
         }
     }
@@ -327,13 +411,35 @@ mod tests {
     fn a_price_above_every_gain_leaves_everything_at_zero() {
         let (g, rows, mut bounds) = random(3, 30, 6);
         bounds.iter_mut().for_each(|b| b.price = 1e4);
-        let d = fit(&FitProblem { coefficients: &g, rows: &rows, bounds: &bounds }, LIMIT).unwrap();
+        let d = fit(
+            &FitProblem {
+                coefficients: &g,
+                rows: &rows,
+                bounds: &bounds,
+            },
+            LIMIT,
+        )
+        .unwrap();
         assert!(d.iter().all(|&d| d == 0.0), "{d:?}");
     }
 
     #[test]
     fn no_rows_mean_no_change() {
-        let bounds = [Bounds { lo: -1.0, hi: 1.0, price: 0.0 }];
-        assert_eq!(fit(&FitProblem { coefficients: &[], rows: &[], bounds: &bounds }, LIMIT), Ok(vec![0.0]));
+        let bounds = [Bounds {
+            lo: -1.0,
+            hi: 1.0,
+            price: 0.0,
+        }];
+        assert_eq!(
+            fit(
+                &FitProblem {
+                    coefficients: &[],
+                    rows: &[],
+                    bounds: &bounds
+                },
+                LIMIT
+            ),
+            Ok(vec![0.0])
+        );
     }
 }

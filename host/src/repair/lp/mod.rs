@@ -33,7 +33,9 @@ fn from_resolution(e: ResolutionError, limit: Duration) -> LpError {
     match e {
         ResolutionError::Infeasible => LpError::Infeasible,
         // good_lp's word for microlp's time limit without an incumbent.
-        ResolutionError::Other(s) if s.to_ascii_lowercase().contains("time limit") => LpError::TimeLimit(limit),
+        ResolutionError::Other(s) if s.to_ascii_lowercase().contains("time limit") => {
+            LpError::TimeLimit(limit)
+        }
         other => LpError::Solver(other.to_string()),
     }
 }

@@ -1,5 +1,6 @@
 //! Fine edits: int32 biases and Q31 multipliers, in which rounding loses nothing.
 
+use super::program::{Family, linear_of};
 use super::rows::{MarginRow, for_each_chunk};
 use crate::float::{FloatError, Surrogate};
 use crate::model::{Linear, Multiplier, QuantizedModel};
@@ -30,75 +31,115 @@ pub struct FineVariable {
     pub unit: f64,
 }
 
-/// The variables and their gradients.
-pub struct FineSystem {
-    /// Columns.
-    pub variables: Vec<FineVariable>,
-    /// `[rows][variables]`: change of the row's margin per unit of the variable.
-    pub coefficients: Vec<f32>,
+/// All fine edits of a network.
+pub struct FineEdits {
+    variables: Vec<FineVariable>,
+    /// Column of each (node, channel)'s bias; its multiplier is the next.
+    columns: BTreeMap<usize, Vec<Option<usize>>>,
 }
 
-/// Builds the linearised system for `rows`. Only channels that `wanted` admits get variables.
-///
-/// # Errors
-/// [`FloatError`] where the model cannot be differentiated.
-pub fn linearise(
-    state: &State<'_>,
-    surrogate: &Surrogate,
-    rows: &[MarginRow],
-    wanted: &dyn Fn(usize, usize) -> bool,
-) -> Result<FineSystem, FloatError> {
-    let model = state.model();
-    let deviations = deviations(state);
-    let mut variables = Vec::new();
-    // Column of (node, channel)'s bias; its multiplier is the next.
-    let mut columns: BTreeMap<usize, Vec<Option<usize>>> = BTreeMap::new();
-    for (node, linear) in model.linears() {
-        let unit = deviations[&node];
-        let of_node = (0..linear.out_channels())
-            .map(|channel| {
-                let live = linear.multipliers[channel].mantissa != 0 && unit > 0.0;
-                (live && wanted(node, channel)).then(|| {
-                    let at = variables.len();
-                    variables.push(FineVariable { node, channel, handle: Handle::Bias, unit });
-                    variables.push(FineVariable { node, channel, handle: Handle::Multiplier, unit: 1.0 });
-                    at
+impl FineEdits {
+    /// The variables of the channels that `wanted` admits.
+    pub fn new(state: &State<'_>, wanted: &dyn Fn(usize, usize) -> bool) -> Self {
+        let deviations = deviations(state);
+        let mut variables = Vec::new();
+        let mut columns = BTreeMap::new();
+        for (node, linear) in state.model().linears() {
+            let unit = deviations[&node];
+            let of_node: Vec<Option<usize>> = (0..linear.out_channels())
+                .map(|channel| {
+                    let live = linear.multipliers[channel].mantissa != 0 && unit > 0.0;
+                    (live && wanted(node, channel)).then(|| {
+                        let at = variables.len();
+                        for (handle, unit) in [(Handle::Bias, unit), (Handle::Multiplier, 1.0)] {
+                            variables.push(FineVariable {
+                                node,
+                                channel,
+                                handle,
+                                unit,
+                            });
+                        }
+                        at
+                    })
                 })
-            })
-            .collect();
-        columns.insert(node, of_node);
+                .collect();
+            columns.insert(node, of_node);
+        }
+        Self { variables, columns }
     }
-    let k = variables.len();
-    let mut coefficients = vec![0.0f32; rows.len() * k];
-    for_each_chunk(state, surrogate, rows, |chunk| {
-        for (node, input, gradient) in &chunk.nodes {
-            let columns = &columns[node];
-            let channels = columns.len();
-            let accumulators = state.engine().accumulators(*node, input);
-            let scales: Vec<f64> = (0..channels).map(|c| model.accumulator_scale(*node, c)).collect();
-            let per_row = gradient.len() / chunk.rows.max(1);
-            for r in 0..chunk.rows {
-                let g = &gradient[r * per_row..(r + 1) * per_row];
-                let acc = &accumulators[r * per_row..(r + 1) * per_row];
-                let mut bias = vec![0.0f64; channels];
-                let mut gain = vec![0.0f64; channels];
-                for (g, acc) in g.chunks_exact(channels).zip(acc.chunks_exact(channels)) {
-                    for c in 0..channels {
-                        bias[c] += g[c] as f64;
-                        gain[c] += g[c] as f64 * acc[c] as f64;
+}
+
+impl Family for FineEdits {
+    fn len(&self) -> usize {
+        self.variables.len()
+    }
+
+    fn coefficients(
+        &self,
+        state: &State<'_>,
+        surrogate: &Surrogate,
+        rows: &[MarginRow],
+    ) -> Result<Vec<f32>, FloatError> {
+        let model = state.model();
+        let k = self.variables.len();
+        let mut coefficients = vec![0.0f32; rows.len() * k];
+        for_each_chunk(state, surrogate, rows, |chunk| {
+            for (node, input, gradient) in &chunk.nodes {
+                let columns = &self.columns[node];
+                let channels = columns.len();
+                let accumulators = state.engine().accumulators(*node, input);
+                let scales: Vec<f64> = (0..channels)
+                    .map(|c| model.accumulator_scale(*node, c))
+                    .collect();
+                let per_row = gradient.len() / chunk.rows.max(1);
+                for r in 0..chunk.rows {
+                    let g = &gradient[r * per_row..(r + 1) * per_row];
+                    let acc = &accumulators[r * per_row..(r + 1) * per_row];
+                    let mut bias = vec![0.0f64; channels];
+                    let mut gain = vec![0.0f64; channels];
+                    for (g, acc) in g.chunks_exact(channels).zip(acc.chunks_exact(channels)) {
+                        for c in 0..channels {
+                            bias[c] += g[c] as f64;
+                            gain[c] += g[c] as f64 * acc[c] as f64;
+                        }
                     }
-                }
-                let row = &mut coefficients[(chunk.first + r) * k..(chunk.first + r + 1) * k];
-                for c in 0..channels {
-                    if let Some(at) = columns[c] {
-                        row[at] = (bias[c] * variables[at].unit) as f32;
-                        row[at + 1] = (gain[c] * scales[c]) as f32;
+                    let row = &mut coefficients[(chunk.first + r) * k..(chunk.first + r + 1) * k];
+                    for c in 0..channels {
+                        if let Some(at) = columns[c] {
+                            row[at] = (bias[c] * self.variables[at].unit) as f32;
+                            row[at + 1] = (gain[c] * scales[c]) as f32;
+                        }
                     }
                 }
             }
+        })?;
+        Ok(coefficients)
+    }
+
+    fn proposal(&self, model: &QuantizedModel, solution: &[f64]) -> Proposal {
+        let mut edited: BTreeMap<usize, Linear> = BTreeMap::new();
+        for (v, &d) in self.variables.iter().zip(solution) {
+            if d == 0.0 {
+                continue;
+            }
+            let linear = edited
+                .entry(v.node)
+                .or_insert_with(|| linear_of(model, v.node).clone());
+            match v.handle {
+                Handle::Bias => {
+                    let step = d * v.unit / model.accumulator_scale(v.node, v.channel);
+                    let bias = linear.bias[v.channel] as f64 + step;
+                    linear.bias[v.channel] =
+                        bias.round().clamp(i32::MIN as f64, i32::MAX as f64) as i32;
+                }
+                Handle::Multiplier => {
+                    let m = linear.multipliers[v.channel];
+                    linear.multipliers[v.channel] = scaled(m, 1.0 + d);
+                }
+            }
         }
-    })?;
-    Ok(FineSystem { variables, coefficients })
+        edited.into_iter().collect()
+    }
 }
 
 /// Standard deviation of each linear node's real pre-activation over (some of) the repair set and
@@ -115,7 +156,9 @@ fn deviations(state: &State<'_>) -> BTreeMap<usize, f64> {
             let some = &all[..all.len().min(SAMPLES * e)];
             let acc = state.engine().accumulators(node, some);
             let channels = linear.out_channels();
-            let scales: Vec<f64> = (0..channels).map(|c| model.accumulator_scale(node, c)).collect();
+            let scales: Vec<f64> = (0..channels)
+                .map(|c| model.accumulator_scale(node, c))
+                .collect();
             let (mut sum, mut squares) = (0.0f64, 0.0f64);
             for position in acc.chunks_exact(channels) {
                 for (a, s) in position.iter().zip(&scales) {
@@ -128,32 +171,6 @@ fn deviations(state: &State<'_>) -> BTreeMap<usize, f64> {
             (node, (squares / n - (sum / n).powi(2)).max(0.0).sqrt())
         })
         .collect()
-}
-
-/// The integers that a solution stands for, `fraction` of the way.
-pub fn proposal(model: &QuantizedModel, system: &FineSystem, solution: &[f64], fraction: f64) -> Proposal {
-    let mut edited: BTreeMap<usize, Linear> = BTreeMap::new();
-    for (v, &d) in system.variables.iter().zip(solution) {
-        let d = d * fraction;
-        if d == 0.0 {
-            continue;
-        }
-        let linear = edited
-            .entry(v.node)
-            .or_insert_with(|| model.nodes[v.node].op.linear().expect("variables name linear nodes").clone());
-        match v.handle {
-            Handle::Bias => {
-                let step = d * v.unit / model.accumulator_scale(v.node, v.channel);
-                let bias = linear.bias[v.channel] as f64 + step;
-                linear.bias[v.channel] = bias.round().clamp(i32::MIN as f64, i32::MAX as f64) as i32;
-            }
-            Handle::Multiplier => {
-                let m = linear.multipliers[v.channel];
-                linear.multipliers[v.channel] = scaled(m, 1.0 + d);
-            }
-        }
-    }
-    edited.into_iter().collect()
 }
 
 /// The Q31 multiplier nearest to `m * factor`; `m` where that is not representable.

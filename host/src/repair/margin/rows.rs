@@ -17,26 +17,36 @@ pub struct MarginRow {
     pub margin: f64,
 }
 
-/// The `limit` smallest margins of the repair set against each test's two strongest rivals,
-/// smallest first.
-pub fn endangered(state: &State<'_>, limit: usize) -> Vec<MarginRow> {
+/// The margins of one test against its two strongest rivals.
+pub fn margins_of(state: &State<'_>, test: usize) -> impl Iterator<Item = MarginRow> {
     let id = state.logits();
     let tensor = state.model().tensor(id);
     let width = tensor.elements();
     let scale = tensor.scale as f64;
-    let logits = state.activations().tensor(id);
-    let mut rows = Vec::with_capacity(2 * state.repair().len());
-    for (test, row) in logits.chunks_exact(width).enumerate() {
-        let target = state.repair().targets[test];
-        let mut rivals: Vec<usize> = (0..width).filter(|&j| j != target).collect();
-        rivals.sort_by_key(|&j| std::cmp::Reverse(row[j]));
-        rows.extend(rivals.into_iter().take(2).map(|rival| MarginRow {
-            test,
-            target,
-            rival,
-            margin: scale * (row[target] as i32 - row[rival] as i32) as f64,
-        }));
+    let row = &state.activations().tensor(id)[test * width..(test + 1) * width];
+    let target = state.repair().targets[test];
+    let mut best: [Option<usize>; 2] = [None, None];
+    for j in (0..width).filter(|&j| j != target) {
+        if best[0].is_none_or(|b| row[j] > row[b]) {
+            best = [Some(j), best[0]];
+        } else if best[1].is_none_or(|b| row[j] > row[b]) {
+            best[1] = Some(j);
+        }
     }
+    let at = move |rival: usize| MarginRow {
+        test,
+        target,
+        rival,
+        margin: scale * (row[target] as i32 - row[rival] as i32) as f64,
+    };
+    best.map(|b| b.map(&at)).into_iter().flatten()
+}
+
+/// The `limit` smallest margins of the repair set, smallest first.
+pub fn endangered(state: &State<'_>, limit: usize) -> Vec<MarginRow> {
+    let mut rows: Vec<MarginRow> = (0..state.repair().len())
+        .flat_map(|test| margins_of(state, test))
+        .collect();
     rows.sort_by(|a, b| a.margin.total_cmp(&b.margin).then(a.test.cmp(&b.test)));
     rows.truncate(limit);
     rows

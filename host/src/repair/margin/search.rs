@@ -1,9 +1,10 @@
 //! The sequence of programs: linearise, solve, propose, and grow or shrink the region.
 
-use super::rows::{MarginRow, endangered};
-use super::{fine, steps};
+use super::fine::FineEdits;
+use super::program::{Family, Program};
+use super::rows::endangered;
+use super::steps::{WeightSteps, moves};
 use crate::float::Surrogate;
-use crate::repair::lp::{Bounds, FitProblem, Row, fit};
 use crate::repair::run::{Context, RepairError, Step};
 use crate::repair::{State, Verdict};
 use std::time::Duration;
@@ -11,8 +12,17 @@ use std::time::Duration;
 /// Fractions of a solution that are tried before a smaller region is.
 const FRACTIONS: [f64; 3] = [1.0, 1.0 / 3.0, 1.0 / 9.0];
 
-/// Largest price, as a share of the price at which nothing would move.
+/// Price of an edit, as a share of the price at which nothing would move.
 const PRICE: f64 = 0.02;
+
+/// Fine edits end when the region is this many times smaller than the first.
+const SMALLEST: f64 = 64.0;
+
+/// How often, in strict mode, a program is asked again with the tests that its answer broke.
+const GUARDS: usize = 6;
+
+/// The shortest time that a program gets, however little of the budget is left.
+pub(crate) const SHORTEST_LP: Duration = Duration::from_millis(200);
 
 /// Runs fine edits, then weight steps where they are wanted, then fine edits again.
 ///
@@ -31,38 +41,61 @@ pub fn run(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), Repai
 }
 
 fn fine_rounds(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), RepairError> {
-    let mut radius = context.config.radius;
-    let mut round = 0;
-    while radius >= context.config.radius / 64.0 && round < context.config.rounds && !context.stop() {
-        round += 1;
-        let rows = endangered(state, context.config.rows);
+    let first = context.config.radius;
+    let mut radius = first;
+    for _ in 0..context.config.rounds {
+        if radius < first / SMALLEST || context.stop() {
+            break;
+        }
         let surrogate = Surrogate::new(state.model(), context.config.backend)?;
-        let wanted = context.wanted(state);
-        let system = fine::linearise(state, &surrogate, &rows, &*wanted)?;
-        let solution = match solve(&rows, &system.coefficients, system.variables.len(), |_| (-radius, radius), PRICE, state, context) {
-            Some(s) => s,
-            None => {
+        let family = FineEdits::new(state, &*context.wanted(state));
+        let rows = endangered(state, context.config.rows);
+        let mut program = Program::new(state, &surrogate, &family, rows)?;
+        // The linearisation holds until a step is accepted; a refused one only shrinks the region.
+        while radius >= first / SMALLEST && !context.stop() {
+            let ranges = vec![(-radius, radius); family.len()];
+            let what =
+                |fraction: f64| format!("biases and multipliers, radius {:.4}", radius * fraction);
+            let Some(solution) = guarded(
+                state,
+                context,
+                &surrogate,
+                &family,
+                &mut program,
+                &ranges,
+                PRICE,
+                &what(1.0),
+            )?
+            else {
+                radius *= 1.5;
+                radius = radius.min(4.0 * first);
+                break;
+            };
+            let Some(solution) = solution else {
                 radius /= 3.0;
                 continue;
+            };
+            let mut accepted = None;
+            for fraction in &FRACTIONS[1..] {
+                if context.stop() {
+                    break;
+                }
+                let shorter: Vec<f64> = solution.iter().map(|d| d * fraction).collect();
+                let proposal = family.proposal(state.model(), &shorter);
+                if propose(state, context, proposal, what(*fraction)) == Verdict::Accepted {
+                    accepted = Some(*fraction);
+                    break;
+                }
             }
-        };
-        let mut accepted = false;
-        for fraction in FRACTIONS {
-            let proposal = fine::proposal(state.model(), &system, &solution, fraction);
-            let edits = proposal.len();
-            let verdict = state.propose(proposal);
-            context.report(Step { strategy: "margin", what: format!("fine, radius {:.4}", radius * fraction), edits, verdict, score: state.score() });
-            if verdict == Verdict::Accepted {
-                accepted = true;
-                radius = if fraction == 1.0 { (radius * 1.5).min(4.0 * context.config.radius) } else { radius * fraction };
-                break;
+            match accepted {
+                Some(fraction) => {
+                    radius *= fraction;
+                    break;
+                }
+                // Smaller steps along this direction were refused too, so a smaller region must
+                // first turn it.
+                None => radius /= 9.0,
             }
-            if verdict == Verdict::Unchanged || context.stop() {
-                break;
-            }
-        }
-        if !accepted {
-            radius /= 27.0;
         }
     }
     Ok(())
@@ -70,84 +103,100 @@ fn fine_rounds(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), R
 
 fn step_rounds(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), RepairError> {
     let mut budget = context.config.weight_budget;
-    let mut round = 0;
-    while budget >= 1 && round < context.config.rounds && !context.stop() {
-        round += 1;
-        let rows = endangered(state, context.config.rows);
+    for _ in 0..context.config.rounds {
+        if budget == 0 || context.stop() {
+            break;
+        }
         let surrogate = Surrogate::new(state.model(), context.config.backend)?;
+        let rows = endangered(state, context.config.rows);
         let wanted = context.wanted(state);
-        let system = steps::linearise(state, &surrogate, &rows, context.config.weight_candidates, &*wanted)?;
-        let ranges: Vec<(f64, f64)> = system
-            .variables
-            .iter()
-            .map(|v| {
-                let linear = state.model().nodes[v.node].op.linear().expect("variables name linear nodes");
-                let (lo, hi) = linear.weight_range();
-                let w = linear.row(v.channel)[v.tap];
-                (if w > lo { -1.0 } else { 0.0 }, if w < hi { 1.0 } else { 0.0 })
-            })
-            .collect();
-        // The budget is a price: it rises until the program stays inside.
+        let family = WeightSteps::choose(
+            state,
+            &surrogate,
+            &rows,
+            context.config.weight_candidates,
+            &*wanted,
+        )?;
+        let ranges = family.ranges(state.model());
+        let mut program = Program::new(state, &surrogate, &family, rows)?;
         let mut price = PRICE;
-        let mut solution = None;
-        while price < 1.0 && !context.stop() {
-            solution = solve(&rows, &system.coefficients, system.variables.len(), |k| ranges[k], price, state, context);
-            match &solution {
-                Some(s) if s.iter().map(|d| d.abs()).sum::<f64>() > budget as f64 => price *= 2.5,
-                _ => break,
+        let mut accepted = false;
+        while !accepted && budget > 0 && price < 1.0 && !context.stop() {
+            let Some(solution) = program.solve(&ranges, price, context) else {
+                break;
+            };
+            // The budget is a price: it rises until the program stays inside.
+            if solution.iter().map(|d| d.abs()).sum::<f64>() > budget as f64 {
+                price *= 2.0;
+                continue;
+            }
+            let moved = moves(&solution);
+            if moved == 0 {
+                break;
+            }
+            let proposal = family.proposal(state.model(), &solution);
+            let verdict = propose(state, context, proposal, format!("{moved} weight steps"));
+            accepted = verdict == Verdict::Accepted;
+            if verdict == Verdict::BrokePassing {
+                let broken = state.broken().to_vec();
+                program.guard(state, &surrogate, &family, &broken)?;
+            }
+            if !accepted {
+                budget = budget.min(moved) / 2;
             }
         }
-        let Some(solution) = solution else { break };
-        let proposal = steps::proposal(state.model(), &system, &solution, budget);
-        let verdict = state.propose(proposal);
-        context.report(Step { strategy: "margin", what: format!("weight steps, at most {budget}"), edits: budget, verdict, score: state.score() });
-        if verdict != Verdict::Accepted {
-            budget /= 3;
+        if !accepted {
+            break;
         }
     }
     Ok(())
 }
 
-/// Solves for the variables that raise endangered margins to `tau`; `None` where the program gave no
-/// answer (which is reported).
-fn solve(
-    rows: &[MarginRow],
-    coefficients: &[f32],
-    variables: usize,
-    range: impl Fn(usize) -> (f64, f64),
-    price: f64,
-    state: &State<'_>,
+/// Solves and proposes. `None`: accepted. `Some(None)`: no answer. `Some(Some(d))`: `d` was refused.
+///
+/// In strict mode a refusal names the tests that broke, and the program is asked again with them.
+#[allow(clippy::too_many_arguments)]
+fn guarded(
+    state: &mut State<'_>,
     context: &mut Context<'_>,
-) -> Option<Vec<f64>> {
-    let tau = state.tau();
-    // A passing test costs more to lose than a failing one wins: in strict mode nothing may be lost.
-    let keep = if state.strict() { 10.0 } else { 1.0 };
-    let targets: Vec<Row> = rows
-        .iter()
-        .map(|r| Row { target: tau - r.margin, below: if r.margin > 0.0 { keep } else { 1.0 }, above: 0.0 })
-        .collect();
-    let mut slope = vec![0.0f64; variables];
-    for (g, r) in coefficients.chunks_exact(variables.max(1)).zip(&targets) {
-        if r.target > 0.0 {
-            slope.iter_mut().zip(g).for_each(|(s, &g)| *s += r.below * g as f64);
+    surrogate: &Surrogate,
+    family: &dyn Family,
+    program: &mut Program,
+    ranges: &[(f64, f64)],
+    price: f64,
+    what: &str,
+) -> Result<Option<Option<Vec<f64>>>, RepairError> {
+    for attempt in 0..=GUARDS {
+        let Some(solution) = program.solve(ranges, price, context) else {
+            return Ok(Some(None));
+        };
+        let proposal = family.proposal(state.model(), &solution);
+        match propose(state, context, proposal, what.to_string()) {
+            Verdict::Accepted => return Ok(None),
+            Verdict::BrokePassing if attempt < GUARDS && !context.stop() => {
+                let broken = state.broken().to_vec();
+                program.guard(state, surrogate, family, &broken)?;
+            }
+            _ => return Ok(Some(Some(solution))),
         }
     }
-    let price = price * slope.iter().fold(0.0f64, |m, s| m.max(s.abs()));
-    let bounds: Vec<Bounds> = (0..variables)
-        .map(|k| {
-            let (lo, hi) = range(k);
-            Bounds { lo, hi, price }
-        })
-        .collect();
-    let limit = context.lp_limit();
-    match fit(&FitProblem { coefficients, rows: &targets, bounds: &bounds }, limit) {
-        Ok(d) => Some(d),
-        Err(e) => {
-            context.lp_failed("the whole network".into(), e);
-            None
-        }
-    }
+    Ok(Some(None))
 }
 
-/// The shortest time that a program gets, however little of the budget is left.
-pub(crate) const SHORTEST_LP: Duration = Duration::from_millis(200);
+fn propose(
+    state: &mut State<'_>,
+    context: &mut Context<'_>,
+    proposal: crate::repair::Proposal,
+    what: String,
+) -> Verdict {
+    let edits = proposal.len();
+    let verdict = state.propose(proposal);
+    context.report(Step {
+        strategy: "margin",
+        what,
+        edits,
+        verdict,
+        score: state.score(),
+    });
+    verdict
+}

@@ -65,7 +65,7 @@ fn add<'a>(
             "only activations of one shape can be added; make the shapes equal in the model",
         ));
     }
-    let y = im.to_layout(y, &x.axes)?;
+    let y = im.lay_out(y, &x.axes)?;
     let op = Op::Add { activation: SAME };
     let id = if last {
         im.emit(n, op, &[x.id, y.id])?

@@ -17,7 +17,7 @@ pub(super) fn concat<'a>(im: &mut Importer<'a, '_>, n: &OnnxNode<'a, '_>) -> Ste
         if x.dims.len() != first.dims.len() {
             return Err(Fail::invalid("its operands have different numbers of axes"));
         }
-        ids.push(im.to_layout(&x, &first.axes)?.id);
+        ids.push(im.lay_out(&x, &first.axes)?.id);
     }
     let id = im.emit(
         n,

@@ -21,7 +21,7 @@ pub(super) fn conv<'a>(im: &mut Importer<'a, '_>, n: &OnnxNode<'a, '_>) -> Step<
             x.dims.len() + 1
         )));
     }
-    let x = im.to_layout(&x, Tensor::channels_first(spatial + 1))?;
+    let x = im.lay_out(&x, Tensor::channels_first(spatial + 1))?;
     let window = Window::read(n, &x.dims[1..], Some(&w.shape[2..]))?;
     if window.ceil_mode {
         return Err(Fail::invalid("a convolution has no ceil_mode"));

@@ -13,8 +13,25 @@ fn is_uniform(a: &Affine, scale: f32, shift: f32) -> bool {
         && a.shift.iter().all(|&t| near(t, shift))
 }
 
+/// `x` if the value is `min(max(x + 3, 0), 6)`.
+fn six_times_hard_sigmoid(im: &Importer<'_, '_>, v: ValueId) -> Option<ValueId> {
+    let node = &im.graph.nodes[im.graph.producer(v)?];
+    let before = &im.graph.nodes[im.graph.producer(*node.inputs.first()?)?];
+    match (&before.op, &node.op) {
+        (Op::Affine(a), Op::Activation(Activation::Clip { lo: 0.0, hi: 6.0 }))
+            if is_uniform(a, 1.0, 3.0) =>
+        {
+            Some(before.inputs[0])
+        }
+        _ => None,
+    }
+}
+
 /// `(x, gain)` if the value is `gain * min(max(x / 6 + 1/2, 0), 1)`, in any of the usual spellings.
 fn hard_sigmoid(im: &Importer<'_, '_>, v: ValueId) -> Option<(ValueId, f32)> {
+    if let Some(x) = six_times_hard_sigmoid(im, v) {
+        return Some((x, 6.0));
+    }
     let node = &im.graph.nodes[im.graph.producer(v)?];
     let x = node.inputs[0];
     match &node.op {
@@ -23,16 +40,8 @@ fn hard_sigmoid(im: &Importer<'_, '_>, v: ValueId) -> Option<(ValueId, f32)> {
         {
             Some((x, 1.0))
         }
-        Op::Activation(Activation::Clip { lo: 0.0, hi: 6.0 }) => {
-            let before = &im.graph.nodes[im.graph.producer(x)?];
-            match &before.op {
-                Op::Affine(a) if is_uniform(a, 1.0, 3.0) => Some((before.inputs[0], 6.0)),
-                _ => None,
-            }
-        }
         Op::Affine(a) if is_uniform(a, 1.0 / 6.0, 0.0) => {
-            let (x, gain) = hard_sigmoid(im, x).filter(|&(_, gain)| gain == 6.0)?;
-            Some((x, gain / 6.0))
+            six_times_hard_sigmoid(im, x).map(|x| (x, 1.0))
         }
         _ => None,
     }

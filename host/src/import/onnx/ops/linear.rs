@@ -79,7 +79,7 @@ pub(super) fn gemm<'a>(im: &mut Importer<'a, '_>, n: &OnnxNode<'a, '_>) -> Step<
             (0..outputs).map(|o| beta * data[o % row]).collect()
         }
     };
-    let x = im.to_layout(&x, &[2])?;
+    let x = im.lay_out(&x, &[2])?;
     let id = im.emit(
         n,
         Op::FullyConnected(FullyConnected {

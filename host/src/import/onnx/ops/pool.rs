@@ -13,7 +13,7 @@ fn read<'a>(im: &mut Importer<'a, '_>, n: &OnnxNode<'a, '_>) -> Step<(Tensor, Wi
             x.dims.len() + 1
         )));
     }
-    let x = im.to_layout(&x, Tensor::channels_first(x.dims.len()))?;
+    let x = im.lay_out(&x, Tensor::channels_first(x.dims.len()))?;
     let window = Window::read(n, &x.dims[1..], None)?;
     Ok((x, window))
 }
@@ -129,7 +129,7 @@ pub(super) fn global<'a>(
     if x.dims.is_empty() {
         return Err(Fail::invalid("its input has no channels"));
     }
-    let x = im.to_layout(&x, Tensor::channels_first(x.dims.len()))?;
+    let x = im.lay_out(&x, Tensor::channels_first(x.dims.len()))?;
     let id = im.emit(n, global_op(im.graph.shape(x.id), max), &[x.id])?;
     Ok(Tensor::of(im, id, x.axes))
 }

@@ -44,7 +44,7 @@ pub(super) fn reduce<'a>(im: &mut Importer<'a, '_>, n: &OnnxNode<'a, '_>) -> Ste
                     "reduce over height and width only",
                 ));
             }
-            im.to_layout(&x, &axes)?
+            im.lay_out(&x, &axes)?
         }
     };
     let shape = im.graph.shape(x.id);

@@ -62,7 +62,7 @@ pub(super) fn relabel<'a>(
             axes: axes.to_vec(),
         });
     }
-    let x = im.to_layout(x, Tensor::row_major(x.dims.len()))?;
+    let x = im.lay_out(x, Tensor::row_major(x.dims.len()))?;
     let axes = Tensor::row_major(dims.len());
     let mut shape = [1; 3];
     axes.iter().zip(dims).for_each(|(&a, &d)| shape[a] = d);
@@ -166,7 +166,7 @@ pub(super) fn reshape<'a>(im: &mut Importer<'a, '_>, n: &OnnxNode<'a, '_>) -> St
     if !batch_is_first || (inferred.is_none() && known != elements) {
         return Err(moved());
     }
-    if elements % known != 0 {
+    if !elements.is_multiple_of(known) {
         return Err(Fail::invalid(format!(
             "a sample of {elements} elements cannot take the shape {}",
             describe(target)
