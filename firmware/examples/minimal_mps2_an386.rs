@@ -19,7 +19,11 @@ mod firmware {
         let (input, mut scores) = (BOOT.map(|byte| byte as i8), [0; 10]);
         engine::run(&model, arena, &input, &mut scores).expect("buffers of the model's sizes");
         let class = (0..10).max_by_key(|&c| scores[c]).unwrap_or(0);
-        print([c"0\n", c"1\n", c"2\n", c"3\n", c"4\n", c"5\n", c"6\n", c"7\n", c"8\n", c"9\n"][class]);
+        print(
+            [
+                c"0\n", c"1\n", c"2\n", c"3\n", c"4\n", c"5\n", c"6\n", c"7\n", c"8\n", c"9\n",
+            ][class],
+        );
         exit(true)
     }
 

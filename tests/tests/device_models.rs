@@ -32,16 +32,26 @@ fn run(test: &str, case: Case) {
             return;
         }
     }
-    let Some(mut device) = start_or_skip(test) else { return };
+    let Some(mut device) = start_or_skip(test) else {
+        return;
+    };
     let graph = load_graph(path(case.model)).unwrap();
     let shape = graph.shape(graph.input);
-    let data = |file: &str| load(&path(file), &LoadOptions::default()).unwrap().check_shape(shape, case.model).unwrap();
+    let data = |file: &str| {
+        load(&path(file), &LoadOptions::default())
+            .unwrap()
+            .check_shape(shape, case.model)
+            .unwrap()
+    };
     let real = data(case.calibration).real(0..64, &case.preprocess);
     let net = FloatNet::new(&graph, Backend::default()).unwrap();
     let calibration = calibrate(&graph, &net, &real, Method::MinMax).unwrap();
     let samples = data(case.samples);
     for &bits in case.bits {
-        let config = QuantizeConfig { bits, ..QuantizeConfig::default() };
+        let config = QuantizeConfig {
+            bits,
+            ..QuantizeConfig::default()
+        };
         let model = quantize(&graph, &calibration, &config, &[], case.preprocess.clone()).unwrap();
         let inputs = samples.integers(0..case.inputs, &model.preprocess, model.tensor(model.input));
         let image = write_image(&model).unwrap();
@@ -72,7 +82,10 @@ fn the_fashion_mnist_network_gives_identical_bits_at_every_width() {
             model: "models/fmnist_cnn_torchscript_op17.onnx",
             calibration: "fashion-mnist/train_first_8000.npz",
             samples: "fashion-mnist/t10k-images-idx3-ubyte.gz",
-            preprocess: Preprocess { scale: 1.0 / 255.0, ..Preprocess::default() },
+            preprocess: Preprocess {
+                scale: 1.0 / 255.0,
+                ..Preprocess::default()
+            },
             bits: &[8, 4, 3, 2],
             inputs: 50,
         },
@@ -103,7 +116,11 @@ fn the_keyword_spotting_network_gives_identical_bits() {
             calibration: "kws_mfcc_500.npz",
             samples: "kws_mfcc_500.npz",
             // The stored integers are real = (q - 83) * 0.5847029.
-            preprocess: Preprocess { scale: 0.5847029, mean: vec![83.0 * 0.5847029], std: Vec::new() },
+            preprocess: Preprocess {
+                scale: 0.5847029,
+                mean: vec![83.0 * 0.5847029],
+                std: Vec::new(),
+            },
             bits: &[8, 3],
             inputs: 10,
         },

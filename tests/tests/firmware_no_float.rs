@@ -16,24 +16,34 @@ use qmend_tests::emulator::device_is_required;
 /// Whether a symbol is a floating-point routine.
 fn is_float_routine(name: &str) -> bool {
     if let Some(rest) = name.strip_prefix("__aeabi_") {
-        let conversions = ["i2f", "i2d", "ui2f", "ui2d", "l2f", "l2d", "ul2f", "ul2d", "h2f", "h2d"];
+        let conversions = [
+            "i2f", "i2d", "ui2f", "ui2d", "l2f", "l2d", "ul2f", "ul2d", "h2f", "h2d",
+        ];
         return rest.starts_with(['f', 'd'])
             || rest.starts_with("cf")
             || rest.starts_with("cd")
             || conversions.iter().any(|c| rest.starts_with(c));
     }
-    let in_rust = ["flt2dec", "dec2flt", "compiler_builtins::float", "compiler_builtins5float", "core..fmt..float", "4core3fmt5float"];
+    let in_rust = [
+        "flt2dec",
+        "dec2flt",
+        "compiler_builtins::float",
+        "compiler_builtins5float",
+        "core..fmt..float",
+        "4core3fmt5float",
+    ];
     if in_rust.iter().any(|part| name.contains(part)) {
         return true;
     }
     // compiler-rt: `__addsf3`, `__fixdfsi`, `__floatundisf`, `__extendhfsf2`, `__powisf2`...
     let stems = [
-        "add", "sub", "mul", "div", "neg", "fix", "float", "extend", "trunc", "powi", "cmp", "eq", "ne", "lt", "le",
-        "gt", "ge", "unord",
+        "add", "sub", "mul", "div", "neg", "fix", "float", "extend", "trunc", "powi", "cmp", "eq",
+        "ne", "lt", "le", "gt", "ge", "unord",
     ];
     let kinds = ["hf", "sf", "df", "tf"];
-    name.strip_prefix("__")
-        .is_some_and(|rest| stems.iter().any(|s| rest.starts_with(s)) && kinds.iter().any(|k| rest.contains(k)))
+    name.strip_prefix("__").is_some_and(|rest| {
+        stems.iter().any(|s| rest.starts_with(s)) && kinds.iter().any(|k| rest.contains(k))
+    })
 }
 
 /// Whether a 32-bit Thumb instruction belongs to the floating-point unit.
@@ -76,8 +86,12 @@ struct Scan {
 fn scan(elf: &Path) -> Scan {
     let data = std::fs::read(elf).unwrap();
     let file = object::File::parse(&*data).unwrap();
-    let names: Vec<String> = file.symbols().filter_map(|s| s.name().ok().map(str::to_owned)).collect();
-    let matching = |f: &dyn Fn(&str) -> bool| names.iter().filter(|n| f(n)).cloned().collect::<Vec<_>>();
+    let names: Vec<String> = file
+        .symbols()
+        .filter_map(|s| s.name().ok().map(str::to_owned))
+        .collect();
+    let matching =
+        |f: &dyn Fn(&str) -> bool| names.iter().filter(|n| f(n)).cloned().collect::<Vec<_>>();
     // Mapping symbols ("ELF for the Arm Architecture", 5.5.5): $t begins Thumb code, $d data.
     let mut marks: Vec<(u64, bool)> = file
         .symbols()
@@ -88,7 +102,11 @@ fn scan(elf: &Path) -> Scan {
         })
         .collect();
     marks.sort_unstable();
-    assert!(marks.iter().any(|m| m.1), "{}: no mapping symbols, so code cannot be told from data", elf.display());
+    assert!(
+        marks.iter().any(|m| m.1),
+        "{}: no mapping symbols, so code cannot be told from data",
+        elf.display()
+    );
     let (mut code_bytes, mut float_instruction) = (0, None);
     for section in file.sections() {
         if section.kind() != SectionKind::Text {
@@ -97,7 +115,10 @@ fn scan(elf: &Path) -> Scan {
         let (start, bytes) = (section.address(), section.data().unwrap());
         let end = start + bytes.len() as u64;
         // Bytes before the first mark are taken for code as well.
-        let inside = marks.iter().filter(|m| (start..end).contains(&m.0)).copied();
+        let inside = marks
+            .iter()
+            .filter(|m| (start..end).contains(&m.0))
+            .copied();
         let edges: Vec<(u64, bool)> = std::iter::once((start, true)).chain(inside).collect();
         for (i, &(from, is_code)) in edges.iter().enumerate() {
             let to = edges.get(i + 1).map_or(end, |e| e.0);
@@ -113,30 +134,61 @@ fn scan(elf: &Path) -> Scan {
         symbols: names.len(),
         float_routines: matching(&is_float_routine),
         float_instruction,
-        heap: matching(&|n| n.contains("__rust_alloc") || n.contains("__rg_alloc") || n == "malloc" || n == "_sbrk"),
+        heap: matching(&|n| {
+            n.contains("__rust_alloc") || n.contains("__rg_alloc") || n == "malloc" || n == "_sbrk"
+        }),
     }
 }
 
 fn firmware_files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target-firmware");
-    let Ok(entries) = std::fs::read_dir(&folder) else { return Vec::new() };
-    entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|x| x == "elf")).collect()
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|e| Some(e.ok()?.path()))
+        .filter(|p| p.extension().is_some_and(|x| x == "elf"))
+        .collect()
 }
 
 #[test]
 fn the_firmware_holds_no_float_and_no_heap() {
     let files = firmware_files();
     if files.is_empty() {
-        assert!(!device_is_required(), "the firmware is not built: firmware/build.sh");
-        println!("SKIPPED the_firmware_holds_no_float_and_no_heap: no firmware, build it with firmware/build.sh");
+        assert!(
+            !device_is_required(),
+            "the firmware is not built: firmware/build.sh"
+        );
+        println!(
+            "SKIPPED the_firmware_holds_no_float_and_no_heap: no firmware, build it with firmware/build.sh"
+        );
         return;
     }
     for file in files {
         let scan = scan(&file);
-        println!("{}: {} bytes of code, {} symbols", file.display(), scan.code_bytes, scan.symbols);
-        assert!(scan.code_bytes > 1000 && scan.symbols > 20, "too little was seen of {}", file.display());
-        assert_eq!(scan.float_routines, [""; 0], "floating-point routines in {}", file.display());
-        assert_eq!(scan.float_instruction, None, "floating-point instruction in {}", file.display());
+        println!(
+            "{}: {} bytes of code, {} symbols",
+            file.display(),
+            scan.code_bytes,
+            scan.symbols
+        );
+        assert!(
+            scan.code_bytes > 1000 && scan.symbols > 20,
+            "too little was seen of {}",
+            file.display()
+        );
+        assert_eq!(
+            scan.float_routines,
+            [""; 0],
+            "floating-point routines in {}",
+            file.display()
+        );
+        assert_eq!(
+            scan.float_instruction,
+            None,
+            "floating-point instruction in {}",
+            file.display()
+        );
         assert_eq!(scan.heap, [""; 0], "a heap in {}", file.display());
     }
 }
@@ -152,7 +204,10 @@ fn float_instructions_are_told_from_others() {
         ("vmul.f64 d0, d1, d2", 0xEE21, 0x0B02),
         ("vsel.f32", 0xFE00, 0x0A00),
     ] {
-        assert!(is_wide(first) && is_float_instruction(first, second), "{name}");
+        assert!(
+            is_wide(first) && is_float_instruction(first, second),
+            "{name}"
+        );
     }
     for (name, first, second) in [
         ("mrc p15, 0, r0, c1, c0, 0", 0xEE11, 0x0F10),
@@ -166,19 +221,43 @@ fn float_instructions_are_told_from_others() {
     }
     // movs; vadd.f32; the second half of a wide instruction is not taken for a first.
     let code = [0x00, 0x20, 0x11, 0xEE, 0x30, 0xEE, 0x30, 0xEE, 0x00, 0x0A];
-    assert_eq!(first_float_instruction(0x100, &code), Some((0x106, 0xEE30, 0x0A00)));
+    assert_eq!(
+        first_float_instruction(0x100, &code),
+        Some((0x106, 0xEE30, 0x0A00))
+    );
 }
 
 #[test]
 fn float_routines_are_told_from_others() {
     for name in [
-        "__aeabi_fadd", "__aeabi_dmul", "__aeabi_i2f", "__aeabi_ul2d", "__aeabi_cfcmple", "__aeabi_f2iz", "__addsf3",
-        "__muldf3", "__floatsisf", "__fixunsdfdi", "__extendhfsf2", "__powidf2", "__unordsf2",
+        "__aeabi_fadd",
+        "__aeabi_dmul",
+        "__aeabi_i2f",
+        "__aeabi_ul2d",
+        "__aeabi_cfcmple",
+        "__aeabi_f2iz",
+        "__addsf3",
+        "__muldf3",
+        "__floatsisf",
+        "__fixunsdfdi",
+        "__extendhfsf2",
+        "__powidf2",
+        "__unordsf2",
         "_ZN4core3num7flt2dec8strategy5grisu19format_shortest_opt17h0E",
     ] {
         assert!(is_float_routine(name), "{name}");
     }
-    for name in ["__aeabi_uldivmod", "__aeabi_idiv", "__aeabi_memcpy4", "__aeabi_lmul", "__aeabi_unwind_cpp_pr0", "__muldi3", "__udivsi3", "main", "SysTick"] {
+    for name in [
+        "__aeabi_uldivmod",
+        "__aeabi_idiv",
+        "__aeabi_memcpy4",
+        "__aeabi_lmul",
+        "__aeabi_unwind_cpp_pr0",
+        "__muldi3",
+        "__udivsi3",
+        "main",
+        "SysTick",
+    ] {
         assert!(!is_float_routine(name), "{name}");
     }
 }
