@@ -49,6 +49,13 @@ if ! $quick; then
     fi
     if cargo clippy --version >/dev/null 2>&1; then
         step "lints" cargo clippy --release --workspace --all-targets --locked --quiet -- -D warnings
+        # Debian's way has no clippy for the target; the lints of the portable part are above.
+        case $(firmware/build.sh --which 2>/dev/null) in
+        rustup*)
+            step "firmware lints" cargo clippy --release --locked --quiet -p qmend-firmware --lib --bins --examples \
+                --target thumbv7em-none-eabi --target-dir target-firmware/rustup -- -D warnings
+            ;;
+        esac
     else
         skipped+=("lints: rustup component add clippy")
     fi

@@ -9,15 +9,14 @@ mod firmware {
 
     static IMAGE: &[u8] = include_bytes!("data/fashion.qmend");
     static BOOT: &[u8; 784] = include_bytes!("data/ankle_boot.bin");
-    static mut ARENA: [i8; 8 * 1024] = [0; 8 * 1024];
 
     #[cortex_m_rt::entry]
     fn main() -> ! {
+        // `entry` hands a static of main out as `&'static mut`, once.
+        static mut ARENA: [i8; 8 * 1024] = [0; 8 * 1024];
         let model = Model::from_bytes(IMAGE).expect("a sound image");
-        // SAFETY: main runs once, and nothing else names the arena.
-        let arena = unsafe { &mut *(&raw mut ARENA) };
         let (input, mut scores) = (BOOT.map(|byte| byte as i8), [0; 10]);
-        engine::run(&model, arena, &input, &mut scores).expect("buffers of the model's sizes");
+        engine::run(&model, ARENA, &input, &mut scores).expect("buffers of the model's sizes");
         let class = (0..10).max_by_key(|&c| scores[c]).unwrap_or(0);
         print(
             [

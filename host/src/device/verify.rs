@@ -89,7 +89,7 @@ pub fn verify(
         });
     }
     let len = loaded.input_len;
-    if len == 0 || inputs.len() % len != 0 {
+    if !inputs.len().is_multiple_of(len) {
         return Err(DeviceError::InputLength {
             given: inputs.len(),
             expected: len,
