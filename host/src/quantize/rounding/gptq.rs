@@ -38,9 +38,11 @@ pub(super) fn round(p: &Problem) -> Vec<i8> {
             let moments = second_moments(p.filter, samples, group, columns.clone());
             let plan = Plan::new(&moments, columns.len());
             let weights = p.weights[rows.clone()].par_chunks_exact(taps);
-            weights.zip(levels[rows.clone()].par_chunks_exact_mut(taps)).for_each(|(w, to)| {
-                plan.round_row(p, &w[columns.clone()], &mut to[columns.clone()]);
-            });
+            weights
+                .zip(levels[rows.clone()].par_chunks_exact_mut(taps))
+                .for_each(|(w, to)| {
+                    plan.round_row(p, &w[columns.clone()], &mut to[columns.clone()]);
+                });
         }
     }
     levels
@@ -88,7 +90,10 @@ impl Plan {
             levels[self.order[j]] = level as i8;
             let row = &self.factor[j * k..(j + 1) * k];
             let error = (w[j] - level) / row[j];
-            w[j + 1..].iter_mut().zip(&row[j + 1..]).for_each(|(w, u)| *w -= error * u);
+            w[j + 1..]
+                .iter_mut()
+                .zip(&row[j + 1..])
+                .for_each(|(w, u)| *w -= error * u);
         }
     }
 }
@@ -117,7 +122,10 @@ fn invert_lower(l: &[f64], k: usize) -> Vec<f64> {
         for j in 0..i {
             let f = l[i * k + j];
             if f != 0.0 {
-                row[..=j].iter_mut().zip(&above[j * k..]).for_each(|(r, a)| *r -= f * a);
+                row[..=j]
+                    .iter_mut()
+                    .zip(&above[j * k..])
+                    .for_each(|(r, a)| *r -= f * a);
             }
         }
         let d = 1.0 / l[i * k + i];
@@ -168,7 +176,9 @@ mod tests {
                 // (U' U) H = identity, in the plan's order.
                 let mut product = 0.0;
                 for m in 0..k {
-                    let inverse: f64 = (0..k).map(|r| plan.factor[r * k + i] * plan.factor[r * k + m]).sum();
+                    let inverse: f64 = (0..k)
+                        .map(|r| plan.factor[r * k + i] * plan.factor[r * k + m])
+                        .sum();
                     let (a, b) = (plan.order[m], plan.order[j]);
                     product += inverse * (h[a * k + b] + if a == b { damping } else { 0.0 });
                 }
@@ -184,7 +194,9 @@ mod tests {
         // Each input is mostly its neighbour: errors can be made up for.
         let mut state = 1u64;
         let mut random = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             (state >> 33) as f64 / (1u64 << 31) as f64 - 0.5
         };
         let mut q = Vec::new();
@@ -197,14 +209,24 @@ mod tests {
         }
         let weights: Vec<f64> = (0..rows * k).map(|_| 6.0 * random()).collect();
         let filter = layer(k, rows);
-        let samples = Samples { q: &q, zero_point: 3 };
-        let p = Problem { filter: &filter, weights: &weights, lattice: (-4, 3), samples: Some(&samples) };
+        let samples = Samples {
+            q: &q,
+            zero_point: 3,
+        };
+        let p = Problem {
+            filter: &filter,
+            weights: &weights,
+            lattice: (-4, 3),
+            samples: Some(&samples),
+        };
         let error = |levels: &[i8]| -> f64 {
             let mut e = 0.0;
             for x in q.chunks(k) {
                 for r in 0..rows {
                     let d: f64 = (0..k)
-                        .map(|i| (weights[r * k + i] - levels[r * k + i] as f64) * (x[i] as f64 - 3.0))
+                        .map(|i| {
+                            (weights[r * k + i] - levels[r * k + i] as f64) * (x[i] as f64 - 3.0)
+                        })
                         .sum();
                     e += d * d;
                 }

@@ -26,7 +26,8 @@ pub(super) struct Problem<'a> {
 
 impl Problem<'_> {
     fn level(&self, w: f64) -> f64 {
-        w.round().clamp(self.lattice.0 as f64, self.lattice.1 as f64)
+        w.round()
+            .clamp(self.lattice.0 as f64, self.lattice.1 as f64)
     }
 }
 
