@@ -3,13 +3,14 @@
 # there: rustup's target, or Debian's packages with core built from source. Says which.
 #
 #   firmware/build.sh            build
+#   firmware/build.sh --which    only say with what it would be built
 #   QMEND_TOOLCHAIN=debian|rustup firmware/build.sh    insist on one
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 out=$root/target-firmware
 # Without a floating-point unit in its name: any float would become a call to a library routine,
-# which tests/tests/device_no_float.rs looks for in the result.
+# which tests/tests/firmware_no_float.rs looks for in the result.
 target=thumbv7em-none-eabi
 choice=${QMEND_TOOLCHAIN:-auto}
 log=$out/build.log
@@ -65,7 +66,11 @@ elif [ "$choice" != rustup ] && debian_way; then
     }
     target_dir=$out/debian
 else
-    fail "no compiler for $target. Either 'rustup target add $target', or on Debian 'apt-get install rustc-web cargo-web rust-web-src'"
+    fail "no compiler for $target. Either 'rustup target add $target', or on Debian 'apt-get install rustc-web cargo-web rust-web-src lld'"
+fi
+if [ "${1:-}" = --which ]; then
+    echo "$way"
+    exit 0
 fi
 say "built with $way"
 

@@ -4,7 +4,9 @@ use qmend::device::{DeviceError, LinkDevice, Qemu, QemuOptions};
 
 /// Whether a missing emulator or firmware fails a test: in continuous integration, and on request.
 pub fn device_is_required() -> bool {
-    ["CI", "QMEND_REQUIRE_DEVICE"].iter().any(|name| std::env::var(name).is_ok_and(|v| v == "true" || v == "1"))
+    ["CI", "QMEND_REQUIRE_DEVICE"]
+        .iter()
+        .any(|name| std::env::var(name).is_ok_and(|v| v == "true" || v == "1"))
 }
 
 /// A started emulator, or `None` after printing that `test` is skipped and what it lacks.
@@ -23,7 +25,10 @@ pub fn start_with_or_skip(test: &str, options: &QemuOptions) -> Option<LinkDevic
     match Qemu::start(options) {
         Ok(device) => Some(device),
         Err(e @ (DeviceError::EmulatorMissing { .. } | DeviceError::FirmwareMissing { .. })) => {
-            assert!(!device_is_required(), "{test} must not be skipped here: {e}");
+            assert!(
+                !device_is_required(),
+                "{test} must not be skipped here: {e}"
+            );
             println!("SKIPPED {test}: {e}");
             None
         }

@@ -21,17 +21,24 @@ pub struct Pipe {
 impl Transport for Pipe {
     fn send(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
         for &byte in bytes {
-            let gone = |_| DeviceError::Gone { detail: "the thread ended".into() };
+            let gone = |_| DeviceError::Gone {
+                detail: "the thread ended".into(),
+            };
             self.to_agent.send((self.noise)(byte)).map_err(gone)?;
         }
         Ok(())
     }
 
     fn receive(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>, DeviceError> {
-        match self.from_agent.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match self
+            .from_agent
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
             Ok(byte) => Ok(Some(vec![byte])),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(DeviceError::Gone { detail: "the thread ended".into() }),
+            Err(RecvTimeoutError::Disconnected) => Err(DeviceError::Gone {
+                detail: "the thread ended".into(),
+            }),
         }
     }
 }
@@ -52,7 +59,9 @@ impl Link for AgentEnd {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Ended> {
-        bytes.iter().try_for_each(|&b| self.to_host.send((self.noise)(b)).map_err(|_| Ended))
+        bytes
+            .iter()
+            .try_for_each(|&b| self.to_host.send((self.noise)(b)).map_err(|_| Ended))
     }
 }
 
@@ -64,7 +73,10 @@ impl Slot for VecSlot {
     }
 
     fn write(&mut self, offset: usize, data: &[u8]) -> Result<(), SlotWriteError> {
-        self.0.get_mut(offset..offset + data.len()).ok_or(SlotWriteError)?.copy_from_slice(data);
+        self.0
+            .get_mut(offset..offset + data.len())
+            .ok_or(SlotWriteError)?
+            .copy_from_slice(data);
         Ok(())
     }
 }
@@ -93,14 +105,30 @@ pub fn start(slot: usize, pool: usize, noise: [Noise; 2]) -> Result<LinkDevice<P
     let (to_host, from_agent) = channel();
     let [to, from] = noise;
     std::thread::spawn(move || {
-        let link = AgentEnd { from_host, to_host, noise: from };
+        let link = AgentEnd {
+            from_host,
+            to_host,
+            noise: from,
+        };
         let mut pool = vec![0; pool];
         let mut buffers = Box::new(Buffers::new());
-        let info = BoardInfo { board: "in-process", core: "none", code_bytes: 0 };
+        let info = BoardInfo {
+            board: "in-process",
+            core: "none",
+            code_bytes: 0,
+        };
         let slot = VecSlot(vec![0xff; slot]);
         let Err(Ended) = Agent::new(info, link, slot, NoMeter, &mut pool, &mut buffers).serve();
     });
-    LinkDevice::connect(Pipe { to_agent, from_agent, noise: to }, Duration::from_secs(20), Some(3))
+    LinkDevice::connect(
+        Pipe {
+            to_agent,
+            from_agent,
+            noise: to,
+        },
+        Duration::from_secs(20),
+        Some(3),
+    )
 }
 
 /// A link without noise.

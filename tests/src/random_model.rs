@@ -4,8 +4,8 @@
 
 use qmend::graph::Pads;
 use qmend::model::{
-    Add, Concat, ConcatInput, Conv2d, FullyConnected, Linear, Multiplier, Node, Op, Pad, Pool, Preprocess,
-    QuantizedModel, Rounding, Tensor, TensorId,
+    Add, Concat, ConcatInput, Conv2d, FullyConnected, Linear, Multiplier, Node, Op, Pad, Pool,
+    Preprocess, QuantizedModel, Rounding, Tensor, TensorId,
 };
 use rand::prelude::*;
 
@@ -132,8 +132,14 @@ pub fn multiplier(real: f64) -> Multiplier {
     let exponent = real.log2().floor() as i32 + 1;
     let mantissa = (real * 2f64.powi(31 - exponent)).round();
     match mantissa as i64 {
-        m if m >= 1 << 31 => Multiplier { mantissa: 1 << 30, exponent: exponent as i8 + 1 },
-        m => Multiplier { mantissa: m as i32, exponent: exponent as i8 },
+        m if m >= 1 << 31 => Multiplier {
+            mantissa: 1 << 30,
+            exponent: exponent as i8 + 1,
+        },
+        m => Multiplier {
+            mantissa: m as i32,
+            exponent: exponent as i8,
+        },
     }
 }
 
@@ -149,10 +155,20 @@ struct Builder {
 impl Builder {
     fn new(bits: u8, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let shape = [rng.random_range(1..=9), rng.random_range(1..=9), rng.random_range(1..=9)];
+        let shape = [
+            rng.random_range(1..=9),
+            rng.random_range(1..=9),
+            rng.random_range(1..=9),
+        ];
         let rounding = [Rounding::Tflm, Rounding::LiteRtReference][rng.random_range(0..2)];
-        let mut b =
-            Self { rng, bits, tensors: Vec::new(), nodes: Vec::new(), current: TensorId(0), rounding };
+        let mut b = Self {
+            rng,
+            bits,
+            tensors: Vec::new(),
+            nodes: Vec::new(),
+            current: TensorId(0),
+            rounding,
+        };
         let (scale, zero_point) = (b.scale(), b.zero_point());
         b.tensor(shape, scale, zero_point);
         b
@@ -206,13 +222,23 @@ impl Builder {
 
     fn tensor(&mut self, shape: [usize; 3], scale: f32, zero_point: i8) -> TensorId {
         let id = TensorId(self.tensors.len());
-        self.tensors.push(Tensor { name: format!("t{}", id.0), shape, scale, zero_point });
+        self.tensors.push(Tensor {
+            name: format!("t{}", id.0),
+            shape,
+            scale,
+            zero_point,
+        });
         id
     }
 
     fn node(&mut self, op: Op, inputs: Vec<TensorId>, output: TensorId) {
         let name = format!("{}-{}", op.kind(), self.nodes.len());
-        self.nodes.push(Node { name, op, inputs, output });
+        self.nodes.push(Node {
+            name,
+            op,
+            inputs,
+            output,
+        });
         self.current = output;
     }
 
@@ -224,7 +250,10 @@ impl Builder {
     fn any(&mut self) {
         let focus = Focus::ALL[self.range(0, Focus::ALL.len() - 1)];
         let elements = self.here().elements();
-        let grows = matches!(focus, Focus::Concat | Focus::Pad | Focus::DepthwiseMultiplier);
+        let grows = matches!(
+            focus,
+            Focus::Concat | Focus::Pad | Focus::DepthwiseMultiplier
+        );
         let ends = matches!(focus, Focus::Mean | Focus::FullyConnected) && !self.one_in(4);
         if (grows && elements > 1500) || ends {
             self.add(Focus::Requantize);
@@ -273,22 +302,40 @@ impl Builder {
         let typical = (taps as f64).sqrt() * half as f64 * 60.0;
         let (mut bias, mut multipliers) = (Vec::new(), Vec::new());
         for c in 0..outputs {
-            let magnitudes: i64 = weights[c * taps..][..taps].iter().map(|&w| (w as i64).abs()).sum();
+            let magnitudes: i64 = weights[c * taps..][..taps]
+                .iter()
+                .map(|&w| (w as i64).abs())
+                .sum();
             let room = (1i64 << 31) - 1 - magnitudes * reach;
-            assert!(room > 0, "these networks are too small to overflow by weights alone");
+            assert!(
+                room > 0,
+                "these networks are too small to overflow by weights alone"
+            );
             let sign = if self.one_in(2) { 1 } else { -1 };
             let (b, m) = match self.range(0, 11) {
                 // The accumulator may come within one of 2^31.
                 0 => (sign * room, multiplier(100.0 / 2f64.powi(31))),
                 1 => (0, Multiplier::ZERO),
-                2 => (sign * room, Multiplier { mantissa: i32::MAX, exponent: -31 }),
+                2 => (
+                    sign * room,
+                    Multiplier {
+                        mantissa: i32::MAX,
+                        exponent: -31,
+                    },
+                ),
                 // A left shift, as far as the bound allows.
                 3 => {
                     let b = sign * self.rng.random_range(0..=200);
                     let worst = b.abs() + magnitudes * reach;
                     let shift = (0..=30).rev().find(|s| worst << s < 1 << 31).unwrap_or(0);
                     let mantissa = self.rng.random_range(1 << 30..=i32::MAX);
-                    (b, Multiplier { mantissa, exponent: self.rng.random_range(0..=shift) as i8 })
+                    (
+                        b,
+                        Multiplier {
+                            mantissa,
+                            exponent: self.rng.random_range(0..=shift) as i8,
+                        },
+                    )
                 }
                 _ => {
                     let b = (self.rng.random_range(-2.0..2.0) * typical) as i64;
@@ -302,7 +349,14 @@ impl Builder {
             multipliers.push(m);
         }
         let (act_min, act_max) = self.clamp(zero_point);
-        Linear { weights, bits: self.bits, bias, multipliers, act_min, act_max }
+        Linear {
+            weights,
+            bits: self.bits,
+            bias,
+            multipliers,
+            act_min,
+            act_max,
+        }
     }
 
     /// Kernel, stride, dilation, padding and output size along an axis of `size` elements.
@@ -327,8 +381,11 @@ impl Builder {
     fn conv_of(&mut self, outputs: usize, groups: usize, pointwise: bool) {
         let input = self.here();
         let [h, w, c] = input.shape;
-        let (rows, columns) =
-            if pointwise { (([1, 1, 1, 0, 0], h), ([1, 1, 1, 0, 0], w)) } else { (self.axis(h), self.axis(w)) };
+        let (rows, columns) = if pointwise {
+            (([1, 1, 1, 0, 0], h), ([1, 1, 1, 0, 0], w))
+        } else {
+            (self.axis(h), self.axis(w))
+        };
         let ([kh, sh, dh, top, bottom], oh) = rows;
         let ([kw, sw, dw, left, right], ow) = columns;
         let (scale, zero_point) = (self.scale(), self.zero_point());
@@ -337,11 +394,19 @@ impl Builder {
             kernel: [kh, kw],
             stride: [sh, sw],
             dilation: [dh, dw],
-            pads: Pads { top, left, bottom, right },
+            pads: Pads {
+                top,
+                left,
+                bottom,
+                right,
+            },
             groups,
             linear,
         };
-        let (from, to) = (self.current, self.tensor([oh, ow, outputs], scale, zero_point));
+        let (from, to) = (
+            self.current,
+            self.tensor([oh, ow, outputs], scale, zero_point),
+        );
         self.node(Op::Conv2d(conv), vec![from], to);
     }
 
@@ -368,8 +433,15 @@ impl Builder {
         let outputs = self.range(1, 20);
         let (scale, zero_point) = (self.scale(), self.zero_point());
         let linear = self.linear(outputs, input.elements(), &input, zero_point);
-        let (from, to) = (self.current, self.tensor([1, 1, outputs], scale, zero_point));
-        self.node(Op::FullyConnected(FullyConnected { linear }), vec![from], to);
+        let (from, to) = (
+            self.current,
+            self.tensor([1, 1, outputs], scale, zero_point),
+        );
+        self.node(
+            Op::FullyConnected(FullyConnected { linear }),
+            vec![from],
+            to,
+        );
     }
 
     fn sum(&mut self) {
@@ -382,24 +454,37 @@ impl Builder {
             self.lut();
         }
         let second = self.current;
-        let (a, b) = (self.tensors[first.0].clone(), self.tensors[second.0].clone());
+        let (a, b) = (
+            self.tensors[first.0].clone(),
+            self.tensors[second.0].clone(),
+        );
         let twice = 2.0 * (a.scale as f64).max(b.scale as f64);
         let spread = self.rng.random_range(0.3..3.0);
         let scale = (twice * spread) as f32;
         let zero_point = self.zero_point();
         let (act_min, act_max) = self.clamp(zero_point);
         let add = Add {
-            input_multipliers: [multiplier(a.scale as f64 / twice), multiplier(b.scale as f64 / twice)],
+            input_multipliers: [
+                multiplier(a.scale as f64 / twice),
+                multiplier(b.scale as f64 / twice),
+            ],
             output_multiplier: multiplier(twice / (scale as f64 * (1 << 20) as f64)),
             act_min,
             act_max,
         };
-        let inputs = if self.one_in(2) { vec![first, second] } else { vec![second, first] };
+        let inputs = if self.one_in(2) {
+            vec![first, second]
+        } else {
+            vec![second, first]
+        };
         let add = if inputs[0] == first {
             add
         } else {
             let [x, y] = add.input_multipliers;
-            Add { input_multipliers: [y, x], ..add }
+            Add {
+                input_multipliers: [y, x],
+                ..add
+            }
         };
         let to = self.tensor(a.shape, scale, zero_point);
         self.node(Op::Add(add), inputs, to);
@@ -408,18 +493,31 @@ impl Builder {
     fn pool(&mut self, focus: Focus) {
         let input = self.here();
         let [h, w, c] = input.shape;
-        let (([kh, sh, dh, top, bottom], oh), ([kw, sw, dw, left, right], ow)) = (self.pool_axis(h), self.pool_axis(w));
+        let (([kh, sh, dh, top, bottom], oh), ([kw, sw, dw, left, right], ow)) =
+            (self.pool_axis(h), self.pool_axis(w));
         let (act_min, act_max) = self.clamp(input.zero_point);
         let pool = Pool {
             kernel: [kh, kw],
             stride: [sh, sw],
             dilation: [dh, dw],
-            pads: Pads { top, left, bottom, right },
+            pads: Pads {
+                top,
+                left,
+                bottom,
+                right,
+            },
             act_min,
             act_max,
         };
-        let op = if focus == Focus::MaxPool { Op::MaxPool(pool) } else { Op::AveragePool(pool) };
-        let (from, to) = (self.current, self.tensor([oh, ow, c], input.scale, input.zero_point));
+        let op = if focus == Focus::MaxPool {
+            Op::MaxPool(pool)
+        } else {
+            Op::AveragePool(pool)
+        };
+        let (from, to) = (
+            self.current,
+            self.tensor([oh, ow, c], input.scale, input.zero_point),
+        );
         self.node(op, vec![from], to);
     }
 
@@ -428,7 +526,9 @@ impl Builder {
         loop {
             let (axis, outputs) = self.axis(size);
             let [kernel, stride, dilation, before, _] = axis;
-            let inside = |o: usize| (0..kernel).any(|k| (before..before + size).contains(&(o * stride + k * dilation)));
+            let inside = |o: usize| {
+                (0..kernel).any(|k| (before..before + size).contains(&(o * stride + k * dilation)))
+            };
             if (0..outputs).all(inside) {
                 return (axis, outputs);
             }
@@ -437,10 +537,16 @@ impl Builder {
 
     fn mean(&mut self) {
         let input = self.here();
-        let (scale, zero_point) = (input.scale * self.rng.random_range(0.2..2.0f32), self.zero_point());
+        let (scale, zero_point) = (
+            input.scale * self.rng.random_range(0.2..2.0f32),
+            self.zero_point(),
+        );
         let positions = (input.shape[0] * input.shape[1]) as f64;
         let multiplier = multiplier(input.scale as f64 / (scale as f64 * positions));
-        let (from, to) = (self.current, self.tensor([1, 1, input.shape[2]], scale, zero_point));
+        let (from, to) = (
+            self.current,
+            self.tensor([1, 1, input.shape[2]], scale, zero_point),
+        );
         self.node(Op::Mean { multiplier }, vec![from], to);
     }
 
@@ -449,8 +555,19 @@ impl Builder {
         let before = [self.range(0, 2), self.range(0, 2), self.range(0, 1)];
         let after = [self.range(0, 2), self.range(0, 2), self.range(0, 1)];
         let shape = std::array::from_fn(|i| input.shape[i] + before[i] + after[i]);
-        let (from, to) = (self.current, self.tensor(shape, input.scale, input.zero_point));
-        self.node(Op::Pad(Pad { before, after, value: input.zero_point }), vec![from], to);
+        let (from, to) = (
+            self.current,
+            self.tensor(shape, input.scale, input.zero_point),
+        );
+        self.node(
+            Op::Pad(Pad {
+                before,
+                after,
+                value: input.zero_point,
+            }),
+            vec![from],
+            to,
+        );
     }
 
     fn concat(&mut self) {
@@ -466,8 +583,11 @@ impl Builder {
             parts.push(self.current);
         }
         let base = self.tensors[first.0].clone();
-        let (scale, zero_point) =
-            if self.one_in(2) { (base.scale, base.zero_point) } else { (self.scale(), self.zero_point()) };
+        let (scale, zero_point) = if self.one_in(2) {
+            (base.scale, base.zero_point)
+        } else {
+            (self.scale(), self.zero_point())
+        };
         let mut shape = base.shape;
         shape[axis] *= parts.len();
         let inputs = parts
@@ -489,7 +609,10 @@ impl Builder {
         let [h, w, c] = input.shape;
         let shapes = [[1, 1, h * w * c], [h * w, c, 1], [w, h, c], [1, h, w * c]];
         let shape = shapes[self.range(0, 3)];
-        let (from, to) = (self.current, self.tensor(shape, input.scale, input.zero_point));
+        let (from, to) = (
+            self.current,
+            self.tensor(shape, input.scale, input.zero_point),
+        );
         self.node(Op::Reshape, vec![from], to);
     }
 
@@ -498,13 +621,19 @@ impl Builder {
         let mut perm = [0, 1, 2];
         perm.shuffle(&mut self.rng);
         let shape = perm.map(|p| input.shape[p]);
-        let (from, to) = (self.current, self.tensor(shape, input.scale, input.zero_point));
+        let (from, to) = (
+            self.current,
+            self.tensor(shape, input.scale, input.zero_point),
+        );
         self.node(Op::Transpose { perm }, vec![from], to);
     }
 
     fn requantize(&mut self) {
         let input = self.here();
-        let (scale, zero_point) = (input.scale * 2f32.powf(self.rng.random_range(-3.0..3.0)), self.zero_point());
+        let (scale, zero_point) = (
+            input.scale * 2f32.powf(self.rng.random_range(-3.0..3.0)),
+            self.zero_point(),
+        );
         let multiplier = multiplier(input.scale as f64 / scale as f64);
         let (from, to) = (self.current, self.tensor(input.shape, scale, zero_point));
         self.node(Op::Requantize { multiplier }, vec![from], to);
@@ -527,6 +656,14 @@ impl Builder {
         let radius = 31.0 * (1u64 << 26) as f64 / 2f64.powi(left_shift as i32);
         let diff_min = -(radius.floor().min(i32::MAX as f64) as i32);
         let (from, to) = (self.current, self.tensor(input.shape, 1.0 / 256.0, -128));
-        self.node(Op::Softmax { multiplier: m.mantissa, left_shift, diff_min }, vec![from], to);
+        self.node(
+            Op::Softmax {
+                multiplier: m.mantissa,
+                left_shift,
+                diff_min,
+            },
+            vec![from],
+            to,
+        );
     }
 }

@@ -37,7 +37,10 @@ fn every_operator_s_output_can_be_read() {
     assert!(digests.len() > 64);
     assert_eq!(digests, host.operator_digests(&input).unwrap());
     for operator in 0..digests.len() {
-        let (ours, theirs) = (host.operator_output(&input, operator), device.operator_output(&input, operator));
+        let (ours, theirs) = (
+            host.operator_output(&input, operator),
+            device.operator_output(&input, operator),
+        );
         assert_eq!(ours.unwrap(), theirs.unwrap(), "operator {operator}");
     }
     let beyond = device.operator_output(&input, digests.len());
@@ -62,7 +65,10 @@ fn an_image_with_a_flipped_bit_is_refused_and_the_next_one_is_taken() {
         let at = rng.random_range(0..bad.len());
         bad[at] ^= 1 << rng.random_range(0..8);
         let error = device.load(&bad).expect_err("a damaged image");
-        assert!(matches!(error, DeviceError::BadImage { .. }), "byte {at}: {error}");
+        assert!(
+            matches!(error, DeviceError::BadImage { .. }),
+            "byte {at}: {error}"
+        );
         assert!(matches!(device.infer(&[0]), Err(DeviceError::NoImage)));
     }
     device.load(&image).unwrap();
@@ -74,12 +80,23 @@ fn what_does_not_fit_is_refused_with_its_size() {
     let image = write_image(&model).unwrap();
     let mut small_slot = start(image.len() - 1, POOL, quiet()).unwrap();
     let error = small_slot.load(&image).unwrap_err();
-    assert!(matches!(error, DeviceError::TooLarge { what: "image slot", needed, .. } if needed == image.len() as u64));
+    assert!(
+        matches!(error, DeviceError::TooLarge { what: "image slot", needed, .. } if needed == image.len() as u64)
+    );
     let loaded = start(SLOT, POOL, quiet()).unwrap().load(&image).unwrap();
     let needed = loaded.arena_bytes + loaded.input_len + loaded.output_len;
-    start(SLOT, needed, quiet()).unwrap().load(&image).expect("just enough");
-    let error = start(SLOT, needed - 1, quiet()).unwrap().load(&image).unwrap_err();
-    let expected = format!("the image needs {needed} bytes of memory for tensors and the device has {}", needed - 1);
+    start(SLOT, needed, quiet())
+        .unwrap()
+        .load(&image)
+        .expect("just enough");
+    let error = start(SLOT, needed - 1, quiet())
+        .unwrap()
+        .load(&image)
+        .unwrap_err();
+    let expected = format!(
+        "the image needs {needed} bytes of memory for tensors and the device has {}",
+        needed - 1
+    );
     assert_eq!(error.to_string(), expected);
 }
 
@@ -98,7 +115,10 @@ fn damage(every: u32, seed: u64) -> Noise {
     let mut rng = StdRng::seed_from_u64(seed);
     Box::new(move |byte| match byte {
         0 => 0,
-        b if rng.random_ratio(1, every) => [b ^ 0x40, b ^ 0x08].into_iter().find(|&b| b != 0).unwrap_or(1),
+        b if rng.random_ratio(1, every) => [b ^ 0x40, b ^ 0x08]
+            .into_iter()
+            .find(|&b| b != 0)
+            .unwrap_or(1),
         b => b,
     })
 }

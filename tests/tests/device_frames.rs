@@ -15,7 +15,9 @@ fn frame(message: &impl serde::Serialize) -> Vec<u8> {
 }
 
 fn accepted<const N: usize>(reader: &mut FrameReader<N>, wire: &[u8]) -> Vec<Vec<u8>> {
-    wire.iter().filter_map(|&b| reader.push(b)?.ok().map(<[u8]>::to_vec)).collect()
+    wire.iter()
+        .filter_map(|&b| reader.push(b)?.ok().map(<[u8]>::to_vec))
+        .collect()
 }
 
 #[test]
@@ -25,7 +27,13 @@ fn random_bytes_are_never_taken_for_a_message_and_never_panic() {
     let mut frames = 0u32;
     for density in [2u32, 16, 256, 2000] {
         let bytes: Vec<u8> = (0..500_000)
-            .map(|_| if rng.random_ratio(1, density) { 0 } else { rng.random_range(1..=255) })
+            .map(|_| {
+                if rng.random_ratio(1, density) {
+                    0
+                } else {
+                    rng.random_range(1..=255)
+                }
+            })
             .collect();
         for &b in &bytes {
             if let Some(result) = reader.push(b) {
@@ -34,15 +42,32 @@ fn random_bytes_are_never_taken_for_a_message_and_never_panic() {
             }
         }
     }
-    assert!(frames > 100_000, "too few frames to mean anything: {frames}");
+    assert!(
+        frames > 100_000,
+        "too few frames to mean anything: {frames}"
+    );
 }
 
 #[test]
 fn no_damage_to_one_byte_changes_a_message_unseen() {
     let mut rng = StdRng::seed_from_u64(2);
     for len in [0usize, 1, 5, 253, 254, 255, 600] {
-        let data: Vec<u8> = (0..len).map(|_| if rng.random_ratio(1, 4) { 0 } else { rng.random() }).collect();
-        let packet = Packet { sequence: 9, body: Request::WriteImage { offset: 77, data: &data } };
+        let data: Vec<u8> = (0..len)
+            .map(|_| {
+                if rng.random_ratio(1, 4) {
+                    0
+                } else {
+                    rng.random()
+                }
+            })
+            .collect();
+        let packet = Packet {
+            sequence: 9,
+            body: Request::WriteImage {
+                offset: 77,
+                data: &data,
+            },
+        };
         let good = frame(&packet);
         let mut reader = FrameReader::<1024>::new();
         let message = accepted(&mut reader, &good).remove(0);
@@ -57,7 +82,11 @@ fn no_damage_to_one_byte_changes_a_message_unseen() {
                 bad.push(0);
                 bad.extend_from_slice(&good);
                 let got = accepted(&mut FrameReader::<1024>::new(), &bad);
-                assert_eq!(got, [message.clone()], "length {len}, byte {at} became {value}");
+                assert_eq!(
+                    got,
+                    [message.clone()],
+                    "length {len}, byte {at} became {value}"
+                );
             }
         }
     }
@@ -70,7 +99,12 @@ fn messages_come_through_in_order_between_cut_frames_and_noise() {
     let mut wire = Vec::new();
     let mut sent = Vec::new();
     for sequence in 0..200u8 {
-        let packet = Packet { sequence, body: Request::Digest { first: rng.random() } };
+        let packet = Packet {
+            sequence,
+            body: Request::Digest {
+                first: rng.random(),
+            },
+        };
         let whole = frame(&packet);
         match rng.random_range(0..3) {
             0 => wire.extend_from_slice(&whole[..rng.random_range(0..whole.len() - 1)]),

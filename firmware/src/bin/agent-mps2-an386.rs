@@ -9,18 +9,17 @@ mod device {
     use qmend_firmware::cortex_m_port::SysTickMeter;
     use qmend_firmware::semihosting::{Console, exit};
 
-    static mut POOL: Pool<POOL_BYTES> = Pool::new();
-    static mut BUFFERS: Buffers = Buffers::new();
-
     #[entry]
     fn main() -> ! {
+        // `entry` hands statics of main out as `&'static mut`, once.
+        static mut POOL: Pool<POOL_BYTES> = Pool::new();
+        static mut BUFFERS: Buffers = Buffers::new();
         let core = cortex_m::Peripherals::take().expect("main runs once");
-        // SAFETY: main runs once, and nothing else names these.
-        let (slot, pool, buffers) =
-            unsafe { (Ram::new(), &mut *(&raw mut POOL), &mut *(&raw mut BUFFERS)) };
+        // SAFETY: main runs once, and nothing else touches the slot.
+        let slot = unsafe { Ram::new() };
         let meter = SysTickMeter::new(core.SYST, CLOCK_HZ);
         let console = Console::open().expect("started with semihosting");
-        let ended = Agent::new(info(), console, slot, meter, pool.bytes_mut(), buffers).serve();
+        let ended = Agent::new(info(), console, slot, meter, POOL.bytes_mut(), BUFFERS).serve();
         // The host has closed the link.
         exit(ended.is_err())
     }

@@ -192,6 +192,14 @@ impl Qemu {
         )
     }
 
+    /// Ends the emulator now.
+    pub fn kill(&mut self) {
+        self.input = None;
+        // Killing a process that has ended is an error that does not matter; waiting frees it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     fn gone(&mut self) -> DeviceError {
         // It closes its pipes a moment before it has ended.
         let mut status = None;
@@ -235,9 +243,6 @@ impl Transport for Qemu {
 
 impl Drop for Qemu {
     fn drop(&mut self) {
-        self.input = None;
-        // Killing a process that has ended is an error that does not matter; waiting frees it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }

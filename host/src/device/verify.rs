@@ -89,7 +89,7 @@ pub fn verify(
         });
     }
     let len = loaded.input_len;
-    if len == 0 || inputs.len() % len != 0 {
+    if !inputs.len().is_multiple_of(len) {
         return Err(DeviceError::InputLength {
             given: inputs.len(),
             expected: len,
@@ -199,4 +199,171 @@ fn trace(
         host,
         device,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Inference, LoadedModel};
+    use crate::export::image::write_image;
+    use crate::model::*;
+
+    /// Input of 4, a table, and a fully connected layer of 2 outputs.
+    fn model(bias: i32, table_entry: i8) -> QuantizedModel {
+        let tensor = |name: &str, n| Tensor {
+            name: name.into(),
+            shape: [1, 1, n],
+            scale: 1.0,
+            zero_point: 0,
+        };
+        let mut table = Box::new(std::array::from_fn(|i| (i as i32 - 128) as i8));
+        table[128 + 5] = table_entry;
+        let linear = Linear {
+            weights: vec![1, 0, 0, 0, 0, 1, 1, 1],
+            bits: 8,
+            bias: vec![0, bias],
+            multipliers: vec![
+                Multiplier {
+                    mantissa: 1 << 30,
+                    exponent: 1
+                };
+                2
+            ],
+            act_min: -128,
+            act_max: 127,
+        };
+        QuantizedModel {
+            name: "two steps".into(),
+            rounding: Rounding::Tflm,
+            tensors: vec![tensor("in", 4), tensor("mid", 4), tensor("out", 2)],
+            nodes: vec![
+                Node {
+                    name: "squash".into(),
+                    op: Op::Lut { table },
+                    inputs: vec![TensorId(0)],
+                    output: TensorId(1),
+                },
+                Node {
+                    name: "classify".into(),
+                    op: Op::FullyConnected(FullyConnected { linear }),
+                    inputs: vec![TensorId(1)],
+                    output: TensorId(2),
+                },
+            ],
+            input: TensorId(0),
+            output: TensorId(2),
+            preprocess: Preprocess::default(),
+            labels: Vec::new(),
+        }
+    }
+
+    /// A device that runs another image than the one it is given.
+    struct Faulty {
+        device: HostDevice,
+        image: Vec<u8>,
+    }
+
+    impl Device for Faulty {
+        fn identity(&self) -> &DeviceIdentity {
+            self.device.identity()
+        }
+        fn load(&mut self, _: &[u8]) -> Result<LoadedModel, DeviceError> {
+            self.device.load(&self.image)
+        }
+        fn infer(&mut self, input: &[i8]) -> Result<Inference, DeviceError> {
+            Ok(Inference {
+                instructions: Some(10 + input[3] as u64),
+                ..self.device.infer(input)?
+            })
+        }
+        fn operator_digests(&mut self, input: &[i8]) -> Result<Vec<u32>, DeviceError> {
+            self.device.operator_digests(input)
+        }
+        fn operator_output(
+            &mut self,
+            input: &[i8],
+            operator: usize,
+        ) -> Result<Vec<i8>, DeviceError> {
+            self.device.operator_output(input, operator)
+        }
+        fn stats(&mut self) -> Result<DeviceStats, DeviceError> {
+            self.device.stats()
+        }
+    }
+
+    const INPUTS: [i8; 12] = [0, 1, 2, 3, 0, 5, 5, 0, 5, 0, 0, 9];
+
+    fn report(faulty: QuantizedModel) -> VerifyReport {
+        let model = model(0, 5);
+        let image = write_image(&model).expect("a sound model");
+        let mut device = Faulty {
+            device: HostDevice::new(),
+            image: write_image(&faulty).expect("a sound model"),
+        };
+        let mut done = 0;
+        let report = verify(&model, &image, &INPUTS, &mut device, |n| done = n).expect("it runs");
+        assert_eq!((report.inputs, done), (3, 3));
+        report
+    }
+
+    #[test]
+    fn a_device_with_the_same_bits_is_identical() {
+        let report = report(model(0, 5));
+        assert!(report.identical() && report.first_difference.is_none());
+        assert_eq!(
+            report.instructions,
+            Some(Instructions {
+                min: 10,
+                median: 13,
+                max: 19
+            })
+        );
+    }
+
+    #[test]
+    fn a_wrong_bias_is_traced_to_its_operator_and_element() {
+        let report = report(model(1, 5));
+        assert_eq!((report.differing_inputs, report.differing), (3, 3));
+        let expected = Difference {
+            input: 0,
+            operator: Some(1),
+            name: "classify".into(),
+            kind: "FullyConnected".into(),
+            element: 1,
+            host: 6,
+            device: 7,
+        };
+        assert_eq!(report.first_difference, Some(expected));
+    }
+
+    #[test]
+    fn a_wrong_table_entry_is_traced_past_the_inputs_that_do_not_use_it() {
+        let report = report(model(0, 6));
+        // The second input has it twice in one output, the third once in each.
+        assert_eq!((report.differing_inputs, report.differing), (2, 2));
+        let first = report.first_difference.expect("a difference");
+        assert_eq!(
+            (first.input, first.operator, first.element),
+            (1, Some(0), 1)
+        );
+        assert_eq!(
+            (first.host, first.device, first.name.as_str()),
+            (5, 6, "squash")
+        );
+    }
+
+    #[test]
+    fn inputs_that_are_no_whole_samples_are_refused() {
+        let model = model(0, 5);
+        let image = write_image(&model).expect("a sound model");
+        let error = verify(&model, &image, &INPUTS[..5], &mut HostDevice::new(), |_| ())
+            .expect_err("five elements");
+        assert!(matches!(
+            error,
+            DeviceError::InputLength {
+                given: 5,
+                expected: 4
+            }
+        ));
+    }
 }

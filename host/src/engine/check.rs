@@ -184,7 +184,9 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
         }
         Op::Mean { multiplier: m } => {
             expect([1, 1, input[2]])?;
-            multiplier(*m)?;
+            if !m.is_valid_quotient() {
+                return Err(value("the multiplier is outside its range"));
+            }
             let reach = (127 - zx as i128).max(zx as i128 + 128) * (input[0] * input[1]) as i128;
             if reach << m.exponent.max(0) > i32::MAX as i128 {
                 return Err(value("the sum over all positions leaves 32 bits"));

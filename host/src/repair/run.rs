@@ -354,6 +354,11 @@ pub fn repair(
             Strategy::Auto => {
                 layer::run(&mut state, &mut context)?;
                 margin::run(&mut state, &mut context)?;
+                // Strict: where what `layer` lost cannot be won back, `margin` alone loses less.
+                if config.strict && state.lost_count() > 0 && !context.stop() {
+                    state.return_to_lossless();
+                    margin::run(&mut state, &mut context)?;
+                }
             }
         }
     }

@@ -157,6 +157,22 @@ impl<'a> State<'a> {
         };
     }
 
+    /// Goes back to the best accepted model that loses nothing.
+    pub fn return_to_lossless(&mut self) {
+        let Some(best) = self.best.take() else { return };
+        let nodes: Vec<usize> = best.model.linears().map(|(node, _)| node).collect();
+        self.model = best.model;
+        for &node in &nodes {
+            self.engine
+                .update_node(&self.model, node)
+                .expect("a model that was accepted before still fits");
+        }
+        self.activations.rerun(&self.engine, 0);
+        self.score = best.score;
+        self.passing = best.passing;
+        self.restore_lost(false);
+    }
+
     /// Whether lost tests are being won back.
     pub fn restoring(&self) -> bool {
         self.lost_weight == LOST_RESTORING
