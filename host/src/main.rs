@@ -1,2 +1,5 @@
 //! The `qmend` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    qmend::cli::main()
+}

@@ -63,6 +63,13 @@ impl Multiplier {
             && self.exponent <= 30
     }
 
+    /// Whether it scales as [`Self::is_valid`] ones do but for a mantissa that may be any
+    /// non-negative number: TFLite's MEAN divides the mantissa, and normalizing the quotient would
+    /// round otherwise.
+    pub const fn is_valid_quotient(self) -> bool {
+        self.mantissa >= 0 && self.exponent >= -31 && self.exponent <= 30
+    }
+
     /// Scales an accumulator with gemmlowp's double rounding ([`Rounding::Tflm`]).
     #[inline(always)]
     pub const fn apply(self, acc: i32) -> i32 {

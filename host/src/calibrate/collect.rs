@@ -33,12 +33,24 @@ impl Calibration {
     /// no node computes). It has no means, so bias correction needs [`calibrate`].
     pub fn from_ranges(ranges: Vec<Option<Range>>) -> Self {
         let means = vec![None; ranges.len()];
-        Self { method: Method::MinMax, ranges, means, mean_samples: 0 }
+        Self {
+            method: Method::MinMax,
+            ranges,
+            means,
+            mean_samples: 0,
+        }
     }
 
     /// The range of a value, if it is the input or some node computes it.
     pub fn range(&self, id: ValueId) -> Option<Range> {
         self.ranges.get(id.0).copied().flatten()
+    }
+
+    /// Replaces the range of a value, where more is known of it than the samples show.
+    pub fn set_range(&mut self, id: ValueId, range: Range) {
+        if let Some(r) = self.ranges.get_mut(id.0) {
+            *r = Some(range);
+        }
     }
 
     /// Mean over samples of each element, `[h][w][c]`, of a value that a linear operator reads.
@@ -67,15 +79,26 @@ pub fn calibrate(
     if inputs.is_empty() {
         return Err(CalibrateError::NoSamples);
     }
-    if inputs.len() % elements != 0 {
-        return Err(CalibrateError::Length { got: inputs.len(), shape: graph.shape(graph.input) });
+    if !inputs.len().is_multiple_of(elements) {
+        return Err(CalibrateError::Length {
+            got: inputs.len(),
+            shape: graph.shape(graph.input),
+        });
     }
-    let keep: Vec<ValueId> = std::iter::once(graph.input).chain(graph.nodes.iter().map(|n| n.output)).collect();
-    let linear_input = |id: &ValueId| graph.consumers(*id).any(|n| graph.nodes[n].op.weights().is_some());
+    let keep: Vec<ValueId> = std::iter::once(graph.input)
+        .chain(graph.nodes.iter().map(|n| n.output))
+        .collect();
+    let linear_input = |id: &ValueId| {
+        graph
+            .consumers(*id)
+            .any(|n| graph.nodes[n].op.weights().is_some())
+    };
 
     let mut ends = vec![(f32::INFINITY, f32::NEG_INFINITY); keep.len()];
-    let mut sums: Vec<Option<Vec<f64>>> =
-        keep.iter().map(|id| linear_input(id).then(|| vec![0.0; graph.elements(*id)])).collect();
+    let mut sums: Vec<Option<Vec<f64>>> = keep
+        .iter()
+        .map(|id| linear_input(id).then(|| vec![0.0; graph.elements(*id)]))
+        .collect();
     let mean_samples = MEAN_SAMPLES.min(inputs.len() / elements);
     let mut bad = None;
     net.for_each_batch(inputs, &keep, |samples, values| {
@@ -87,30 +110,46 @@ pub fn calibrate(
             *lo = v.iter().copied().fold(*lo, f32::min);
             *hi = v.iter().copied().fold(*hi, f32::max);
             if let Some(sum) = &mut sums[i] {
-                let counted = mean_samples.saturating_sub(samples.start).min(samples.len());
+                let counted = mean_samples
+                    .saturating_sub(samples.start)
+                    .min(samples.len());
                 for sample in v.chunks_exact(sum.len()).take(counted) {
-                    sum.iter_mut().zip(sample).for_each(|(s, &x)| *s += x as f64);
+                    sum.iter_mut()
+                        .zip(sample)
+                        .for_each(|(s, &x)| *s += x as f64);
                 }
             }
         }
     })?;
     if let Some((id, found)) = bad {
-        return Err(CalibrateError::NotFinite { value: graph.value_name(id).to_string(), found });
+        return Err(CalibrateError::NotFinite {
+            value: graph.value_name(id).to_string(),
+            found,
+        });
     }
 
     let chosen: Vec<Range> = match method {
         Method::MinMax => ends.iter().map(|&(lo, hi)| Range { lo, hi }).collect(),
         Method::Percentile(_) | Method::Mse => {
-            let mut histograms: Vec<Histogram> = ends.iter().map(|&(lo, hi)| Histogram::new(lo, hi)).collect();
+            let mut histograms: Vec<Histogram> = ends
+                .iter()
+                .map(|&(lo, hi)| Histogram::new(lo, hi))
+                .collect();
             net.for_each_batch(inputs, &keep, |_, values| {
-                histograms.iter_mut().zip(values).for_each(|(h, v)| h.add(v));
+                histograms
+                    .iter_mut()
+                    .zip(values)
+                    .for_each(|(h, v)| h.add(v));
             })?;
             keep.iter()
                 .zip(&histograms)
                 .map(|(id, h)| match method {
                     Method::Percentile(p) if *id != graph.input => percentile::range(h, p),
                     Method::Mse => mse::range(h),
-                    _ => Range { lo: h.lo(), hi: h.hi() },
+                    _ => Range {
+                        lo: h.lo(),
+                        hi: h.hi(),
+                    },
                 })
                 .collect()
         }
@@ -122,5 +161,10 @@ pub fn calibrate(
         ranges[id.0] = Some(range);
         means[id.0] = sum.map(|s| s.into_iter().map(|x| x / mean_samples as f64).collect());
     }
-    Ok(Calibration { method, ranges, means, mean_samples })
+    Ok(Calibration {
+        method,
+        ranges,
+        means,
+        mean_samples,
+    })
 }

@@ -7,7 +7,9 @@ use crate::float::FloatError;
 #[non_exhaustive]
 pub enum CalibrateError {
     /// There is nothing to look at.
-    #[error("no calibration samples; give at least one, better a few hundred that look like real inputs")]
+    #[error(
+        "no calibration samples; give at least one, better a few hundred that look like real inputs"
+    )]
     NoSamples,
     /// The samples do not fill a whole number of inputs.
     #[error("{got} calibration values are not a whole number of inputs of shape {shape:?}")]
@@ -29,7 +31,9 @@ pub enum CalibrateError {
         found: f32,
     },
     /// The method's name is not known.
-    #[error("unknown calibration method '{0}'; there are minmax, percentile, percentile:99.99 and mse")]
+    #[error(
+        "unknown calibration method '{0}'; there are minmax, percentile, percentile:99.99 and mse"
+    )]
     UnknownMethod(String),
     /// The float network failed.
     #[error("the float network failed on the calibration samples")]

@@ -14,7 +14,11 @@ impl Histogram {
 
     /// An empty histogram over `[lo, hi]`, both finite, `lo <= hi`.
     pub fn new(lo: f32, hi: f32) -> Self {
-        Self { lo, hi, counts: vec![0; Self::BINS] }
+        Self {
+            lo,
+            hi,
+            counts: vec![0; Self::BINS],
+        }
     }
 
     /// Smallest value.
@@ -57,7 +61,11 @@ impl Histogram {
         let width = self.bin_width();
         let lo = self.lo as f64;
         let centre = move |i: usize| lo + (i as f64 + 0.5) * width;
-        self.counts.iter().enumerate().filter(|(_, n)| **n > 0).map(move |(i, n)| (centre(i), *n))
+        self.counts
+            .iter()
+            .enumerate()
+            .filter(|(_, n)| **n > 0)
+            .map(move |(i, n)| (centre(i), *n))
     }
 }
 
@@ -71,7 +79,9 @@ mod tests {
         h.add(&[-1.0, 3.0, 0.0, 0.001, 1.0]);
         assert_eq!(h.total(), 5);
         for (centre, _) in h.bins() {
-            let near = [-1.0, 3.0, 0.0, 0.001, 1.0].iter().any(|v| (v - centre).abs() <= h.bin_width());
+            let near = [-1.0, 3.0, 0.0, 0.001, 1.0]
+                .iter()
+                .any(|v| (v - centre).abs() <= h.bin_width());
             assert!(near, "{centre}");
         }
     }

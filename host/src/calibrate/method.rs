@@ -46,8 +46,15 @@ impl FromStr for Method {
             "mse" => Ok(Method::Mse),
             "percentile" => Ok(Method::Percentile(99.99)),
             _ => {
-                let p: f64 = s.strip_prefix("percentile:").and_then(|p| p.parse().ok()).ok_or_else(unknown)?;
-                if p > 50.0 && p <= 100.0 { Ok(Method::Percentile(p)) } else { Err(unknown()) }
+                let p: f64 = s
+                    .strip_prefix("percentile:")
+                    .and_then(|p| p.parse().ok())
+                    .ok_or_else(unknown)?;
+                if p > 50.0 && p <= 100.0 {
+                    Ok(Method::Percentile(p))
+                } else {
+                    Err(unknown())
+                }
             }
         }
     }
@@ -62,7 +69,13 @@ mod tests {
         for m in [Method::MinMax, Method::Mse, Method::Percentile(99.9)] {
             assert_eq!(m.to_string().parse::<Method>().expect("known"), m);
         }
-        for bad in ["percentile:50", "percentile:nan", "percentile:101", "max", ""] {
+        for bad in [
+            "percentile:50",
+            "percentile:nan",
+            "percentile:101",
+            "max",
+            "",
+        ] {
             assert!(bad.parse::<Method>().is_err(), "{bad}");
         }
     }

@@ -11,17 +11,30 @@ pub(super) fn range(h: &Histogram) -> Range {
     let bins: Vec<(f64, f64)> = h.bins().map(|(centre, n)| (centre, n as f64)).collect();
     let (full_lo, full_hi) = ((h.lo() as f64).min(0.0), (h.hi() as f64).max(0.0));
     if full_hi - full_lo == 0.0 {
-        return Range { lo: h.lo(), hi: h.hi() };
+        return Range {
+            lo: h.lo(),
+            hi: h.hi(),
+        };
     }
     let mut best = (error(&bins, full_lo, full_hi), 1.0, 1.0);
     let mut step = 0.05;
     let mut centre = (0.55, 0.55);
     let mut reach = 9;
     for _ in 0..3 {
-        let grid = |around: f64| (-reach..=reach).map(move |i| (around + step * i as f64).clamp(0.01, 1.0));
+        let grid = |around: f64| {
+            (-reach..=reach).map(move |i| (around + step * i as f64).clamp(0.01, 1.0))
+        };
         // An end at zero does not move.
-        for a in if full_lo == 0.0 { vec![1.0] } else { grid(centre.0).collect() } {
-            for b in if full_hi == 0.0 { vec![1.0] } else { grid(centre.1).collect() } {
+        for a in if full_lo == 0.0 {
+            vec![1.0]
+        } else {
+            grid(centre.0).collect()
+        } {
+            for b in if full_hi == 0.0 {
+                vec![1.0]
+            } else {
+                grid(centre.1).collect()
+            } {
                 let e = error(&bins, full_lo * a, full_hi * b);
                 // Clipping has to earn its place.
                 if e < best.0 * (1.0 - 1e-6) {
@@ -33,7 +46,10 @@ pub(super) fn range(h: &Histogram) -> Range {
         step /= 4.0;
         reach = 3;
     }
-    Range { lo: (full_lo * best.1) as f32, hi: (full_hi * best.2) as f32 }
+    Range {
+        lo: (full_lo * best.1) as f32,
+        hi: (full_hi * best.2) as f32,
+    }
 }
 
 /// Sum over the histogram of the squared distance to the nearest level.
@@ -68,8 +84,10 @@ mod tests {
     #[test]
     fn a_rare_far_outlier_is_clipped_and_the_error_is_less_than_of_the_full_range() {
         let mut h = Histogram::new(-1.0, 100.0);
-        h.add(&vec![0.0; 10]);
-        let bulk: Vec<f32> = (0..1_000_000).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+        h.add(&[0.0; 10]);
+        let bulk: Vec<f32> = (0..1_000_000)
+            .map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0)
+            .collect();
         h.add(&bulk);
         h.add(&[100.0]);
         let r = range(&h);

@@ -9,7 +9,10 @@ pub(super) fn range(h: &Histogram, percentile: f64) -> Range {
     let half = h.bin_width() / 2.0;
     let lo = edge(h.bins(), allowed).map_or(h.lo(), |centre| (centre - half) as f32);
     let hi = edge(h.bins().rev(), allowed).map_or(h.hi(), |centre| (centre + half) as f32);
-    Range { lo: lo.max(h.lo()), hi: hi.min(h.hi()) }
+    Range {
+        lo: lo.max(h.lo()),
+        hi: hi.min(h.hi()),
+    }
 }
 
 /// Centre of the first bin whose values cannot all be cut.

@@ -25,4 +25,5 @@ pub use error::DataError;
 pub use identity::{Overlap, overlap};
 pub use idx::from_idx_bytes;
 pub use load::{load, load_spec};
+pub use npy::npy_bytes;
 pub use options::{DataSpec, Labels, Layout, LoadOptions, Take};

@@ -139,12 +139,18 @@ fn element(path: &Path, descr: &str) -> Result<Element, DataError> {
     }
 }
 
-/// The bytes of a `.npy` file, version 1. `descr` is NumPy's type code.
-#[cfg(test)]
+/// The bytes of a `.npy` file (version 1) of little-endian elements in row-major order; `descr` is
+/// NumPy's type code, `<f4` or `|i1`.
+pub fn npy_bytes(descr: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
+    let dims: String = shape.iter().map(|d| format!("{d}, ")).collect();
+    written(descr, false, &format!("({dims})"), data)
+}
+
 pub(super) fn written(descr: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u8> {
     let order = if fortran { "True" } else { "False" };
     let mut header =
         format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}");
+    // Magic, version, length and header end at a multiple of 64.
     while !(header.len() + 11).is_multiple_of(64) {
         header.push(' ');
     }

@@ -21,8 +21,11 @@ pub struct Rewind(Vec<(usize, Vec<i8>)>);
 impl Activations {
     pub(super) fn new(engine: &Engine, inputs: &[i8]) -> Self {
         let samples = engine.samples(inputs);
-        let mut tensors: Vec<Vec<i8>> =
-            engine.tensors.iter().map(|t| vec![t.zero_point; samples * t.elements]).collect();
+        let mut tensors: Vec<Vec<i8>> = engine
+            .tensors
+            .iter()
+            .map(|t| vec![t.zero_point; samples * t.elements])
+            .collect();
         tensors[engine.input()].copy_from_slice(inputs);
         let mut a = Self { samples, tensors };
         a.rerun(engine, 0);
@@ -60,9 +63,9 @@ impl Activations {
             let elements = engine.tensors[step.output].elements;
             let mut out = vec![0; self.tensors[step.output].len()];
             let tensors = &self.tensors;
-            out.par_chunks_mut(chunk * elements).enumerate().for_each_init(
-                Scratch::default,
-                |scratch, (i, out)| {
+            out.par_chunks_mut(chunk * elements)
+                .enumerate()
+                .for_each_init(Scratch::default, |scratch, (i, out)| {
                     let n = out.len() / elements;
                     let inputs: Vec<&[i8]> = step
                         .inputs
@@ -73,9 +76,11 @@ impl Activations {
                         })
                         .collect();
                     step.execute(engine.isa, &inputs, out, n, scratch);
-                },
-            );
-            rewind.0.push((step.output, std::mem::replace(&mut self.tensors[step.output], out)));
+                });
+            rewind.0.push((
+                step.output,
+                std::mem::replace(&mut self.tensors[step.output], out),
+            ));
         }
         rewind
     }
@@ -94,9 +99,19 @@ impl Activations {
             .iter()
             .zip(&engine.tensors)
             .map(|(t, info)| {
-                indices.iter().flat_map(|&i| t[i * info.elements..(i + 1) * info.elements].iter().copied()).collect()
+                indices
+                    .iter()
+                    .flat_map(|&i| {
+                        t[i * info.elements..(i + 1) * info.elements]
+                            .iter()
+                            .copied()
+                    })
+                    .collect()
             })
             .collect();
-        Self { samples: indices.len(), tensors }
+        Self {
+            samples: indices.len(),
+            tensors,
+        }
     }
 }

@@ -28,7 +28,11 @@ pub fn check_channel(
     let shift = multiplier.exponent.max(0) as u32;
     let bound = (accumulator_bound(row, bias, input_zero_point) as i128) << shift;
     if bound > i32::MAX as i128 {
-        return Err(EngineError::AccumulatorBound { node: node.to_string(), channel, bound });
+        return Err(EngineError::AccumulatorBound {
+            node: node.to_string(),
+            channel,
+            bound,
+        });
     }
     Ok(())
 }
@@ -48,11 +52,17 @@ mod tests {
 
     #[test]
     fn one_past_the_limit_is_refused_with_node_and_channel() {
-        let m = Multiplier { mantissa: 1 << 30, exponent: 0 };
+        let m = Multiplier {
+            mantissa: 1 << 30,
+            exponent: 0,
+        };
         assert!(check_channel("c", 3, &[0], i32::MAX, 0, m).is_ok());
         let err = check_channel("c", 3, &[1], i32::MAX - 127, 0, m).expect_err("128 more");
         assert!(err.to_string().contains("'c', output channel 3"), "{err}");
-        let shifted = Multiplier { mantissa: 1 << 30, exponent: 1 };
+        let shifted = Multiplier {
+            mantissa: 1 << 30,
+            exponent: 1,
+        };
         assert!(check_channel("c", 3, &[0], (1 << 30) - 1, 0, shifted).is_ok());
         assert!(check_channel("c", 3, &[0], 1 << 30, 0, shifted).is_err());
     }

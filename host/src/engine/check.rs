@@ -32,13 +32,28 @@ pub(super) fn wiring(model: &QuantizedModel) -> Result<(), EngineError> {
             _ => 1..=1,
         };
         if !arity.contains(&n.inputs.len()) {
-            return wrong(format!("node '{}' ({}) has {} inputs", n.name, n.op.kind(), n.inputs.len()));
+            return wrong(format!(
+                "node '{}' ({}) has {} inputs",
+                n.name,
+                n.op.kind(),
+                n.inputs.len()
+            ));
         }
-        if let Some(id) = n.inputs.iter().find(|id| !written.get(id.0).copied().unwrap_or(false)) {
-            return wrong(format!("node '{}' reads tensor {} before it is written", n.name, id.0));
+        if let Some(id) = n
+            .inputs
+            .iter()
+            .find(|id| !written.get(id.0).copied().unwrap_or(false))
+        {
+            return wrong(format!(
+                "node '{}' reads tensor {} before it is written",
+                n.name, id.0
+            ));
         }
         if n.output.0 >= count || written[n.output.0] {
-            return wrong(format!("node '{}' writes tensor {}, which is taken or absent", n.name, n.output.0));
+            return wrong(format!(
+                "node '{}' writes tensor {}, which is taken or absent",
+                n.name, n.output.0
+            ));
         }
         written[n.output.0] = true;
     }
@@ -53,13 +68,23 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
     let input = model.tensor(node.inputs[0]).shape;
     let output = model.tensor(node.output).shape;
     let kind = node.op.kind();
-    let shape = |what: String| EngineError::Shape { node: node.name.clone(), kind, what };
-    let value = |what: &str| EngineError::Value { node: node.name.clone(), kind, what: what.to_string() };
+    let shape = |what: String| EngineError::Shape {
+        node: node.name.clone(),
+        kind,
+        what,
+    };
+    let value = |what: &str| EngineError::Value {
+        node: node.name.clone(),
+        kind,
+        what: what.to_string(),
+    };
     let expect = |want: [usize; 3]| {
         if want == output {
             Ok(())
         } else {
-            Err(shape(format!("input {input:?} gives {want:?}, but the output tensor is {output:?}")))
+            Err(shape(format!(
+                "input {input:?} gives {want:?}, but the output tensor is {output:?}"
+            )))
         }
     };
     // A window may leave the input's end unread: an image's window says nothing of what follows
@@ -68,18 +93,35 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
         if output[0] <= h && output[1] <= w && output[2] == c {
             Ok(())
         } else {
-            Err(shape(format!("input {input:?} gives {:?}, but the output tensor is {output:?}", [h, w, c])))
+            Err(shape(format!(
+                "input {input:?} gives {:?}, but the output tensor is {output:?}",
+                [h, w, c]
+            )))
         }
     };
-    let (zx, zy) = (model.tensor(node.inputs[0]).zero_point, model.tensor(node.output).zero_point);
-    let same_zero_point =
-        || if zx == zy { Ok(()) } else { Err(value("input and output must share scale and zero point")) };
+    let (zx, zy) = (
+        model.tensor(node.inputs[0]).zero_point,
+        model.tensor(node.output).zero_point,
+    );
+    let same_zero_point = || {
+        if zx == zy {
+            Ok(())
+        } else {
+            Err(value("input and output must share scale and zero point"))
+        }
+    };
     let multiplier = |m: Multiplier| {
-        if m.is_valid() { Ok(()) } else { Err(value("a multiplier is outside its range")) }
+        if m.is_valid() {
+            Ok(())
+        } else {
+            Err(value("a multiplier is outside its range"))
+        }
     };
     match &node.op {
         Op::Conv2d(c) => {
-            let groups_fit = c.groups >= 1 && input[2] % c.groups == 0 && c.linear.out_channels() % c.groups == 0;
+            let groups_fit = c.groups >= 1
+                && input[2].is_multiple_of(c.groups)
+                && c.linear.out_channels().is_multiple_of(c.groups);
             if !groups_fit {
                 return Err(shape(format!(
                     "{} groups do not divide {} input and {} output channels",
@@ -92,7 +134,12 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
             let pads = [[c.pads.top, c.pads.bottom], [c.pads.left, c.pads.right]];
             let positions = slide(input, window, pads).map_err(|what| shape(what.to_string()))?;
             expect_window(positions, c.linear.out_channels())?;
-            linear(model, node, &c.linear, c.kernel[0] * c.kernel[1] * (input[2] / c.groups))
+            linear(
+                model,
+                node,
+                &c.linear,
+                c.kernel[0] * c.kernel[1] * (input[2] / c.groups),
+            )
         }
         Op::FullyConnected(f) => {
             expect([1, 1, f.linear.out_channels()])?;
@@ -107,10 +154,17 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
             if a.act_min > a.act_max {
                 return Err(value("act_min is above act_max"));
             }
-            if a.input_multipliers.iter().chain([&a.output_multiplier]).any(|m| m.exponent > 0) {
+            if a.input_multipliers
+                .iter()
+                .chain([&a.output_multiplier])
+                .any(|m| m.exponent > 0)
+            {
                 return Err(value("a multiplier is one or more"));
             }
-            a.input_multipliers.iter().chain([&a.output_multiplier]).try_for_each(|m| multiplier(*m))
+            a.input_multipliers
+                .iter()
+                .chain([&a.output_multiplier])
+                .try_for_each(|m| multiplier(*m))
         }
         Op::MaxPool(p) | Op::AveragePool(p) => {
             let window = [p.kernel, p.stride, p.dilation];
@@ -122,13 +176,17 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
                 return Err(value("act_min is above act_max"));
             }
             if !every_window_sees_input(p, input, output) {
-                return Err(shape(format!("a window over input {input:?} holds nothing but padding")));
+                return Err(shape(format!(
+                    "a window over input {input:?} holds nothing but padding"
+                )));
             }
             Ok(())
         }
         Op::Mean { multiplier: m } => {
             expect([1, 1, input[2]])?;
-            multiplier(*m)?;
+            if !m.is_valid_quotient() {
+                return Err(value("the multiplier is outside its range"));
+            }
             let reach = (127 - zx as i128).max(zx as i128 + 128) * (input[0] * input[1]) as i128;
             if reach << m.exponent.max(0) > i32::MAX as i128 {
                 return Err(value("the sum over all positions leaves 32 bits"));
@@ -138,7 +196,9 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
         Op::Pad(p) => {
             let mut want = [0; 3];
             for (i, w) in want.iter_mut().enumerate() {
-                *w = [input[i], p.before[i], p.after[i]].iter().fold(0usize, |a, b| a.saturating_add(*b));
+                *w = [input[i], p.before[i], p.after[i]]
+                    .iter()
+                    .fold(0usize, |a, b| a.saturating_add(*b));
             }
             expect(want)?;
             same_zero_point()
@@ -152,7 +212,10 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
             for id in &node.inputs {
                 let s = model.tensor(*id).shape;
                 if (0..3).any(|i| i != c.axis && s[i] != input[i]) {
-                    return Err(shape(format!("joins {input:?} and {s:?} along axis {}", c.axis)));
+                    return Err(shape(format!(
+                        "joins {input:?} and {s:?} along axis {}",
+                        c.axis
+                    )));
                 }
                 want[c.axis] += s[c.axis];
             }
@@ -164,7 +227,9 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
         }
         Op::Reshape => {
             if input.iter().product::<usize>() != output.iter().product::<usize>() {
-                return Err(shape(format!("{input:?} has not as many elements as {output:?}")));
+                return Err(shape(format!(
+                    "{input:?} has not as many elements as {output:?}"
+                )));
             }
             same_zero_point()
         }
@@ -182,15 +247,23 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
             rescale(*m, &multiplier, &value)
         }
         Op::Lut { .. } => expect(input),
-        Op::Softmax { left_shift, multiplier: m, diff_min } => {
+        Op::Softmax {
+            left_shift,
+            multiplier: m,
+            diff_min,
+        } => {
             expect(input)?;
             if zy != -128 {
                 return Err(value("the output's zero point is not -128"));
             }
             if input[2] > SoftmaxParams::MAX_CHANNELS {
-                return Err(shape(format!("{input:?} has more than {} channels", SoftmaxParams::MAX_CHANNELS)));
+                return Err(shape(format!(
+                    "{input:?} has more than {} channels",
+                    SoftmaxParams::MAX_CHANNELS
+                )));
             }
-            let shifted = *left_shift <= 30 && (-(diff_min.max(&-255)) as i64) << left_shift < 1 << 31;
+            let shifted =
+                *left_shift <= 30 && (-(diff_min.max(&-255)) as i64) << left_shift < 1 << 31;
             if !shifted || *m < 1 << 30 || *diff_min > 0 {
                 return Err(value("multiplier, shift or smallest difference"));
             }
@@ -213,7 +286,11 @@ fn rescale(
 }
 
 /// Output height and width of a sliding window.
-fn slide(input: [usize; 3], window: [[usize; 2]; 3], pads: [[usize; 2]; 2]) -> Result<[usize; 2], &'static str> {
+fn slide(
+    input: [usize; 3],
+    window: [[usize; 2]; 3],
+    pads: [[usize; 2]; 2],
+) -> Result<[usize; 2], &'static str> {
     let mut out = [0; 2];
     let mut padded = input[2];
     for i in 0..2 {
@@ -221,15 +298,27 @@ fn slide(input: [usize; 3], window: [[usize; 2]; 3], pads: [[usize; 2]; 2]) -> R
         if kernel == 0 || stride == 0 || dilation == 0 {
             return Err("kernel, stride and dilation must be at least 1");
         }
-        if [kernel, stride, dilation, pads[i][0], pads[i][1]].iter().any(|v| *v > u8::MAX as usize) {
+        if [kernel, stride, dilation, pads[i][0], pads[i][1]]
+            .iter()
+            .any(|v| *v > u8::MAX as usize)
+        {
             return Err("kernel, stride, dilation and padding must be at most 255");
         }
-        let size = pads[i].iter().try_fold(input[i], |a, b| a.checked_add(*b)).ok_or("padding too large")?;
-        let extent = (kernel - 1).checked_mul(dilation).map(|e| e + 1).ok_or("window too large")?;
+        let size = pads[i]
+            .iter()
+            .try_fold(input[i], |a, b| a.checked_add(*b))
+            .ok_or("padding too large")?;
+        let extent = (kernel - 1)
+            .checked_mul(dilation)
+            .map(|e| e + 1)
+            .ok_or("window too large")?;
         if extent > size {
             return Err("the window is larger than the padded input");
         }
-        padded = padded.checked_mul(size).filter(|p| *p <= MAX_ELEMENTS).ok_or("the padded input is too large")?;
+        padded = padded
+            .checked_mul(size)
+            .filter(|p| *p <= MAX_ELEMENTS)
+            .ok_or("the padded input is too large")?;
         out[i] = (size - extent) / stride + 1;
     }
     Ok(out)
@@ -249,9 +338,16 @@ fn every_window_sees_input(p: &Pool, input: [usize; 3], output: [usize; 3]) -> b
 
 fn linear(model: &QuantizedModel, node: &Node, l: &Linear, taps: usize) -> Result<(), EngineError> {
     let kind = node.op.kind();
-    let value = |what: String| EngineError::Value { node: node.name.clone(), kind, what };
+    let value = |what: String| EngineError::Value {
+        node: node.name.clone(),
+        kind,
+        what,
+    };
     let out_c = l.out_channels();
-    if Some(l.weights.len()) != out_c.checked_mul(taps) || l.multipliers.len() != out_c || out_c == 0 {
+    if Some(l.weights.len()) != out_c.checked_mul(taps)
+        || l.multipliers.len() != out_c
+        || out_c == 0
+    {
         return Err(EngineError::Shape {
             node: node.name.clone(),
             kind,
@@ -263,19 +359,32 @@ fn linear(model: &QuantizedModel, node: &Node, l: &Linear, taps: usize) -> Resul
         });
     }
     if !matches!(l.bits, 2 | 3 | 4 | 8) {
-        return Err(value(format!("weights of {} bits; 2, 3, 4 and 8 exist", l.bits)));
+        return Err(value(format!(
+            "weights of {} bits; 2, 3, 4 and 8 exist",
+            l.bits
+        )));
     }
     let (lo, hi) = l.weight_range();
     if let Some(at) = l.weights.iter().position(|w| !(lo..=hi).contains(w)) {
-        return Err(value(format!("weight {} of channel {} is not a {}-bit number", l.weights[at], at / taps, l.bits)));
+        return Err(value(format!(
+            "weight {} of channel {} is not a {}-bit number",
+            l.weights[at],
+            at / taps,
+            l.bits
+        )));
     }
     if l.act_min > l.act_max {
-        return Err(value(format!("act_min {} is above act_max {}", l.act_min, l.act_max)));
+        return Err(value(format!(
+            "act_min {} is above act_max {}",
+            l.act_min, l.act_max
+        )));
     }
     let zx = model.tensor(node.inputs[0]).zero_point;
     for c in 0..out_c {
         if !l.multipliers[c].is_valid() {
-            return Err(value(format!("the multiplier of channel {c} is outside its range")));
+            return Err(value(format!(
+                "the multiplier of channel {c} is outside its range"
+            )));
         }
         check_channel(&node.name, c, l.row(c), l.bias[c], zx, l.multipliers[c])?;
     }

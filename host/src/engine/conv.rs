@@ -3,7 +3,7 @@
 use super::isa::Isa;
 use super::plane::Plane;
 use super::requant::Requant;
-use super::tile::{MAX_ACC, Run, TILE, Tile};
+use super::tile::{MAX_ACC, Run, Runs, TILE, Tile};
 use crate::graph::Pads;
 use crate::model::{Conv2d, FullyConnected, Linear};
 
@@ -13,17 +13,24 @@ pub(super) struct Conv {
     plane: Plane,
     /// Where each output position's taps start in a sample's plane, `[out_h][out_w]`.
     origins: Vec<usize>,
-    runs: Vec<Run>,
+    runs: Runs,
     groups: usize,
     group_in: usize,
     group_out: usize,
-    /// `[group][block of lanes][pair][lane][2]`
+    /// `[group][block of lanes][pair]`, two a lane within a pair as [`Isa::weight_place`] says.
     weights: Vec<i16>,
     requant: Requant,
 }
 
 impl Conv {
-    pub(super) fn from_conv(conv: &Conv2d, input: [usize; 3], output: [usize; 3], zx: i8, zy: i8, isa: Isa) -> Self {
+    pub(super) fn from_conv(
+        conv: &Conv2d,
+        input: [usize; 3],
+        output: [usize; 3],
+        zx: i8,
+        zy: i8,
+        isa: Isa,
+    ) -> Self {
         let plane = Plane::new(input, conv.pads, zx);
         let group_in = input[2] / conv.groups;
         let (row, column) = (plane.row(), plane.column());
@@ -44,7 +51,17 @@ impl Conv {
             }
         }
         let origins = positions(output, conv.stride, row, column);
-        Self::pack(plane, origins, runs, lengths, conv.groups, &conv.linear, zy, false, isa)
+        Self::pack(
+            plane,
+            origins,
+            runs,
+            lengths,
+            conv.groups,
+            &conv.linear,
+            zy,
+            false,
+            isa,
+        )
     }
 
     pub(super) fn from_fully_connected(
@@ -57,7 +74,17 @@ impl Conv {
     ) -> Self {
         let elements: usize = input.iter().product();
         let plane = Plane::new([1, 1, elements], Pads::default(), zx);
-        Self::pack(plane, vec![0], vec![0], vec![elements], 1, &fc.linear, zy, single_rounding, isa)
+        Self::pack(
+            plane,
+            vec![0],
+            vec![0],
+            vec![elements],
+            1,
+            &fc.linear,
+            zy,
+            single_rounding,
+            isa,
+        )
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -87,17 +114,20 @@ impl Conv {
             for &length in &lengths {
                 let (run, rest) = row.split_at(length);
                 for (i, &w) in run.iter().enumerate() {
-                    to[((first_pair + i / 2) * lanes + lane) * 2 + i % 2] = w as i16;
+                    to[(first_pair + i / 2) * lanes * 2 + isa.weight_place(lane, i % 2)] = w as i16;
                 }
                 first_pair += length.div_ceil(2);
                 row = rest;
             }
         }
-        let runs = offsets
-            .into_iter()
-            .zip(&lengths)
-            .map(|(offset, length)| Run { offset, pairs: length.div_ceil(2) })
-            .collect();
+        let runs = offsets.into_iter().zip(&lengths);
+        let runs = Runs::new(
+            runs.map(|(offset, length)| Run {
+                offset,
+                pairs: length.div_ceil(2),
+            })
+            .collect(),
+        );
         Self {
             group_in: plane.column() / groups,
             plane,
@@ -119,18 +149,28 @@ impl Conv {
     pub(super) fn run(&self, isa: Isa, x: &[i8], n: usize, plane: &mut Vec<i16>, out: &mut [i8]) {
         let out_c = self.groups * self.group_out;
         self.for_each_tile(isa, x, n, plane, |first, lane0, c0, count, acc| {
-            let lanes = isa.lanes();
-            let width = self.group_out - c0 % self.group_out;
-            let width = width.min(lanes);
-            for p in 0..count {
-                let to = (first + p) * out_c + c0;
-                self.requant.store(isa, lane0, &acc[p * lanes..], &mut out[to..to + width]);
+            let width = (self.group_out - c0 % self.group_out).min(isa.lanes());
+            let out = &mut out[first * out_c + c0..];
+            let layout = (out_c, width);
+            if isa.lanes() == 16 {
+                self.requant
+                    .store(isa, lane0, &acc.as_chunks::<16>().0[..count], out, layout);
+            } else {
+                self.requant
+                    .store(isa, lane0, &acc.as_chunks::<8>().0[..count], out, layout);
             }
         });
     }
 
     /// `n` samples to accumulators, bias included.
-    pub(super) fn accumulators(&self, isa: Isa, x: &[i8], n: usize, plane: &mut Vec<i16>, out: &mut [i32]) {
+    pub(super) fn accumulators(
+        &self,
+        isa: Isa,
+        x: &[i8],
+        n: usize,
+        plane: &mut Vec<i16>,
+        out: &mut [i32],
+    ) {
         let out_c = self.groups * self.group_out;
         let lanes = isa.lanes();
         self.for_each_tile(isa, x, n, plane, |first, _, c0, count, acc| {
@@ -154,7 +194,7 @@ impl Conv {
     ) {
         let lanes = isa.lanes();
         let blocks = self.group_out.div_ceil(lanes);
-        let pairs: usize = self.runs.iter().map(|r| r.pairs).sum();
+        let pairs = self.runs.pairs();
         let size = self.plane.elements();
         self.plane.fill(x, n, plane);
         let positions = self.origins.len();
@@ -172,7 +212,8 @@ impl Conv {
                     let mut origins = [0; TILE];
                     for p in 0..TILE {
                         if p < count {
-                            origins[p] = sample * size + self.origins[position] + group * self.group_in;
+                            origins[p] =
+                                sample * size + self.origins[position] + group * self.group_in;
                             position += 1;
                             if position == positions {
                                 position = 0;
@@ -182,7 +223,14 @@ impl Conv {
                             origins[p] = origins[0];
                         }
                     }
-                    Tile { plane, origins: &origins, runs: &self.runs, weights, bias }.accumulate(isa, &mut acc);
+                    Tile {
+                        plane,
+                        origins: &origins,
+                        runs: &self.runs,
+                        weights,
+                        bias,
+                    }
+                    .accumulate(isa, &mut acc);
                     sink(first, index * lanes, c0, count, &acc);
                 }
             }
@@ -191,7 +239,14 @@ impl Conv {
 }
 
 /// Plane offsets of all output positions' first taps.
-pub(super) fn positions(output: [usize; 3], stride: [usize; 2], row: usize, column: usize) -> Vec<usize> {
+pub(super) fn positions(
+    output: [usize; 3],
+    stride: [usize; 2],
+    row: usize,
+    column: usize,
+) -> Vec<usize> {
     let [h, w, _] = output;
-    (0..h).flat_map(|y| (0..w).map(move |x| y * stride[0] * row + x * stride[1] * column)).collect()
+    (0..h)
+        .flat_map(|y| (0..w).map(move |x| y * stride[0] * row + x * stride[1] * column))
+        .collect()
 }

@@ -4,6 +4,7 @@ use super::conv::positions;
 use super::isa::Isa;
 use super::plane::Plane;
 use super::requant::Requant;
+use super::tile::TILE;
 use crate::model::Conv2d;
 
 /// Channels that are accumulated together.
@@ -24,13 +25,21 @@ pub(super) struct Depthwise {
 }
 
 impl Depthwise {
-    pub(super) fn new(conv: &Conv2d, input: [usize; 3], output: [usize; 3], zx: i8, zy: i8) -> Self {
+    pub(super) fn new(
+        conv: &Conv2d,
+        input: [usize; 3],
+        output: [usize; 3],
+        zx: i8,
+        zy: i8,
+    ) -> Self {
         let out_c = conv.linear.out_channels();
         let plane = Plane::new(input, conv.pads, zx).expanded(out_c / input[2], LANES);
         let (row, column) = (plane.row(), plane.column());
         let [kh, kw] = conv.kernel;
         let taps: Vec<usize> = (0..kh)
-            .flat_map(|y| (0..kw).map(move |x| y * conv.dilation[0] * row + x * conv.dilation[1] * column))
+            .flat_map(|y| {
+                (0..kw).map(move |x| y * conv.dilation[0] * row + x * conv.dilation[1] * column)
+            })
             .collect();
         let mut weights = vec![0i16; out_c.next_multiple_of(LANES) * taps.len()];
         for c in 0..out_c {
@@ -57,38 +66,58 @@ impl Depthwise {
     pub(super) fn run(&self, isa: Isa, x: &[i8], n: usize, plane: &mut Vec<i16>, out: &mut [i8]) {
         self.for_each(isa, x, n, plane, |at, c0, acc| {
             let width = LANES.min(self.out_c - c0);
-            let to = at * self.out_c + c0;
-            self.requant.store(isa, c0, acc, &mut out[to..to + width]);
+            self.requant.store(
+                isa,
+                c0,
+                acc,
+                &mut out[at * self.out_c + c0..],
+                (self.out_c, width),
+            );
         });
     }
 
     /// `n` samples to accumulators, bias included.
-    pub(super) fn accumulators(&self, isa: Isa, x: &[i8], n: usize, plane: &mut Vec<i16>, out: &mut [i32]) {
+    pub(super) fn accumulators(
+        &self,
+        isa: Isa,
+        x: &[i8],
+        n: usize,
+        plane: &mut Vec<i16>,
+        out: &mut [i32],
+    ) {
         self.for_each(isa, x, n, plane, |at, c0, acc| {
             let width = LANES.min(self.out_c - c0);
-            let to = at * self.out_c + c0;
-            out[to..to + width].copy_from_slice(&acc[..width]);
+            for (p, acc) in acc.iter().enumerate() {
+                let to = (at + p) * self.out_c + c0;
+                out[to..to + width].copy_from_slice(&acc[..width]);
+            }
         });
     }
 
-    /// Calls `sink(position over all samples, first channel, accumulators)`.
+    /// Calls `sink(first position over all samples, first channel, accumulators of up to TILE
+    /// positions)`.
     fn for_each(
         &self,
         isa: Isa,
         x: &[i8],
         n: usize,
         plane: &mut Vec<i16>,
-        mut sink: impl FnMut(usize, usize, &[i32; LANES]),
+        mut sink: impl FnMut(usize, usize, &[[i32; LANES]]),
     ) {
         self.plane.fill(x, n, plane);
         let size = self.plane.elements();
+        let mut acc = [[0; LANES]; TILE];
         for sample in 0..n {
             let plane = &plane[sample * size..(sample + 1) * size];
-            for (position, &origin) in self.origins.iter().enumerate() {
-                for block in 0..self.out_c.div_ceil(LANES) {
-                    let c0 = block * LANES;
-                    let acc = self.position(isa, &plane[origin + c0..], block);
-                    sink(sample * self.origins.len() + position, c0, &acc);
+            for block in 0..self.out_c.div_ceil(LANES) {
+                let c0 = block * LANES;
+                let mut at = sample * self.origins.len();
+                for origins in self.origins.chunks(TILE) {
+                    for (acc, origin) in acc.iter_mut().zip(origins) {
+                        *acc = self.position(isa, &plane[origin + c0..], block);
+                    }
+                    sink(at, c0, &acc[..origins.len()]);
+                    at += origins.len();
                 }
             }
         }

@@ -40,6 +40,16 @@ impl Isa {
         }
     }
 
+    /// Where, within the weights of one pair of taps (two for each lane), the weight of tap `half`
+    /// (0 or 1) of a lane lies: side by side for instructions that multiply pairs, else tap by tap,
+    /// which plain loops vectorise best.
+    pub(super) fn weight_place(self, lane: usize, half: usize) -> usize {
+        match self {
+            Isa::Portable => half * self.lanes() + lane,
+            Isa::Avx2 | Isa::Avx512Vnni => 2 * lane + half,
+        }
+    }
+
     /// Output channels that one vector of accumulators holds.
     pub(super) fn lanes(self) -> usize {
         match self {

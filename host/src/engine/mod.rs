@@ -32,6 +32,8 @@ pub use isa::Isa;
 pub use net::{Engine, run_node};
 
 #[cfg(test)]
+mod image_tests;
+#[cfg(test)]
 mod naive;
 #[cfg(test)]
 mod tests;

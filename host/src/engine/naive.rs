@@ -10,7 +10,14 @@ pub(super) fn accumulators(model: &QuantizedModel, node: &Node, x: &[i8]) -> Vec
     let zx = input.zero_point as i64;
     match &node.op {
         Op::FullyConnected(f) => {
-            let row = |o: usize| f.linear.row(o).iter().zip(x).map(|(&w, &x)| w as i64 * (x as i64 - zx)).sum::<i64>();
+            let row = |o: usize| {
+                f.linear
+                    .row(o)
+                    .iter()
+                    .zip(x)
+                    .map(|(&w, &x)| w as i64 * (x as i64 - zx))
+                    .sum::<i64>()
+            };
             (0..oc).map(|o| f.linear.bias[o] as i64 + row(o)).collect()
         }
         Op::Conv2d(conv) => {
@@ -23,13 +30,17 @@ pub(super) fn accumulators(model: &QuantizedModel, node: &Node, x: &[i8]) -> Vec
                         for ky in 0..conv.kernel[0] {
                             for kx in 0..conv.kernel[1] {
                                 for i in 0..gin {
-                                    let y = (oy * conv.stride[0] + ky * conv.dilation[0]) as i64 - conv.pads.top as i64;
-                                    let xx =
-                                        (ox * conv.stride[1] + kx * conv.dilation[1]) as i64 - conv.pads.left as i64;
+                                    let y = (oy * conv.stride[0] + ky * conv.dilation[0]) as i64
+                                        - conv.pads.top as i64;
+                                    let xx = (ox * conv.stride[1] + kx * conv.dilation[1]) as i64
+                                        - conv.pads.left as i64;
                                     if y < 0 || xx < 0 || y >= h as i64 || xx >= w as i64 {
                                         continue;
                                     }
-                                    let v = x[(y as usize * w + xx as usize) * c + o / gout * gin + i] as i64 - zx;
+                                    let v = x
+                                        [(y as usize * w + xx as usize) * c + o / gout * gin + i]
+                                        as i64
+                                        - zx;
                                     let tap = (ky * conv.kernel[1] + kx) * gin + i;
                                     acc += conv.linear.row(o)[tap] as i64 * v;
                                 }
@@ -48,7 +59,8 @@ pub(super) fn accumulators(model: &QuantizedModel, node: &Node, x: &[i8]) -> Vec
 /// Outputs of a linear node for one sample: the TFLite specification in i128 arithmetic.
 pub(super) fn outputs(model: &QuantizedModel, node: &Node, x: &[i8]) -> Vec<i8> {
     let l: &Linear = node.op.linear().expect("linear");
-    let once = model.rounding == Rounding::LiteRtReference && matches!(node.op, Op::FullyConnected(_));
+    let once =
+        model.rounding == Rounding::LiteRtReference && matches!(node.op, Op::FullyConnected(_));
     let zy = model.tensor(node.output).zero_point as i128;
     accumulators(model, node, x)
         .iter()
@@ -75,7 +87,11 @@ fn floor_shift(x: i128, s: i32) -> i128 {
 /// gemmlowp's high multiply: nearest; a tie below zero goes up, as its nudge of 1 - 2^30 says.
 fn away(x: i128, s: i32) -> i128 {
     let half = 1i128 << (s - 1);
-    if x >= 0 { (x + half) / (1 << s) } else { (x + 1 - half) / (1 << s) }
+    if x >= 0 {
+        (x + half) / (1 << s)
+    } else {
+        (x + 1 - half) / (1 << s)
+    }
 }
 
 /// Nearest, ties away from zero.
@@ -84,5 +100,9 @@ fn away_from_zero(x: i128, s: i32) -> i128 {
         return x;
     }
     let half = 1i128 << (s - 1);
-    if x >= 0 { (x + half) >> s } else { -((-x + half) >> s) }
+    if x >= 0 {
+        (x + half) >> s
+    } else {
+        -((-x + half) >> s)
+    }
 }

@@ -42,7 +42,11 @@ impl Engine {
 
     /// As [`Self::new`] with an instruction set from [`Isa::available`].
     pub fn with_isa(model: &QuantizedModel, isa: Isa) -> Result<Self, EngineError> {
-        let isa = if Isa::available().contains(&isa) { isa } else { Isa::Portable };
+        let isa = if Isa::available().contains(&isa) {
+            isa
+        } else {
+            Isa::Portable
+        };
         check::wiring(model)?;
         for node in &model.nodes {
             check::node(model, node)?;
@@ -52,9 +56,14 @@ impl Engine {
             tensors: model
                 .tensors
                 .iter()
-                .map(|t| TensorInfo { elements: t.elements(), zero_point: t.zero_point })
+                .map(|t| TensorInfo {
+                    elements: t.elements(),
+                    zero_point: t.zero_point,
+                })
                 .collect(),
-            steps: (0..model.nodes.len()).map(|i| Step::new(model, i, isa)).collect(),
+            steps: (0..model.nodes.len())
+                .map(|i| Step::new(model, i, isa))
+                .collect(),
             input: model.input.0,
             output: model.output.0,
         })
@@ -68,9 +77,12 @@ impl Engine {
     /// # Errors
     /// As [`Self::new`]; the engine then still runs the node as it was.
     pub fn update_node(&mut self, model: &QuantizedModel, node: usize) -> Result<(), EngineError> {
-        let same = model.tensors.len() == self.tensors.len() && model.nodes.len() == self.steps.len();
+        let same =
+            model.tensors.len() == self.tensors.len() && model.nodes.len() == self.steps.len();
         if !same || node >= model.nodes.len() {
-            return Err(EngineError::Wiring { what: format!("node {node} is not of this engine's network") });
+            return Err(EngineError::Wiring {
+                what: format!("node {node} is not of this engine's network"),
+            });
         }
         check::node(model, &model.nodes[node])?;
         self.steps[node] = Step::new(model, node, self.isa);
@@ -99,7 +111,9 @@ impl Engine {
     /// # Panics
     /// Where the length of `inputs` is not a multiple of [`Self::input_elements`].
     pub fn run(&self, inputs: &[i8]) -> Vec<i8> {
-        self.run_keep(inputs, &[TensorId(self.output)]).pop().expect("one tensor was asked for")
+        self.run_keep(inputs, &[TensorId(self.output)])
+            .pop()
+            .expect("one tensor was asked for")
     }
 
     /// The named tensors of `n` samples, each `[n][elements]`, in the order of `keep`.
@@ -108,33 +122,45 @@ impl Engine {
     /// As [`Self::run`], and for a tensor that is not of this network.
     pub fn run_keep(&self, inputs: &[i8], keep: &[TensorId]) -> Vec<Vec<i8>> {
         let n = self.samples(inputs);
-        let mut kept: Vec<Vec<i8>> = keep.iter().map(|id| vec![0; n * self.tensors[id.0].elements]).collect();
+        let mut kept: Vec<Vec<i8>> = keep
+            .iter()
+            .map(|id| vec![0; n * self.tensors[id.0].elements])
+            .collect();
         let chunk = self.chunk(n);
         // One list of output slices a chunk, so that threads write where nobody else does.
         let mut parts: Vec<Vec<&mut [i8]>> = (0..n.div_ceil(chunk)).map(|_| Vec::new()).collect();
         for (k, id) in kept.iter_mut().zip(keep) {
-            for (part, slice) in parts.iter_mut().zip(k.chunks_mut(chunk * self.tensors[id.0].elements)) {
+            for (part, slice) in parts
+                .iter_mut()
+                .zip(k.chunks_mut(chunk * self.tensors[id.0].elements))
+            {
                 part.push(slice);
             }
         }
-        inputs.par_chunks(chunk * self.input_elements()).zip(parts).for_each_init(
-            || (Scratch::default(), self.buffers(chunk)),
-            |(scratch, buffers), (x, part)| {
-                let n = x.len() / self.input_elements();
-                buffers[self.input][..x.len()].copy_from_slice(x);
-                for step in &self.steps {
-                    let mut out = std::mem::take(&mut buffers[step.output]);
-                    let inputs: Vec<&[i8]> =
-                        step.inputs.iter().map(|&i| &buffers[i][..n * self.tensors[i].elements]).collect();
-                    let size = n * self.tensors[step.output].elements;
-                    step.execute(self.isa, &inputs, &mut out[..size], n, scratch);
-                    buffers[step.output] = out;
-                }
-                for (to, id) in part.into_iter().zip(keep) {
-                    to.copy_from_slice(&buffers[id.0][..to.len()]);
-                }
-            },
-        );
+        inputs
+            .par_chunks(chunk * self.input_elements())
+            .zip(parts)
+            .for_each_init(
+                || (Scratch::default(), self.buffers(chunk)),
+                |(scratch, buffers), (x, part)| {
+                    let n = x.len() / self.input_elements();
+                    buffers[self.input][..x.len()].copy_from_slice(x);
+                    for step in &self.steps {
+                        let mut out = std::mem::take(&mut buffers[step.output]);
+                        let inputs: Vec<&[i8]> = step
+                            .inputs
+                            .iter()
+                            .map(|&i| &buffers[i][..n * self.tensors[i].elements])
+                            .collect();
+                        let size = n * self.tensors[step.output].elements;
+                        step.execute(self.isa, &inputs, &mut out[..size], n, scratch);
+                        buffers[step.output] = out;
+                    }
+                    for (to, id) in part.into_iter().zip(keep) {
+                        to.copy_from_slice(&buffers[id.0][..to.len()]);
+                    }
+                },
+            );
         kept
     }
 
@@ -155,28 +181,45 @@ impl Engine {
     /// Where `input` is not a whole number of samples of the node's input.
     pub fn accumulators(&self, node: usize, input: &[i8]) -> Vec<i32> {
         let step = &self.steps[node];
-        let (x, y) = (self.tensors[step.inputs[0]].elements, self.tensors[step.output].elements);
-        assert_eq!(input.len() % x, 0, "input of node {node} is not a multiple of {x} elements");
+        let (x, y) = (
+            self.tensors[step.inputs[0]].elements,
+            self.tensors[step.output].elements,
+        );
+        assert_eq!(
+            input.len() % x,
+            0,
+            "input of node {node} is not a multiple of {x} elements"
+        );
         if matches!(step.kernel, Kernel::Shared(_)) {
             return Vec::new();
         }
         let n = input.len() / x;
         let chunk = self.chunk(n);
         let mut out = vec![0; n * y];
-        out.par_chunks_mut(chunk * y).zip(input.par_chunks(chunk * x)).for_each_init(
-            Scratch::default,
-            |scratch, (out, input)| match &step.kernel {
-                Kernel::Conv(c) => c.accumulators(self.isa, input, input.len() / x, &mut scratch.plane, out),
-                Kernel::Depthwise(d) => d.accumulators(self.isa, input, input.len() / x, &mut scratch.plane, out),
-                Kernel::Shared(_) => {}
-            },
-        );
+        out.par_chunks_mut(chunk * y)
+            .zip(input.par_chunks(chunk * x))
+            .for_each_init(Scratch::default, |scratch, (out, input)| {
+                match &step.kernel {
+                    Kernel::Conv(c) => {
+                        c.accumulators(self.isa, input, input.len() / x, &mut scratch.plane, out)
+                    }
+                    Kernel::Depthwise(d) => {
+                        d.accumulators(self.isa, input, input.len() / x, &mut scratch.plane, out)
+                    }
+                    Kernel::Shared(_) => {}
+                }
+            });
         out
     }
 
     pub(super) fn samples(&self, inputs: &[i8]) -> usize {
         let e = self.input_elements();
-        assert_eq!(inputs.len() % e, 0, "{} input values are not a multiple of {e}", inputs.len());
+        assert_eq!(
+            inputs.len() % e,
+            0,
+            "{} input values are not a multiple of {e}",
+            inputs.len()
+        );
         inputs.len() / e
     }
 
@@ -187,14 +230,22 @@ impl Engine {
     /// Samples a chunk: few enough for the cache, and enough chunks for all cores.
     pub(super) fn chunk(&self, n: usize) -> usize {
         let tensors: usize = self.tensors.iter().map(|t| t.elements).sum();
-        let scratch = self.steps.iter().map(Step::scratch_bytes).max().unwrap_or(0);
+        let scratch = self
+            .steps
+            .iter()
+            .map(Step::scratch_bytes)
+            .max()
+            .unwrap_or(0);
         let cached = CHUNK_BYTES / (tensors + scratch).max(1);
         let shared_out = n.div_ceil(4 * rayon::current_num_threads());
         cached.min(shared_out).clamp(1, 256)
     }
 
     fn buffers(&self, chunk: usize) -> Vec<Vec<i8>> {
-        self.tensors.iter().map(|t| vec![0; chunk * t.elements]).collect()
+        self.tensors
+            .iter()
+            .map(|t| vec![0; chunk * t.elements])
+            .collect()
     }
 }
 
@@ -222,9 +273,9 @@ pub fn run_node(
     let out_elements = model.tensors[step.output].elements();
     let mut out = vec![0; n * out_elements];
     let chunk = n.div_ceil(4 * rayon::current_num_threads()).clamp(1, 16);
-    out.par_chunks_mut(chunk * out_elements).enumerate().for_each_init(
-        Scratch::default,
-        |scratch, (at, out)| {
+    out.par_chunks_mut(chunk * out_elements)
+        .enumerate()
+        .for_each_init(Scratch::default, |scratch, (at, out)| {
             let n = out.len() / out_elements;
             let part: Vec<&[i8]> = inputs
                 .iter()
@@ -232,7 +283,6 @@ pub fn run_node(
                 .map(|(i, x)| &x[at * chunk * elements(i)..][..n * elements(i)])
                 .collect();
             step.execute(isa, &part, out, n, scratch);
-        },
-    );
+        });
     Ok(out)
 }

@@ -25,7 +25,15 @@ pub(super) const SLACK: usize = 2;
 impl Plane {
     pub(super) fn new(input: [usize; 3], pads: Pads, zero_point: i8) -> Self {
         let [h, w, c] = input;
-        Self { h, w, c, pads, repeat: 1, stride_c: c, zero_point }
+        Self {
+            h,
+            w,
+            c,
+            pads,
+            repeat: 1,
+            stride_c: c,
+            zero_point,
+        }
     }
 
     /// Channels repeated and padded with zeros to a multiple of `align`.
@@ -58,7 +66,10 @@ impl Plane {
             to.resize(need, 0);
         }
         let sample = self.h * self.w * self.c;
-        for (x, plane) in x.chunks_exact(sample).zip(to[..n * size].chunks_exact_mut(size)) {
+        for (x, plane) in x
+            .chunks_exact(sample)
+            .zip(to[..n * size].chunks_exact_mut(size))
+        {
             self.fill_one(x, plane);
         }
         to[n * size..need].fill(0);
@@ -67,12 +78,18 @@ impl Plane {
     fn fill_one(&self, x: &[i8], plane: &mut [i16]) {
         let row = self.row();
         let z = self.zero_point as i16;
-        let (left, right) = (self.pads.left * self.stride_c, self.pads.right * self.stride_c);
+        let (left, right) = (
+            self.pads.left * self.stride_c,
+            self.pads.right * self.stride_c,
+        );
         let (top, rest) = plane.split_at_mut(self.pads.top * row);
         let (middle, bottom) = rest.split_at_mut(self.h * row);
         top.fill(0);
         bottom.fill(0);
-        for (x, to) in x.chunks_exact(self.w * self.c).zip(middle.chunks_exact_mut(row)) {
+        for (x, to) in x
+            .chunks_exact(self.w * self.c)
+            .zip(middle.chunks_exact_mut(row))
+        {
             to[..left].fill(0);
             to[row - right..].fill(0);
             let to = &mut to[left..row - right];
@@ -81,7 +98,10 @@ impl Plane {
                     *t = v as i16 - z;
                 }
             } else {
-                for (x, to) in x.chunks_exact(self.c).zip(to.chunks_exact_mut(self.stride_c)) {
+                for (x, to) in x
+                    .chunks_exact(self.c)
+                    .zip(to.chunks_exact_mut(self.stride_c))
+                {
                     let (used, spare) = to.split_at_mut(self.c * self.repeat);
                     for (&v, t) in x.iter().zip(used.chunks_exact_mut(self.repeat)) {
                         t.fill(v as i16 - z);

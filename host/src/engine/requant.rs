@@ -11,7 +11,7 @@ use crate::model::{Linear, Multiplier};
 pub(super) struct Requant {
     pub bias: Vec<i32>,
     mantissas: Vec<i32>,
-    exponents: Vec<i32>,
+    exponents: Vec<i8>,
     zero_point: i8,
     act_min: i8,
     act_max: i8,
@@ -42,53 +42,108 @@ impl Requant {
             let at = c / per_group * padded + c % per_group;
             r.bias[at] = linear.bias[c];
             r.mantissas[at] = linear.multipliers[c].mantissa;
-            r.exponents[at] = linear.multipliers[c].exponent as i32;
+            r.exponents[at] = linear.multipliers[c].exponent;
         }
         r
     }
 
-    /// Outputs of accumulators whose first lane is lane `at` of the constants.
-    pub(super) fn store(&self, isa: Isa, at: usize, acc: &[i32], out: &mut [i8]) {
+    /// Outputs of a tile of accumulators, `[TILE][LANES]`, whose first lane is lane `at` of the
+    /// constants: `count` positions of `width` channels, `stride` apart in `out`.
+    pub(super) fn store<const LANES: usize>(
+        &self,
+        isa: Isa,
+        at: usize,
+        acc: &[[i32; LANES]],
+        out: &mut [i8],
+        (stride, width): (usize, usize),
+    ) {
         match isa {
-            Isa::Portable => self.store_inline(at, acc, out),
+            Isa::Portable => self.store_inline(at, acc, out, stride, width),
             // SAFETY: an `Isa` other than `Portable` comes from detection on this machine.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { self.store_avx2(at, acc, out) },
+            Isa::Avx2 => unsafe { self.store_avx2(at, acc, out, stride, width) },
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => unsafe { self.store_avx512(at, acc, out) },
+            Isa::Avx512Vnni => unsafe { self.store_avx512(at, acc, out, stride, width) },
             #[cfg(not(target_arch = "x86_64"))]
-            _ => self.store_inline(at, acc, out),
+            _ => self.store_inline(at, acc, out, stride, width),
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
-    fn store_avx2(&self, at: usize, acc: &[i32], out: &mut [i8]) {
-        self.store_inline(at, acc, out)
+    fn store_avx2<const LANES: usize>(
+        &self,
+        at: usize,
+        acc: &[[i32; LANES]],
+        out: &mut [i8],
+        stride: usize,
+        width: usize,
+    ) {
+        self.store_inline(at, acc, out, stride, width)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn store_avx512(&self, at: usize, acc: &[i32], out: &mut [i8]) {
-        self.store_inline(at, acc, out)
+    fn store_avx512<const LANES: usize>(
+        &self,
+        at: usize,
+        acc: &[[i32; LANES]],
+        out: &mut [i8],
+        stride: usize,
+        width: usize,
+    ) {
+        self.store_inline(at, acc, out, stride, width)
     }
 
     #[inline(always)]
-    fn store_inline(&self, at: usize, acc: &[i32], out: &mut [i8]) {
-        if self.single_rounding {
-            self.store_with(at, acc, out, Multiplier::apply_single_rounding)
-        } else {
-            self.store_with(at, acc, out, Multiplier::apply)
+    fn store_inline<const LANES: usize>(
+        &self,
+        at: usize,
+        acc: &[[i32; LANES]],
+        out: &mut [i8],
+        stride: usize,
+        width: usize,
+    ) {
+        let multipliers = (lanes(&self.mantissas, at), lanes(&self.exponents, at));
+        for (acc, out) in acc.iter().zip(out.chunks_mut(stride)) {
+            let full = if self.single_rounding {
+                self.finish_all(acc, multipliers, Multiplier::apply_single_rounding)
+            } else {
+                self.finish_all(acc, multipliers, Multiplier::apply)
+            };
+            out[..width].copy_from_slice(&full[..width]);
         }
     }
 
+    /// All lanes, whether or not they are channels, so that the loop has a fixed length.
     #[inline(always)]
-    fn store_with(&self, at: usize, acc: &[i32], out: &mut [i8], apply: impl Fn(Multiplier, i32) -> i32) {
-        let n = out.len();
-        let (mantissas, exponents) = (&self.mantissas[at..at + n], &self.exponents[at..at + n]);
-        for (((o, &a), &mantissa), &exponent) in out.iter_mut().zip(&acc[..n]).zip(mantissas).zip(exponents) {
-            let scaled = apply(Multiplier { mantissa, exponent: exponent as i8 }, a);
-            *o = finish(scaled, self.zero_point, self.act_min, self.act_max);
+    fn finish_all<const LANES: usize>(
+        &self,
+        acc: &[i32; LANES],
+        (mantissas, exponents): (&[i32; LANES], &[i8; LANES]),
+        apply: impl Fn(Multiplier, i32) -> i32,
+    ) -> [i8; LANES] {
+        let mut out = [0; LANES];
+        for lane in 0..LANES {
+            let multiplier = Multiplier {
+                mantissa: mantissas[lane],
+                exponent: exponents[lane],
+            };
+            out[lane] = finish(
+                apply(multiplier, acc[lane]),
+                self.zero_point,
+                self.act_min,
+                self.act_max,
+            );
         }
+        out
     }
+}
+
+/// A block of constants, which are padded to whole blocks.
+#[inline(always)]
+fn lanes<T, const LANES: usize>(constants: &[T], at: usize) -> &[T; LANES] {
+    constants[at..]
+        .first_chunk()
+        .expect("constants come in whole blocks of lanes")
 }

@@ -28,7 +28,9 @@ impl SharedOp {
         let x = model.tensor(node.inputs[0]);
         let y = model.tensor(node.output);
         match &node.op {
-            Op::Conv2d(_) | Op::FullyConnected(_) => unreachable!("linear operators have kernels of their own"),
+            Op::Conv2d(_) | Op::FullyConnected(_) => {
+                unreachable!("linear operators have kernels of their own")
+            }
             Op::Add(a) => SharedOp::Add(AddParams {
                 input_zero_points: [x.zero_point, model.tensor(node.inputs[1]).zero_point],
                 output_zero_point: y.zero_point,
@@ -74,14 +76,21 @@ impl SharedOp {
                 SharedOp::Concat(parts.collect())
             }
             Op::Reshape => SharedOp::Reshape,
-            Op::Transpose { perm } => SharedOp::Transpose { input: x.shape, perm: perm.map(|p| p as u8) },
+            Op::Transpose { perm } => SharedOp::Transpose {
+                input: x.shape,
+                perm: perm.map(|p| p as u8),
+            },
             Op::Requantize { multiplier } => SharedOp::Requantize(RequantizeParams {
                 input_zero_point: x.zero_point,
                 output_zero_point: y.zero_point,
                 multiplier: *multiplier,
             }),
             Op::Lut { table } => SharedOp::Lut(Box::new(table.map(|v| v as u8))),
-            Op::Softmax { multiplier, left_shift, diff_min } => SharedOp::Softmax(SoftmaxParams {
+            Op::Softmax {
+                multiplier,
+                left_shift,
+                diff_min,
+            } => SharedOp::Softmax(SoftmaxParams {
                 channels: x.shape[2],
                 multiplier: *multiplier,
                 left_shift: *left_shift as u32,
@@ -100,7 +109,10 @@ impl SharedOp {
             SharedOp::Mean(p) => kernels::mean(p, x, out),
             SharedOp::Pad(p) => kernels::pad(p, x, out),
             SharedOp::Concat(parts) => {
-                parts.iter().zip(inputs).for_each(|(p, x)| kernels::concat_part(p, x, out));
+                parts
+                    .iter()
+                    .zip(inputs)
+                    .for_each(|(p, x)| kernels::concat_part(p, x, out));
             }
             SharedOp::Reshape => kernels::reshape(x, out),
             SharedOp::Transpose { input, perm } => kernels::transpose(*input, *perm, x, out),

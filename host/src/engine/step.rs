@@ -36,12 +36,17 @@ impl Step {
         let x = model.tensor(node.inputs[0]);
         let y = model.tensor(node.output);
         let kernel = match &node.op {
-            Op::Conv2d(c) if c.groups > 1 && c.groups == x.shape[2] => {
-                Kernel::Depthwise(Depthwise::new(c, x.shape, y.shape, x.zero_point, y.zero_point))
-            }
-            Op::Conv2d(c) => {
-                Kernel::Conv(Conv::from_conv(c, x.shape, y.shape, x.zero_point, y.zero_point, isa))
-            }
+            Op::Conv2d(c) if c.groups > 1 && c.groups == x.shape[2] => Kernel::Depthwise(
+                Depthwise::new(c, x.shape, y.shape, x.zero_point, y.zero_point),
+            ),
+            Op::Conv2d(c) => Kernel::Conv(Conv::from_conv(
+                c,
+                x.shape,
+                y.shape,
+                x.zero_point,
+                y.zero_point,
+                isa,
+            )),
             Op::FullyConnected(f) => Kernel::Conv(Conv::from_fully_connected(
                 f,
                 x.shape,
@@ -52,7 +57,11 @@ impl Step {
             )),
             _ => Kernel::Shared(SharedOp::new(model, node)),
         };
-        Self { kernel, inputs: node.inputs.iter().map(|id| id.0).collect(), output: node.output.0 }
+        Self {
+            kernel,
+            inputs: node.inputs.iter().map(|id| id.0).collect(),
+            output: node.output.0,
+        }
     }
 
     /// Bytes of scratch a sample.
@@ -65,7 +74,14 @@ impl Step {
     }
 
     /// The node over `n` samples, operands `[n][elements]` each.
-    pub(super) fn execute(&self, isa: Isa, inputs: &[&[i8]], out: &mut [i8], n: usize, scratch: &mut Scratch) {
+    pub(super) fn execute(
+        &self,
+        isa: Isa,
+        inputs: &[&[i8]],
+        out: &mut [i8],
+        n: usize,
+        scratch: &mut Scratch,
+    ) {
         match &self.kernel {
             Kernel::Conv(c) => c.run(isa, inputs[0], n, &mut scratch.plane, out),
             Kernel::Depthwise(d) => d.run(isa, inputs[0], n, &mut scratch.plane, out),

@@ -7,7 +7,12 @@ use crate::graph::Pads;
 use crate::model::*;
 
 fn tensor(name: &str, shape: [usize; 3], zero_point: i8) -> Tensor {
-    Tensor { name: name.to_string(), shape, scale: 0.1, zero_point }
+    Tensor {
+        name: name.to_string(),
+        shape,
+        scale: 0.1,
+        zero_point,
+    }
 }
 
 /// Weights, biases and multipliers, extremes among them.
@@ -21,18 +26,29 @@ fn linear(rng: &mut StdRng, out_c: usize, taps: usize) -> Linear {
     let reach = (taps as f64 * (half as f64) * 128.0).max(1.0);
     let multiplier = |rng: &mut StdRng| match rng.random_range(0..10) {
         0 => Multiplier::ZERO,
-        1 => Multiplier { mantissa: i32::MAX, exponent: -31 },
-        2 => Multiplier { mantissa: 1 << 30, exponent: 1 },
+        1 => Multiplier {
+            mantissa: i32::MAX,
+            exponent: -31,
+        },
+        2 => Multiplier {
+            mantissa: 1 << 30,
+            exponent: 1,
+        },
         _ => {
             let e = (300.0 / reach).log2().round() as i8 + rng.random_range(-2..3);
-            Multiplier { mantissa: rng.random_range(1 << 30..=i32::MAX), exponent: e.clamp(-31, 1) }
+            Multiplier {
+                mantissa: rng.random_range(1 << 30..=i32::MAX),
+                exponent: e.clamp(-31, 1),
+            }
         }
     };
     let (a, b) = (rng.random::<i8>(), rng.random::<i8>());
     Linear {
         weights,
         bits,
-        bias: (0..out_c).map(|_| rng.random_range(-reach as i32..=reach as i32)).collect(),
+        bias: (0..out_c)
+            .map(|_| rng.random_range(-reach as i32..=reach as i32))
+            .collect(),
         multipliers: (0..out_c).map(|_| multiplier(rng)).collect(),
         act_min: if rng.random_bool(0.5) { -128 } else { a.min(b) },
         act_max: if rng.random_bool(0.5) { 127 } else { a.max(b) },
@@ -44,7 +60,12 @@ fn one_node(op: Op, input: Tensor, output: Tensor, rounding: Rounding) -> Quanti
         name: "one".into(),
         rounding,
         tensors: vec![input, output],
-        nodes: vec![Node { name: "node".into(), op, inputs: vec![TensorId(0)], output: TensorId(1) }],
+        nodes: vec![Node {
+            name: "node".into(),
+            op,
+            inputs: vec![TensorId(0)],
+            output: TensorId(1),
+        }],
         input: TensorId(0),
         output: TensorId(1),
         preprocess: Preprocess::default(),
@@ -54,17 +75,33 @@ fn one_node(op: Op, input: Tensor, output: Tensor, rounding: Rounding) -> Quanti
 
 fn random_conv(rng: &mut StdRng) -> QuantizedModel {
     let kernel = [rng.random_range(1..5), rng.random_range(1..5)];
-    let dilation = if rng.random_bool(0.3) { [rng.random_range(1..3), rng.random_range(1..3)] } else { [1, 1] };
+    let dilation = if rng.random_bool(0.3) {
+        [rng.random_range(1..3), rng.random_range(1..3)]
+    } else {
+        [1, 1]
+    };
     let stride = [rng.random_range(1..4), rng.random_range(1..4)];
     let mut pad = || rng.random_range(0..3);
-    let pads = Pads { top: pad(), left: pad(), bottom: pad(), right: pad() };
+    let pads = Pads {
+        top: pad(),
+        left: pad(),
+        bottom: pad(),
+        right: pad(),
+    };
     let (groups, gin, gout) = match rng.random_range(0..4) {
         0 => (rng.random_range(2..40), 1, rng.random_range(1..4)),
-        1 => (rng.random_range(2..4), rng.random_range(1..5), rng.random_range(1..20)),
+        1 => (
+            rng.random_range(2..4),
+            rng.random_range(1..5),
+            rng.random_range(1..20),
+        ),
         _ => (1, rng.random_range(1..20), rng.random_range(1..40)),
     };
     let extent: [usize; 2] = std::array::from_fn(|i| (kernel[i] - 1) * dilation[i] + 1);
-    let (h, w) = (extent[0] + rng.random_range(0..6), extent[1] + rng.random_range(0..6));
+    let (h, w) = (
+        extent[0] + rng.random_range(0..6),
+        extent[1] + rng.random_range(0..6),
+    );
     let oh = (h + pads.top + pads.bottom - extent[0]) / stride[0] + 1;
     let ow = (w + pads.left + pads.right - extent[1]) / stride[1] + 1;
     let linear = linear(rng, groups * gout, kernel[0] * kernel[1] * gin);
@@ -73,34 +110,77 @@ fn random_conv(rng: &mut StdRng) -> QuantizedModel {
         tensor("x", [h, w, groups * gin], zero(rng)),
         tensor("y", [oh, ow, groups * gout], zero(rng)),
     );
-    one_node(Op::Conv2d(Conv2d { kernel, stride, dilation, pads, groups, linear }), x, y, Rounding::Tflm)
+    one_node(
+        Op::Conv2d(Conv2d {
+            kernel,
+            stride,
+            dilation,
+            pads,
+            groups,
+            linear,
+        }),
+        x,
+        y,
+        Rounding::Tflm,
+    )
 }
 
 fn random_fc(rng: &mut StdRng) -> QuantizedModel {
-    let shape = [rng.random_range(1..4), rng.random_range(1..4), rng.random_range(1..70)];
+    let shape = [
+        rng.random_range(1..4),
+        rng.random_range(1..4),
+        rng.random_range(1..70),
+    ];
     let out_c = rng.random_range(1..40);
     let linear = linear(rng, out_c, shape.iter().product());
-    let rounding = if rng.random_bool(0.5) { Rounding::Tflm } else { Rounding::LiteRtReference };
+    let rounding = if rng.random_bool(0.5) {
+        Rounding::Tflm
+    } else {
+        Rounding::LiteRtReference
+    };
     let (zx, zy) = (rng.random(), rng.random());
     let op = Op::FullyConnected(FullyConnected { linear });
-    one_node(op, tensor("x", shape, zx), tensor("y", [1, 1, out_c], zy), rounding)
+    one_node(
+        op,
+        tensor("x", shape, zx),
+        tensor("y", [1, 1, out_c], zy),
+        rounding,
+    )
 }
 
 fn samples(rng: &mut StdRng, n: usize) -> Vec<i8> {
     let extreme = rng.random_bool(0.3);
-    (0..n).map(|_| if extreme { [-128, 127][rng.random_range(0..2)] } else { rng.random() }).collect()
+    (0..n)
+        .map(|_| {
+            if extreme {
+                [-128, 127][rng.random_range(0..2)]
+            } else {
+                rng.random()
+            }
+        })
+        .collect()
 }
 
 fn agrees_with_the_definition(model: &QuantizedModel, rng: &mut StdRng) {
     let e = model.tensor(model.input).elements();
     let n = rng.random_range(1..12);
     let x = samples(rng, n * e);
-    let want: Vec<i8> = x.chunks(e).flat_map(|x| naive::outputs(model, &model.nodes[0], x)).collect();
-    let sums: Vec<i64> = x.chunks(e).flat_map(|x| naive::accumulators(model, &model.nodes[0], x)).collect();
+    let want: Vec<i8> = x
+        .chunks(e)
+        .flat_map(|x| naive::outputs(model, &model.nodes[0], x))
+        .collect();
+    let sums: Vec<i64> = x
+        .chunks(e)
+        .flat_map(|x| naive::accumulators(model, &model.nodes[0], x))
+        .collect();
     for isa in Isa::available() {
         let engine = Engine::with_isa(model, isa).expect("a sound network");
         assert_eq!(engine.run(&x), want, "{isa:?} {model:?}");
-        let got: Vec<i64> = engine.accumulators(0, &x).into_iter().map(i64::from).collect();
+        let got: Vec<i64> = engine
+            .accumulators(0, &x)
+            .into_iter()
+            .map(i64::from)
+            .collect();
         assert_eq!(got, sums, "{isa:?} {model:?}");
     }
 }
@@ -133,12 +213,23 @@ fn accumulators_at_the_very_edge_of_32_bits_are_exact() {
         weights: [vec![-128; taps], vec![-128; taps]].concat(),
         bits: 8,
         bias: vec![bias as i32, -bias as i32],
-        multipliers: vec![Multiplier { mantissa: 1 << 30, exponent: -23 }; 2],
+        multipliers: vec![
+            Multiplier {
+                mantissa: 1 << 30,
+                exponent: -23
+            };
+            2
+        ],
         act_min: -128,
         act_max: 127,
     };
     let op = Op::FullyConnected(FullyConnected { linear });
-    let mut model = one_node(op, tensor("x", [1, 1, taps], 127), tensor("y", [1, 1, 2], 0), Rounding::Tflm);
+    let mut model = one_node(
+        op,
+        tensor("x", [1, 1, taps], 127),
+        tensor("y", [1, 1, 2], 0),
+        Rounding::Tflm,
+    );
     let x = vec![-128i8; taps];
     for isa in Isa::available() {
         let engine = Engine::with_isa(&model, isa).expect("exactly at the bound");
@@ -147,7 +238,11 @@ fn accumulators_at_the_very_edge_of_32_bits_are_exact() {
     }
     model.nodes[0].op.linear_mut().expect("linear").bias[1] -= 1;
     match Engine::new(&model) {
-        Err(EngineError::AccumulatorBound { node, channel: 1, bound }) => {
+        Err(EngineError::AccumulatorBound {
+            node,
+            channel: 1,
+            bound,
+        }) => {
             assert_eq!((node.as_str(), bound), ("node", 1i128 << 31));
         }
         other => panic!("one beyond the bound must be refused: {other:?}"),
@@ -168,15 +263,27 @@ fn a_node_updated_in_place_gives_what_a_fresh_engine_gives() {
         *w = rng.random_range(lo..=hi);
     }
     for m in &mut l.multipliers {
-        *m = Multiplier { mantissa: 1 << 30, exponent: -4 };
+        *m = Multiplier {
+            mantissa: 1 << 30,
+            exponent: -4,
+        };
     }
     engine.update_node(&model, 0).expect("sound");
     assert_ne!(engine.run(&x), before);
     assert_eq!(engine.run(&x), Engine::new(&model).expect("sound").run(&x));
     let mut broken = model.clone();
-    broken.nodes[0].op.linear_mut().expect("linear").weights.pop();
+    broken.nodes[0]
+        .op
+        .linear_mut()
+        .expect("linear")
+        .weights
+        .pop();
     assert!(engine.update_node(&broken, 0).is_err());
-    assert_eq!(engine.run(&x), Engine::new(&model).expect("sound").run(&x), "a refused edit changes nothing");
+    assert_eq!(
+        engine.run(&x),
+        Engine::new(&model).expect("sound").run(&x),
+        "a refused edit changes nothing"
+    );
 }
 
 #[test]
@@ -185,7 +292,11 @@ fn a_resumed_run_equals_a_full_one() {
     let mut chain = random_conv(&mut rng);
     let middle = chain.tensors[1].clone();
     let elements = middle.elements();
-    let fc = |rng: &mut StdRng, taps| Op::FullyConnected(FullyConnected { linear: linear(rng, 7, taps) });
+    let fc = |rng: &mut StdRng, taps| {
+        Op::FullyConnected(FullyConnected {
+            linear: linear(rng, 7, taps),
+        })
+    };
     chain.tensors.push(tensor("z", [1, 1, 7], -3));
     chain.nodes.push(Node {
         name: "fc".into(),
@@ -208,7 +319,10 @@ fn a_resumed_run_equals_a_full_one() {
     assert_eq!(acts.tensor(TensorId(1)), kept[2]);
     let some = acts.subset(&engine, &[30, 2]);
     assert_eq!(some.samples(), 2);
-    assert_eq!(some.tensor(TensorId(2))[7..], acts.tensor(TensorId(2))[14..21]);
+    assert_eq!(
+        some.tensor(TensorId(2))[7..],
+        acts.tensor(TensorId(2))[14..21]
+    );
 }
 
 #[test]
@@ -222,10 +336,19 @@ fn ill_formed_networks_are_refused_with_the_node_named() {
         assert!(err.contains(part), "{err:?} lacks {part:?}");
     };
     refuse(&|m| m.tensors[1].shape[0] += 1, "but the output tensor is");
-    refuse(&|m| m.nodes[0].inputs[0] = TensorId(9), "before it is written");
+    refuse(
+        &|m| m.nodes[0].inputs[0] = TensorId(9),
+        "before it is written",
+    );
     refuse(&|m| m.nodes[0].output = TensorId(0), "taken or absent");
-    refuse(&|m| m.nodes[0].op.linear_mut().expect("linear").bits = 5, "5 bits");
-    refuse(&|m| m.nodes[0].op.linear_mut().expect("linear").multipliers[0].mantissa = 5, "multiplier of channel 0");
+    refuse(
+        &|m| m.nodes[0].op.linear_mut().expect("linear").bits = 5,
+        "5 bits",
+    );
+    refuse(
+        &|m| m.nodes[0].op.linear_mut().expect("linear").multipliers[0].mantissa = 5,
+        "multiplier of channel 0",
+    );
     refuse(&|m| m.tensors[0].shape = [usize::MAX, 2, 1], "has shape");
     let zero_stride = |m: &mut QuantizedModel| match &mut m.nodes[0].op {
         Op::Conv2d(c) => c.stride[1] = 0,

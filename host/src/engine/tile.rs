@@ -1,9 +1,9 @@
 //! The multiply-accumulate loops of convolutions and fully connected layers: `TILE` positions by
 //! one vector of output channels.
 //!
-//! Weights lie as `[pair of taps][channel lane][2]` i16, so that one instruction multiplies a
-//! broadcast pair of inputs with the pair of weights of every channel and adds both products to
-//! the channel's i32 accumulator. No horizontal sums are needed and the accumulators come out in
+//! Weights lie as `[pair of taps][channel lane][2]` i16 (plain loops: `[pair][2][lane]`), so that one
+//! instruction multiplies a broadcast pair of inputs with the pair of weights of every channel and
+//! adds both products to the channel's i32 accumulator. No horizontal sums are needed and the accumulators come out in
 //! the order of the output. A pair's sum is at most 2 * 255 * 128 and accumulators are bounded by
 //! [`super::accumulator_bound`], so the order of summation does not show.
 
@@ -25,6 +25,32 @@ pub(super) struct Run {
     pub pairs: usize,
 }
 
+/// All that a filter reads, in the order of its weights.
+#[derive(Clone, Debug)]
+pub(super) struct Runs {
+    list: Vec<Run>,
+    pairs: usize,
+    /// One past the last element read, from the position's origin.
+    reach: usize,
+}
+
+impl Runs {
+    pub(super) fn new(list: Vec<Run>) -> Self {
+        let pairs = list.iter().map(|r| r.pairs).sum();
+        let reach = list
+            .iter()
+            .map(|r| r.offset + 2 * r.pairs)
+            .max()
+            .unwrap_or(0);
+        Self { list, pairs, reach }
+    }
+
+    /// Pairs of weights a channel.
+    pub(super) fn pairs(&self) -> usize {
+        self.pairs
+    }
+}
+
 /// Operands of a tile.
 pub(super) struct Tile<'a> {
     /// Widened inputs of all samples of a chunk.
@@ -32,8 +58,8 @@ pub(super) struct Tile<'a> {
     /// Where each position's inputs start in `plane`.
     pub origins: &'a [usize; TILE],
     /// The same for every position and channel.
-    pub runs: &'a [Run],
-    /// `[sum of pairs][lanes][2]`.
+    pub runs: &'a Runs,
+    /// `[sum of pairs]`, two a lane within a pair as [`Isa::weight_place`] says.
     pub weights: &'a [i16],
     /// One per lane.
     pub bias: &'a [i32],
@@ -43,13 +69,12 @@ impl Tile<'_> {
     /// Writes accumulators, bias included, as `[position][lane]` with `isa.lanes()` lanes.
     pub(super) fn accumulate(&self, isa: Isa, acc: &mut [i32; MAX_ACC]) {
         let lanes = isa.lanes();
-        let pairs: usize = self.runs.iter().map(|r| r.pairs).sum();
-        let reach = self.runs.iter().map(|r| r.offset + 2 * r.pairs).max().unwrap_or(0);
-        let last = self.origins.iter().max().copied().unwrap_or(0);
+        let last = self.origins.iter().fold(0, |m, o| m.max(*o));
         // What the unchecked reads below rely on. A run's last odd element may lie one past the
         // plane's data, which is why planes end in `SLACK` zeros.
-        assert!(SLACK >= 1 && last + reach <= self.plane.len());
-        assert!(self.weights.len() >= pairs * lanes * 2 && self.bias.len() >= lanes);
+        const { assert!(SLACK >= 1) };
+        assert!(last.saturating_add(self.runs.reach) <= self.plane.len());
+        assert!(self.weights.len() >= self.runs.pairs * lanes * 2 && self.bias.len() >= lanes);
         match isa {
             Isa::Portable => self.portable(acc),
             // SAFETY: an `Isa` other than `Portable` comes from detection on this machine, and
@@ -70,13 +95,13 @@ impl Tile<'_> {
             s.copy_from_slice(&self.bias[..LANES]);
         }
         let mut weights = self.weights.as_chunks::<{ 2 * LANES }>().0.iter();
-        for run in self.runs {
+        for run in &self.runs.list {
             for (pair, w) in (0..run.pairs).zip(&mut weights) {
                 for (s, &origin) in sums.iter_mut().zip(self.origins) {
                     let at = origin + run.offset + 2 * pair;
                     let (x0, x1) = (self.plane[at] as i32, self.plane[at + 1] as i32);
-                    for (lane, s) in s.iter_mut().enumerate() {
-                        *s += x0 * w[2 * lane] as i32 + x1 * w[2 * lane + 1] as i32;
+                    for lane in 0..LANES {
+                        s[lane] += x0 * w[lane] as i32 + x1 * w[LANES + lane] as i32;
                     }
                 }
             }
@@ -94,14 +119,15 @@ impl Tile<'_> {
         unsafe {
             let mut sums = [_mm256_loadu_si256(self.bias.as_ptr().cast()); TILE];
             let mut w = self.weights.as_ptr();
-            for run in self.runs {
+            for run in &self.runs.list {
                 let from = self.plane.as_ptr().add(run.offset);
                 let x: [*const i16; TILE] = std::array::from_fn(|p| from.add(self.origins[p]));
                 for pair in 0..run.pairs {
                     let weights = _mm256_loadu_si256(w.cast());
                     w = w.add(16);
                     for p in 0..TILE {
-                        let inputs = _mm256_set1_epi32(x[p].add(2 * pair).cast::<i32>().read_unaligned());
+                        let inputs =
+                            _mm256_set1_epi32(x[p].add(2 * pair).cast::<i32>().read_unaligned());
                         sums[p] = _mm256_add_epi32(sums[p], _mm256_madd_epi16(inputs, weights));
                     }
                 }
@@ -122,14 +148,15 @@ impl Tile<'_> {
         unsafe {
             let mut sums = [_mm512_loadu_si512(self.bias.as_ptr().cast()); TILE];
             let mut w = self.weights.as_ptr();
-            for run in self.runs {
+            for run in &self.runs.list {
                 let from = self.plane.as_ptr().add(run.offset);
                 let x: [*const i16; TILE] = std::array::from_fn(|p| from.add(self.origins[p]));
                 for pair in 0..run.pairs {
                     let weights = _mm512_loadu_si512(w.cast());
                     w = w.add(32);
                     for p in 0..TILE {
-                        let inputs = _mm512_set1_epi32(x[p].add(2 * pair).cast::<i32>().read_unaligned());
+                        let inputs =
+                            _mm512_set1_epi32(x[p].add(2 * pair).cast::<i32>().read_unaligned());
                         sums[p] = _mm512_dpwssd_epi32(sums[p], inputs, weights);
                     }
                 }

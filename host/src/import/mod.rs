@@ -1,9 +1,11 @@
 //! Reads a trained float network from a file into a [`Graph`](crate::graph::Graph).
 //!
-//! [`load_graph`] chooses by extension; [`onnx::import_onnx`] reads bytes.
+//! [`load_graph`] chooses by extension; [`onnx::import_onnx`] reads bytes. [`tflite`] reads integer
+//! networks, which need no quantization.
 
 mod error;
 pub mod onnx;
+pub mod tflite;
 
 use std::path::Path;
 

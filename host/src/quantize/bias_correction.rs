@@ -29,8 +29,16 @@ pub(super) fn biases(
         .map(|c| {
             let group = c / per_group * taps..(c / per_group + 1) * taps;
             let row = c * taps..(c + 1) * taps;
-            let real: f64 = weights[row.clone()].iter().zip(&float_patch[group.clone()]).map(|(w, p)| *w as f64 * p).sum();
-            let units: f64 = rounded[row].iter().zip(&integer_patch[group]).map(|(w, p)| *w as f64 * p).sum();
+            let real: f64 = weights[row.clone()]
+                .iter()
+                .zip(&float_patch[group.clone()])
+                .map(|(w, p)| *w as f64 * p)
+                .sum();
+            let units: f64 = rounded[row]
+                .iter()
+                .zip(&integer_patch[group])
+                .map(|(w, p)| *w as f64 * p)
+                .sum();
             (bias[c] as f64 + real) / unit(c) - units
         })
         .collect()

@@ -30,9 +30,17 @@ pub fn quantize(
     inputs: &[f32],
     preprocess: Preprocess,
 ) -> Result<QuantizedModel, QuantizeError> {
-    let linear: Vec<&str> =
-        graph.nodes.iter().filter(|n| n.op.weights().is_some()).map(|n| n.name.as_str()).collect();
-    let bits: HashMap<&str, u8> = linear.iter().copied().zip(config.bits_of(&linear)?).collect();
+    let linear: Vec<&str> = graph
+        .nodes
+        .iter()
+        .filter(|n| n.op.weights().is_some())
+        .map(|n| n.name.as_str())
+        .collect();
+    let bits: HashMap<&str, u8> = linear
+        .iter()
+        .copied()
+        .zip(config.bits_of(&linear)?)
+        .collect();
     let mut build = Build::new(graph, calibration, config, preprocess)?;
     build.start_samples(inputs)?;
     for (i, node) in graph.nodes.iter().enumerate() {
@@ -80,7 +88,9 @@ impl<'a> Build<'a> {
             }
         }
         let id = |v: ValueId| {
-            let missing = || QuantizeError::NotCalibrated { value: graph.value_name(v).to_string() };
+            let missing = || QuantizeError::NotCalibrated {
+                value: graph.value_name(v).to_string(),
+            };
             tensor_of[v.0].ok_or_else(missing)
         };
         let model = QuantizedModel {
@@ -94,7 +104,17 @@ impl<'a> Build<'a> {
             labels: Vec::new(),
         };
         let (roots, data) = (roots(graph), HashMap::new());
-        Ok(Self { graph, calibration, config, roots, scales, tensor_of, model, data, samples: 0 })
+        Ok(Self {
+            graph,
+            calibration,
+            config,
+            roots,
+            scales,
+            tensor_of,
+            model,
+            data,
+            samples: 0,
+        })
     }
 
     /// Quantizes the samples that are to go through the network, if any are needed.
@@ -104,42 +124,66 @@ impl<'a> Build<'a> {
             return Ok(());
         }
         let elements = self.graph.elements(self.graph.input);
-        if inputs.len() % elements != 0 {
-            return Err(QuantizeError::Length { got: inputs.len(), shape: self.graph.shape(self.graph.input) });
+        if !inputs.len().is_multiple_of(elements) {
+            return Err(QuantizeError::Length {
+                got: inputs.len(),
+                shape: self.graph.shape(self.graph.input),
+            });
         }
         let n = (inputs.len() / elements).min(MEAN_SAMPLES);
         if n == 0 {
-            let method = match self.config.weight_rounding {
-                WeightRounding::Gptq => "gptq",
-                _ => "nearest levels with bias correction",
+            let method = if by_rounding {
+                self.config.weight_rounding.name()
+            } else {
+                "bias correction"
             };
             return Err(QuantizeError::NoSamples { method });
         }
         let scale = self.scale(self.graph.input)?;
-        let q = inputs[..n * elements].iter().map(|&x| scale.quantize(x as f64)).collect();
+        let q = inputs[..n * elements]
+            .iter()
+            .map(|&x| scale.quantize(x as f64))
+            .collect();
         self.samples = n;
         self.data.insert(self.graph.input, q);
         Ok(())
     }
 
     fn scale(&self, id: ValueId) -> Result<TensorScale, QuantizeError> {
-        let missing = || QuantizeError::NotCalibrated { value: self.graph.value_name(id).to_string() };
+        let missing = || QuantizeError::NotCalibrated {
+            value: self.graph.value_name(id).to_string(),
+        };
         self.scales[id.0].ok_or_else(missing)
     }
 
     /// Appends a node and, where samples are followed, runs it.
     fn push(&mut self, index: usize, node: &graph::Node, op: Op) -> Result<(), QuantizeError> {
-        let id = |v: ValueId| self.tensor_of[v.0].expect("scales and tensors are assigned together");
-        let (inputs, output) = (node.inputs.iter().map(|v| id(*v)).collect(), id(node.output));
-        self.model.nodes.push(Node { name: node.name.clone(), op, inputs, output });
+        let id =
+            |v: ValueId| self.tensor_of[v.0].expect("scales and tensors are assigned together");
+        let (inputs, output) = (
+            node.inputs.iter().map(|v| id(*v)).collect(),
+            id(node.output),
+        );
+        self.model.nodes.push(Node {
+            name: node.name.clone(),
+            op,
+            inputs,
+            output,
+        });
         if self.samples == 0 {
             return Ok(());
         }
-        let operands: Vec<&[i8]> = node.inputs.iter().filter_map(|v| self.data.get(v)).map(Vec::as_slice).collect();
+        let operands: Vec<&[i8]> = node
+            .inputs
+            .iter()
+            .filter_map(|v| self.data.get(v))
+            .map(Vec::as_slice)
+            .collect();
         let out = run_node(&self.model, index, &operands, self.samples)?;
         self.data.insert(node.output, out);
         let graph = self.graph;
-        self.data.retain(|v, _| graph.consumers(*v).any(|reader| reader > index));
+        self.data
+            .retain(|v, _| graph.consumers(*v).any(|reader| reader > index));
         Ok(())
     }
 
@@ -147,8 +191,10 @@ impl<'a> Build<'a> {
     fn op(&mut self, node: &graph::Node, bits: &HashMap<&str, u8>) -> Result<Op, QuantizeError> {
         let x = self.scale(node.inputs[0])?;
         let y = self.scale(node.output)?;
-        let too_narrow =
-            |ratio: f64| QuantizeError::Multiplier { node: node.name.clone(), ratio };
+        let too_narrow = |ratio: f64| QuantizeError::Multiplier {
+            node: node.name.clone(),
+            ratio,
+        };
         let multiplier = |ratio: f64| quantize_multiplier(ratio).ok_or_else(|| too_narrow(ratio));
         Ok(match &node.op {
             graph::Op::Conv2d(_) | graph::Op::FullyConnected(_) | graph::Op::Affine(_) => {
@@ -161,16 +207,26 @@ impl<'a> Build<'a> {
             }
             // Tied to its input's scale: nothing is left to do.
             graph::Op::Activation(Activation::Identity) | graph::Op::Reshape => Op::Reshape,
-            graph::Op::Activation(f) => Op::Lut { table: ops::lut(*f, x, y) },
+            graph::Op::Activation(f) => Op::Lut {
+                table: ops::lut(*f, x, y),
+            },
             graph::Op::MaxPool(p) => Op::MaxPool(pool(p)),
             graph::Op::AveragePool(p) => Op::AveragePool(pool(p)),
             graph::Op::GlobalAveragePool => {
                 let [h, w, _] = self.graph.shape(node.inputs[0]);
-                Op::Mean { multiplier: multiplier(x.scale as f64 / (y.scale as f64 * (h * w) as f64))? }
+                Op::Mean {
+                    multiplier: multiplier(x.scale as f64 / (y.scale as f64 * (h * w) as f64))?,
+                }
             }
-            graph::Op::Pad { before, after, value } => {
-                Op::Pad(Pad { before: *before, after: *after, value: y.quantize(*value as f64) })
-            }
+            graph::Op::Pad {
+                before,
+                after,
+                value,
+            } => Op::Pad(Pad {
+                before: *before,
+                after: *after,
+                value: y.quantize(*value as f64),
+            }),
             graph::Op::Concat { axis } => {
                 let mut inputs = Vec::new();
                 for id in &node.inputs {
@@ -181,7 +237,10 @@ impl<'a> Build<'a> {
                         ConcatInput::Rescale(multiplier(from.scale as f64 / y.scale as f64)?)
                     });
                 }
-                Op::Concat(Concat { axis: *axis, inputs })
+                Op::Concat(Concat {
+                    axis: *axis,
+                    inputs,
+                })
             }
             graph::Op::Transpose { perm } => Op::Transpose { perm: *perm },
             graph::Op::Softmax => ops::softmax(x.scale),
@@ -201,7 +260,8 @@ impl<'a> Build<'a> {
             pads: Default::default(),
             groups,
         };
-        let filter = Filter::of(&node.op, in_shape, out_shape).unwrap_or_else(|| pointwise(in_shape[2]));
+        let filter =
+            Filter::of(&node.op, in_shape, out_shape).unwrap_or_else(|| pointwise(in_shape[2]));
         let (weights, bias, activation) = match &node.op {
             graph::Op::Conv2d(c) => (&c.weights.data, &c.bias, c.activation),
             graph::Op::FullyConnected(f) => (&f.weights.data, &f.bias, f.activation),
@@ -214,16 +274,28 @@ impl<'a> Build<'a> {
         let means = match (self.config.bias_correction && bits.is_some(), q) {
             (false, _) => None,
             (true, Some(q)) => {
-                let missing = || QuantizeError::NoMeans { node: node.name.clone() };
+                let missing = || QuantizeError::NoMeans {
+                    node: node.name.clone(),
+                };
                 let float = self.calibration.mean(input).ok_or_else(missing)?;
                 if self.calibration.mean_samples() != self.samples {
                     return Err(missing());
                 }
-                Some((float, patches::mean_of(q, self.graph.elements(input), x.zero_point)))
+                Some((
+                    float,
+                    patches::mean_of(q, self.graph.elements(input), x.zero_point),
+                ))
             }
-            (true, None) => return Err(QuantizeError::NoMeans { node: node.name.clone() }),
+            (true, None) => {
+                return Err(QuantizeError::NoMeans {
+                    node: node.name.clone(),
+                });
+            }
         };
-        let samples = q.map(|q| Samples { q, zero_point: x.zero_point });
+        let samples = q.map(|q| Samples {
+            q,
+            zero_point: x.zero_point,
+        });
         let layer = Layer {
             node: &node.name,
             kind: node.op.kind(),
@@ -235,9 +307,15 @@ impl<'a> Build<'a> {
             bits: bits.unwrap_or(8),
             scales: bits.map_or(Scales::Max, |b| self.config.scales_at(b)),
             per_tensor: self.config.per_tensor && bits.is_some(),
-            rounding: if bits.is_some() { self.config.weight_rounding } else { WeightRounding::Nearest },
+            rounding: if bits.is_some() {
+                self.config.weight_rounding
+            } else {
+                WeightRounding::Nearest
+            },
             samples: samples.as_ref(),
-            means: means.as_ref().map(|(float, integer)| (*float, integer.as_slice())),
+            means: means
+                .as_ref()
+                .map(|(float, integer)| (*float, integer.as_slice())),
         };
         let linear = layer.quantize(&mut y)?;
         if y.scale != self.scale(output)?.scale {
@@ -269,5 +347,12 @@ impl<'a> Build<'a> {
 }
 
 fn pool(p: &graph::Pool) -> Pool {
-    Pool { kernel: p.kernel, stride: p.stride, dilation: p.dilation, pads: p.pads, act_min: -128, act_max: 127 }
+    Pool {
+        kernel: p.kernel,
+        stride: p.stride,
+        dilation: p.dilation,
+        pads: p.pads,
+        act_min: -128,
+        act_max: 127,
+    }
 }

@@ -31,6 +31,24 @@ pub enum WeightRounding {
     /// One after the other, each error made up for by the weights not yet rounded, as the inputs'
     /// correlations say (GPTQ, 2022).
     Gptq,
+    /// Levels that together have the least error on the inputs' second moments: AdaRound's problem
+    /// (ICML 2020), searched from GPTQ's answer by single and paired steps.
+    AdaRound,
+}
+
+impl WeightRounding {
+    /// All methods.
+    pub const ALL: [Self; 4] = [Self::Nearest, Self::Squant, Self::Gptq, Self::AdaRound];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            WeightRounding::Nearest => "nearest",
+            WeightRounding::Squant => "squant",
+            WeightRounding::Gptq => "gptq",
+            WeightRounding::AdaRound => "adaround",
+        }
+    }
 }
 
 /// How a network is quantized.
@@ -83,7 +101,10 @@ impl QuantizeConfig {
         known(self.bits, String::new())?;
         for (name, &bits) in &self.layer_bits {
             if !names.contains(&name.as_str()) {
-                return Err(QuantizeError::UnknownLayer { name: name.clone(), known: names.join(", ") });
+                return Err(QuantizeError::UnknownLayer {
+                    name: name.clone(),
+                    known: names.join(", "),
+                });
             }
             known(bits, format!(" for layer '{name}'"))?;
         }
@@ -100,7 +121,8 @@ impl QuantizeConfig {
 
     /// The scale method at a width.
     pub fn scales_at(&self, bits: u8) -> Scales {
-        self.scales.unwrap_or(if bits == 8 { Scales::Max } else { Scales::Mse })
+        self.scales
+            .unwrap_or(if bits == 8 { Scales::Max } else { Scales::Mse })
     }
 }
 
@@ -120,18 +142,18 @@ impl FromStr for Scales {
         match s {
             "max" => Ok(Scales::Max),
             "mse" => Ok(Scales::Mse),
-            _ => Err(QuantizeError::UnknownWord { setting: "scales", got: s.to_string(), known: "max and mse" }),
+            _ => Err(QuantizeError::UnknownWord {
+                setting: "scales",
+                got: s.to_string(),
+                known: "max and mse",
+            }),
         }
     }
 }
 
 impl fmt::Display for WeightRounding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            WeightRounding::Nearest => "nearest",
-            WeightRounding::Squant => "squant",
-            WeightRounding::Gptq => "gptq",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -139,16 +161,14 @@ impl FromStr for WeightRounding {
     type Err = QuantizeError;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        match s {
-            "nearest" => Ok(WeightRounding::Nearest),
-            "squant" => Ok(WeightRounding::Squant),
-            "gptq" => Ok(WeightRounding::Gptq),
-            _ => Err(QuantizeError::UnknownWord {
+        Self::ALL
+            .into_iter()
+            .find(|m| m.name() == s)
+            .ok_or_else(|| QuantizeError::UnknownWord {
                 setting: "rounding",
                 got: s.to_string(),
-                known: "nearest, squant and gptq",
-            }),
-        }
+                known: "nearest, squant, gptq and adaround",
+            })
     }
 }
 
@@ -158,24 +178,39 @@ mod tests {
 
     #[test]
     fn a_layers_own_width_goes_before_kept_ends_and_the_default() {
-        let mut c = QuantizeConfig { bits: 3, keep_ends_8bit: true, ..Default::default() };
+        let mut c = QuantizeConfig {
+            bits: 3,
+            keep_ends_8bit: true,
+            ..Default::default()
+        };
         c.layer_bits.insert("c".into(), 2);
         c.layer_bits.insert("b".into(), 4);
-        assert_eq!(c.bits_of(&["a", "b", "d", "c"]).expect("known"), [8, 4, 3, 2]);
+        assert_eq!(
+            c.bits_of(&["a", "b", "d", "c"]).expect("known"),
+            [8, 4, 3, 2]
+        );
         assert_eq!(c.scales_at(8), Scales::Max);
         assert_eq!(c.scales_at(2), Scales::Mse);
     }
 
     #[test]
     fn unknown_widths_layers_and_words_are_refused_with_what_there_is() {
-        let c = QuantizeConfig { bits: 5, ..Default::default() };
-        assert!(c.bits_of(&["a"]).expect_err("5 bits").to_string().contains("8, 4, 3 and 2"));
+        let c = QuantizeConfig {
+            bits: 5,
+            ..Default::default()
+        };
+        assert!(
+            c.bits_of(&["a"])
+                .expect_err("5 bits")
+                .to_string()
+                .contains("8, 4, 3 and 2")
+        );
         let mut c = QuantizeConfig::default();
         c.layer_bits.insert("zz".into(), 4);
         let text = c.bits_of(&["a", "b"]).expect_err("no zz").to_string();
         assert!(text.contains("'zz'") && text.contains("a, b"), "{text}");
         assert!("best".parse::<Scales>().is_err() && "best".parse::<WeightRounding>().is_err());
-        for w in [WeightRounding::Nearest, WeightRounding::Squant, WeightRounding::Gptq] {
+        for w in WeightRounding::ALL {
             assert_eq!(w.to_string().parse::<WeightRounding>().expect("known"), w);
         }
     }

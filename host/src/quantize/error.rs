@@ -47,8 +47,8 @@ pub enum QuantizeError {
         /// The linear node.
         node: String,
     },
-    /// A rounding method without samples.
-    #[error("rounding by {method} needs calibration samples, and there are none")]
+    /// A method that looks at samples, without any.
+    #[error("{method} needs calibration samples, and there are none")]
     NoSamples {
         /// The method.
         method: &'static str,

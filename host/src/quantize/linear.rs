@@ -70,17 +70,27 @@ impl Layer<'_> {
     fn check(&self) -> Result<(), QuantizeError> {
         let node = || self.node.to_string();
         let taps = self.filter.taps();
-        if self.weights.len() != taps * self.bias.len() || self.bias.is_empty() || self.bias.len() % self.filter.groups != 0
+        if self.weights.len() != taps * self.bias.len()
+            || self.bias.is_empty()
+            || !self.bias.len().is_multiple_of(self.filter.groups)
         {
             return Err(QuantizeError::Shape {
                 node: node(),
                 kind: self.kind,
-                what: format!("{} weights and {} biases for {taps} taps", self.weights.len(), self.bias.len()),
+                what: format!(
+                    "{} weights and {} biases for {taps} taps",
+                    self.weights.len(),
+                    self.bias.len()
+                ),
             });
         }
         for (what, values) in [("weight", self.weights), ("bias", self.bias)] {
             if let Some(&found) = values.iter().find(|v| !v.is_finite()) {
-                return Err(QuantizeError::NotFinite { node: node(), what, found });
+                return Err(QuantizeError::NotFinite {
+                    node: node(),
+                    what,
+                    found,
+                });
             }
         }
         Ok(())
@@ -91,13 +101,20 @@ impl Layer<'_> {
         let mut chosen: Vec<f32> = if self.per_tensor {
             vec![choose(self.weights); self.bias.len()]
         } else {
-            self.weights.chunks_exact(self.filter.taps()).map(choose).collect()
+            self.weights
+                .chunks_exact(self.filter.taps())
+                .map(choose)
+                .collect()
         };
         // A channel without weights takes a neighbour's scale: any would do, as long as its bias
         // can be told in it.
         let sx = self.input.scale as f64;
         let largest = chosen.iter().copied().fold(0.0, f32::max);
-        let spare = if largest > 0.0 { largest } else { (output.scale as f64 / sx / 256.0) as f32 };
+        let spare = if largest > 0.0 {
+            largest
+        } else {
+            (output.scale as f64 / sx / 256.0) as f32
+        };
         for (s, b) in chosen.iter_mut().zip(self.bias) {
             if *s == 0.0 {
                 *s = spare;
@@ -116,8 +133,12 @@ impl Layer<'_> {
     fn at(&self, weight_scales: &[f32], output: &TensorScale) -> Result<Linear, QuantizeError> {
         let taps = self.filter.taps();
         let unit = |c: usize| self.input.scale as f64 * weight_scales[c] as f64;
-        let in_levels: Vec<f64> =
-            self.weights.iter().enumerate().map(|(i, &w)| w as f64 / weight_scales[i / taps] as f64).collect();
+        let in_levels: Vec<f64> = self
+            .weights
+            .iter()
+            .enumerate()
+            .map(|(i, &w)| w as f64 / weight_scales[i / taps] as f64)
+            .collect();
         let levels = rounding::round(
             self.rounding,
             &Problem {
@@ -128,23 +149,39 @@ impl Layer<'_> {
             },
         );
         let biases: Vec<f64> = match self.means {
-            Some((float, integer)) => {
-                bias_correction::biases(self.filter, (self.weights, self.bias, float), (&levels, integer), unit)
-            }
-            None => self.bias.iter().enumerate().map(|(c, &b)| b as f64 / unit(c)).collect(),
+            Some((float, integer)) => bias_correction::biases(
+                self.filter,
+                (self.weights, self.bias, float),
+                (&levels, integer),
+                unit,
+            ),
+            None => self
+                .bias
+                .iter()
+                .enumerate()
+                .map(|(c, &b)| b as f64 / unit(c))
+                .collect(),
         };
         let ratio = |c: usize| unit(c) / output.scale as f64;
         let multipliers: Result<Vec<Multiplier>, QuantizeError> = (0..self.bias.len())
             .map(|c| {
-                quantize_multiplier(ratio(c))
-                    .ok_or_else(|| QuantizeError::Multiplier { node: self.node.to_string(), ratio: ratio(c) })
+                quantize_multiplier(ratio(c)).ok_or_else(|| QuantizeError::Multiplier {
+                    node: self.node.to_string(),
+                    ratio: ratio(c),
+                })
             })
             .collect();
-        let (act_min, act_max) = output.clamp_range(self.activation).ok_or_else(|| QuantizeError::Shape {
-            node: self.node.to_string(),
-            kind: self.kind,
-            what: format!("{:?} cannot be fused into an integer operator", self.activation),
-        })?;
+        let (act_min, act_max) =
+            output
+                .clamp_range(self.activation)
+                .ok_or_else(|| QuantizeError::Shape {
+                    node: self.node.to_string(),
+                    kind: self.kind,
+                    what: format!(
+                        "{:?} cannot be fused into an integer operator",
+                        self.activation
+                    ),
+                })?;
         Ok(Linear {
             weights: levels,
             bits: self.bits,
@@ -162,7 +199,14 @@ impl Layer<'_> {
             .filter(|&c| {
                 let saturated = matches!(linear.bias[c], i32::MIN | i32::MAX);
                 let (row, zero_point) = (linear.row(c), self.input.zero_point);
-                let bound = check_channel(self.node, c, row, linear.bias[c], zero_point, linear.multipliers[c]);
+                let bound = check_channel(
+                    self.node,
+                    c,
+                    row,
+                    linear.bias[c],
+                    zero_point,
+                    linear.multipliers[c],
+                );
                 saturated || bound.is_err()
             })
             .collect()

@@ -22,7 +22,10 @@ pub fn quantize_multiplier(real: f64) -> Option<Multiplier> {
     }
     match exponent {
         ..-31 => Some(Multiplier::ZERO),
-        -31..=30 => Some(Multiplier { mantissa: mantissa as i32, exponent: exponent as i8 }),
+        -31..=30 => Some(Multiplier {
+            mantissa: mantissa as i32,
+            exponent: exponent as i8,
+        }),
         _ => None,
     }
 }
@@ -31,7 +34,11 @@ pub fn quantize_multiplier(real: f64) -> Option<Multiplier> {
 fn split(x: f64) -> (f64, i32) {
     const EXPONENT_BITS: u64 = 0x7ff << 52;
     // Subnormal numbers are scaled into the normal range first.
-    let (x, offset) = if x < f64::MIN_POSITIVE { (x * 2f64.powi(64), -64) } else { (x, 0) };
+    let (x, offset) = if x < f64::MIN_POSITIVE {
+        (x * 2f64.powi(64), -64)
+    } else {
+        (x, 0)
+    };
     let exponent = ((x.to_bits() & EXPONENT_BITS) >> 52) as i32 - 1022;
     let fraction = f64::from_bits(x.to_bits() & !EXPONENT_BITS | 1022 << 52);
     (fraction, exponent + offset)
@@ -51,23 +58,50 @@ mod tests {
         while x < 1e9 {
             let m = quantize_multiplier(x).expect("in range");
             assert!(m.is_valid());
-            assert!((value(m) / x - 1.0).abs() <= 2f64.powi(-31), "{x} became {m:?}");
+            assert!(
+                (value(m) / x - 1.0).abs() <= 2f64.powi(-31),
+                "{x} became {m:?}"
+            );
             x *= 1.37;
         }
-        assert_eq!(quantize_multiplier(0.5), Some(Multiplier { mantissa: 1 << 30, exponent: 0 }));
-        assert_eq!(quantize_multiplier(1.0), Some(Multiplier { mantissa: 1 << 30, exponent: 1 }));
+        assert_eq!(
+            quantize_multiplier(0.5),
+            Some(Multiplier {
+                mantissa: 1 << 30,
+                exponent: 0
+            })
+        );
+        assert_eq!(
+            quantize_multiplier(1.0),
+            Some(Multiplier {
+                mantissa: 1 << 30,
+                exponent: 1
+            })
+        );
     }
 
     #[test]
     fn a_mantissa_that_rounds_up_to_one_carries() {
         let just_below = 1.0 - 2f64.powi(-40);
-        assert_eq!(quantize_multiplier(just_below), Some(Multiplier { mantissa: 1 << 30, exponent: 1 }));
+        assert_eq!(
+            quantize_multiplier(just_below),
+            Some(Multiplier {
+                mantissa: 1 << 30,
+                exponent: 1
+            })
+        );
     }
 
     #[test]
     fn tiny_numbers_are_zero_and_huge_or_senseless_ones_are_refused() {
         assert_eq!(quantize_multiplier(2f64.powi(-33)), Some(Multiplier::ZERO));
-        assert_eq!(quantize_multiplier(2f64.powi(-32)), Some(Multiplier { mantissa: 1 << 30, exponent: -31 }));
+        assert_eq!(
+            quantize_multiplier(2f64.powi(-32)),
+            Some(Multiplier {
+                mantissa: 1 << 30,
+                exponent: -31
+            })
+        );
         assert_eq!(quantize_multiplier(5e-324), Some(Multiplier::ZERO));
         assert_eq!(quantize_multiplier(2f64.powi(30)), None);
         for x in [-1.0, f64::NAN, f64::INFINITY] {

@@ -18,7 +18,14 @@ impl Filter {
     /// The filter of a linear node, if it is one.
     pub(super) fn of(op: &Op, input: Shape, output: Shape) -> Option<Self> {
         match op {
-            Op::Conv2d(Conv2d { weights, stride, dilation, pads, groups, .. }) => Some(Self {
+            Op::Conv2d(Conv2d {
+                weights,
+                stride,
+                dilation,
+                pads,
+                groups,
+                ..
+            }) => Some(Self {
                 input,
                 output,
                 kernel: [weights.shape[1], weights.shape[2]],
@@ -99,7 +106,9 @@ impl Filter {
 pub(super) fn mean_of(samples: &[i8], elements: usize, zero_point: i8) -> Vec<f64> {
     let mut sum = vec![0i64; elements];
     for sample in samples.chunks_exact(elements) {
-        sum.iter_mut().zip(sample).for_each(|(s, &q)| *s += q as i64 - zero_point as i64);
+        sum.iter_mut()
+            .zip(sample)
+            .for_each(|(s, &q)| *s += q as i64 - zero_point as i64);
     }
     let n = (samples.len() / elements).max(1) as f64;
     sum.into_iter().map(|s| s as f64 / n).collect()
@@ -117,7 +126,12 @@ mod tests {
             kernel: [3, 2],
             stride: [2, 2],
             dilation: [1, 1],
-            pads: Pads { top: 1, left: 1, bottom: 0, right: 0 },
+            pads: Pads {
+                top: 1,
+                left: 1,
+                bottom: 0,
+                right: 0,
+            },
             groups: 2,
         };
         let x: Vec<f64> = (0..80).map(|i| ((i * 37) % 23) as f64 - 9.0).collect();

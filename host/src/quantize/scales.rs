@@ -6,7 +6,10 @@ use super::Scales;
 pub(super) fn lattice(bits: u8, scales: Scales) -> (i8, i8) {
     let half = 1i16 << (bits - 1);
     let narrow = bits == 8 || scales == Scales::Max;
-    ((if narrow { 1 - half } else { -half }) as i8, (half - 1) as i8)
+    (
+        (if narrow { 1 - half } else { -half }) as i8,
+        (half - 1) as i8,
+    )
 }
 
 /// The scale of one channel's weights (or of a whole layer's), zero where all weights are zero.
@@ -62,7 +65,9 @@ mod tests {
     fn bell(n: usize) -> Vec<f32> {
         let mut state = 12345u64;
         let mut uniform = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             (state >> 40) as f32 / (1 << 24) as f32 - 0.5
         };
         (0..n).map(|_| (0..6).map(|_| uniform()).sum()).collect()
@@ -89,14 +94,20 @@ mod tests {
             let e = squared_error(&w, l, s);
             assert!(e <= squared_error(&w, l, full), "{bits} bits");
             for factor in [0.7, 0.85, 1.15, 1.3] {
-                assert!(e <= squared_error(&w, l, s * factor), "{bits} bits, {factor}");
+                assert!(
+                    e <= squared_error(&w, l, s * factor),
+                    "{bits} bits, {factor}"
+                );
             }
         }
     }
 
     #[test]
     fn a_channel_on_the_lattice_is_met_exactly() {
-        let w: Vec<f32> = [-2.0, -1.0, 0.0, 1.0, 1.0, -2.0].iter().map(|v| v * 0.25).collect();
+        let w: Vec<f32> = [-2.0, -1.0, 0.0, 1.0, 1.0, -2.0]
+            .iter()
+            .map(|v| v * 0.25)
+            .collect();
         let s = choose(&w, 2, Scales::Mse);
         assert!(squared_error(&w, (-2, 1), s) < 1e-6, "{s}");
     }

@@ -77,6 +77,7 @@ pub fn run(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), Repai
                 what: format!("{name}, {count} neurons"),
                 edits: count,
                 verdict,
+                broken: state.broken().len(),
                 score: state.score(),
             });
             if verdict == Verdict::Accepted || context.stop() {

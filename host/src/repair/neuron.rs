@@ -72,6 +72,7 @@ pub fn run(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), Repai
                         what: name,
                         edits: 1,
                         verdict,
+                        broken: state.broken().len(),
                         score: state.score(),
                     });
                 }

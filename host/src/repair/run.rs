@@ -127,6 +127,8 @@ pub struct Step {
     pub edits: usize,
     /// What became of it.
     pub verdict: Verdict,
+    /// Passing repair tests that the proposal loses.
+    pub broken: usize,
     /// The score after the verdict.
     pub score: Score,
 }
@@ -352,6 +354,11 @@ pub fn repair(
             Strategy::Auto => {
                 layer::run(&mut state, &mut context)?;
                 margin::run(&mut state, &mut context)?;
+                // Strict: where what `layer` lost cannot be won back, `margin` alone loses less.
+                if config.strict && state.lost_count() > 0 && !context.stop() {
+                    state.return_to_lossless();
+                    margin::run(&mut state, &mut context)?;
+                }
             }
         }
     }
@@ -359,7 +366,7 @@ pub fn repair(
     let Context {
         steps, unsolved, ..
     } = context;
-    let passes = state.passing().to_vec();
+    let (mended, after, passes) = state.into_result();
     let which = |f: &dyn Fn(bool, bool) -> bool| -> Vec<usize> {
         (0..passes.len())
             .filter(|&i| f(passed_before[i], passes[i]))
@@ -368,8 +375,6 @@ pub fn repair(
     let repaired = which(&|was, is| !was && is);
     let lost = which(&|was, is| was && !is);
     let unfixable = which(&|_, is| !is);
-    let after = state.score();
-    let mended = state.into_model();
     Ok(Outcome {
         edits: Edits::between(model, &mended),
         model: mended,

@@ -24,7 +24,7 @@ pub enum Verdict {
     Accepted,
     /// It fixed no more than it broke on the repair set.
     NoGain,
-    /// Strict mode: it broke a test that passed.
+    /// Strict mode: it fixed too little for the tests that it broke.
     BrokePassing,
     /// The holdout set got worse.
     HoldoutWorse,
@@ -51,10 +51,31 @@ pub struct State<'a> {
     tau: f64,
     strict: bool,
     passing: Vec<bool>,
-    /// What the last refused proposal would have lost.
+    passed_at_start: Vec<bool>,
+    /// Tests that passed at the start and fail under the last proposal.
     broken: Vec<usize>,
     score: Score,
+    /// In strict mode, the best model so far that loses nothing.
+    best: Option<Snapshot>,
+    /// What a lost test weighs against a fixed one.
+    lost_weight: usize,
+    /// Holdout agreement below which no edit stays.
+    holdout_floor: usize,
+    holdout_at_start: usize,
 }
+
+/// An accepted model with what is known of it.
+struct Snapshot {
+    model: QuantizedModel,
+    score: Score,
+    passing: Vec<bool>,
+}
+
+/// In strict mode a test that passed at the start counts this many times, so that the search may
+/// cross states in which a few are lost; only a state in which none is can be the result.
+const LOST: usize = 5;
+/// The same while lost tests are being won back.
+const LOST_RESTORING: usize = 100;
 
 impl<'a> State<'a> {
     /// Evaluates the model and starts from it.
@@ -81,7 +102,12 @@ impl<'a> State<'a> {
             tau,
             strict,
             passing: Vec::new(),
+            passed_at_start: Vec::new(),
             broken: Vec::new(),
+            best: None,
+            lost_weight: LOST,
+            holdout_floor: 0,
+            holdout_at_start: 0,
             score: Score {
                 repair: 0,
                 holdout: 0,
@@ -94,6 +120,9 @@ impl<'a> State<'a> {
             holdout: state.agreeing_holdout(),
             loss,
         };
+        state.holdout_floor = state.score.holdout;
+        state.holdout_at_start = state.score.holdout;
+        state.passed_at_start = passing.clone();
         state.passing = passing;
         Ok(state)
     }
@@ -103,9 +132,60 @@ impl<'a> State<'a> {
         &self.model
     }
 
-    /// Gives the model away.
-    pub fn into_model(self) -> QuantizedModel {
-        self.model
+    /// The result: the model, its score, and which repair tests pass. In strict mode it is the best
+    /// accepted model that loses nothing.
+    pub fn into_result(self) -> (QuantizedModel, Score, Vec<bool>) {
+        let lossless = self
+            .passed_at_start
+            .iter()
+            .zip(&self.passing)
+            .all(|(was, is)| *is || !*was);
+        match self.best {
+            Some(best) if self.strict && !lossless => (best.model, best.score, best.passing),
+            _ => (self.model, self.score, self.passing),
+        }
+    }
+
+    /// Starts (or ends) winning back lost tests in strict mode: they weigh far more than others, and
+    /// the holdout set need only stay as good as it was at the start.
+    pub fn restore_lost(&mut self, on: bool) {
+        self.lost_weight = if on { LOST_RESTORING } else { LOST };
+        self.holdout_floor = if on {
+            self.holdout_at_start
+        } else {
+            self.score.holdout
+        };
+    }
+
+    /// Goes back to the best accepted model that loses nothing.
+    pub fn return_to_lossless(&mut self) {
+        let Some(best) = self.best.take() else { return };
+        let nodes: Vec<usize> = best.model.linears().map(|(node, _)| node).collect();
+        self.model = best.model;
+        for &node in &nodes {
+            self.engine
+                .update_node(&self.model, node)
+                .expect("a model that was accepted before still fits");
+        }
+        self.activations.rerun(&self.engine, 0);
+        self.score = best.score;
+        self.passing = best.passing;
+        self.restore_lost(false);
+    }
+
+    /// Whether lost tests are being won back.
+    pub fn restoring(&self) -> bool {
+        self.lost_weight == LOST_RESTORING
+    }
+
+    /// Number of tests that passed at the start and fail now.
+    pub fn lost_count(&self) -> usize {
+        self.lost(&self.passing).len()
+    }
+
+    /// Whether a repair test passed before the repair.
+    pub fn passed_at_start(&self, test: usize) -> bool {
+        self.passed_at_start[test]
     }
 
     /// The engine that runs the accepted model.
@@ -143,7 +223,7 @@ impl<'a> State<'a> {
         self.score
     }
 
-    /// Passing repair tests that the last proposal would have lost, or has lost.
+    /// Repair tests that passed at the start and fail under the last proposal.
     pub fn broken(&self) -> &[usize] {
         &self.broken
     }
@@ -154,8 +234,8 @@ impl<'a> State<'a> {
     }
 
     /// Replays an edit bit for bit and keeps it when it fixes more than it breaks on the repair set
-    /// (or fixes as many with larger margins), breaks no holdout agreement, and, in strict mode,
-    /// loses no passing repair test. Otherwise everything is as before.
+    /// (or fixes as many with larger margins) and the holdout agreement does not fall. In strict mode
+    /// each lost test counts several times. Otherwise everything is as before.
     pub fn propose(&mut self, proposal: Proposal) -> Verdict {
         let changed: Vec<(usize, Linear)> = proposal
             .into_iter()
@@ -179,30 +259,60 @@ impl<'a> State<'a> {
         let repair = passing.iter().filter(|&&p| p).count();
         let better = repair > self.score.repair
             || (repair == self.score.repair && loss < self.score.loss * (1.0 - 1e-4));
-        self.broken = (0..passing.len())
-            .filter(|&i| self.passing[i] && !passing[i])
-            .collect();
-        let verdict = if self.strict && !self.broken.is_empty() {
+        let lost_before = self.lost(&self.passing);
+        self.broken = self.lost(&passing);
+        let weight = self.lost_weight;
+        let penalty = weight * self.broken.len();
+        let pays = repair + weight * lost_before.len() > self.score.repair + penalty
+            || (self.broken.len() <= lost_before.len() && better);
+        let verdict = if self.strict && !pays && !self.broken.is_empty() {
             Verdict::BrokePassing
-        } else if !better {
+        } else if !(better || self.strict && pays) {
             Verdict::NoGain
         } else {
             let holdout = self.agreeing_holdout();
-            if holdout < self.score.holdout {
+            if holdout < self.holdout_floor {
                 Verdict::HoldoutWorse
             } else {
+                // What is left behind was the last state without a loss.
+                if self.strict && lost_before.is_empty() && !self.broken.is_empty() {
+                    let mut model = self.model.clone();
+                    for (node, linear) in before {
+                        if let Some(slot) = model.nodes[node].op.linear_mut() {
+                            *slot = linear;
+                        }
+                    }
+                    let passing = std::mem::take(&mut self.passing);
+                    self.best = Some(Snapshot {
+                        model,
+                        score: self.score,
+                        passing,
+                    });
+                }
                 self.score = Score {
                     repair,
                     holdout,
                     loss,
                 };
                 self.passing = passing;
+                self.holdout_floor = if self.restoring() {
+                    self.holdout_at_start
+                } else {
+                    holdout
+                };
                 return Verdict::Accepted;
             }
         };
         self.undo(before, &nodes);
         self.activations.restore(rewind);
         verdict
+    }
+
+    /// Tests that passed at the start and do not under `passing`.
+    fn lost(&self, passing: &[bool]) -> Vec<usize> {
+        (0..passing.len())
+            .filter(|&i| self.passed_at_start[i] && !passing[i])
+            .collect()
     }
 
     /// Exchanges linear parts; gives back what was there.

@@ -11,4 +11,4 @@ pub use json::{SCHEMA, document};
 pub use progress::{Bar, Progress};
 pub use stats::{Proportion, mcnemar_exact};
 pub use table::Table;
-pub use write::{WriteError, write_atomic};
+pub use write::{WriteError, check_target, write_atomic};

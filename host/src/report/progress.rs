@@ -1,6 +1,6 @@
 //! Progress on the standard error stream.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -89,11 +89,11 @@ impl Bar {
                 } else {
                     format!(" of {}", self.total)
                 };
-                eprintln!(
+                say(format_args!(
                     "{}: {done}{of}, {} {note}",
                     self.what,
                     seconds(self.started.elapsed())
-                );
+                ));
             }
         }
     }
@@ -110,9 +110,14 @@ impl Bar {
             } else {
                 String::new()
             };
-            eprintln!("{}: {result}{note}", self.what);
+            say(format_args!("{}: {result}{note}", self.what));
         }
     }
+}
+
+/// A line on the standard error stream; one that nobody reads any more is no error.
+fn say(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn seconds(d: Duration) -> String {

@@ -66,6 +66,42 @@ impl WriteError {
     }
 }
 
+/// Whether [`write_atomic`] could write to this path, asked before long work whose result goes
+/// there. The disk may still be full by then.
+///
+/// # Errors
+/// [`WriteError::Exists`] without `overwrite`, [`WriteError::NoFolder`], and [`WriteError::Io`]
+/// where a folder is in the way.
+pub fn check_target(path: &Path, overwrite: bool) -> Result<(), WriteError> {
+    match std::fs::metadata(path) {
+        Ok(m) if m.is_dir() => {
+            let source = io::Error::new(io::ErrorKind::IsADirectory, "it is a folder");
+            return Err(WriteError::Io {
+                path: path.into(),
+                source,
+            });
+        }
+        Ok(m) if m.is_file() && !overwrite => return Err(WriteError::Exists { path: path.into() }),
+        _ => {}
+    }
+    let folder = folder_of(path);
+    if folder.is_dir() {
+        Ok(())
+    } else {
+        Err(WriteError::NoFolder {
+            path: path.into(),
+            folder: folder.into(),
+        })
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    }
+}
+
 /// Writes a file so that a crash, a full disk or a power cut leaves either the old file or the new
 /// one: a temporary file in the same folder, flushed to the disk, then renamed over the path.
 ///
@@ -75,33 +111,16 @@ impl WriteError {
 /// [`WriteError`]; without `overwrite` an existing file is [`WriteError::Exists`].
 pub fn write_atomic(path: &Path, bytes: &[u8], overwrite: bool) -> Result<(), WriteError> {
     let failed = |e| WriteError::from_io(path, bytes.len(), e);
-    match std::fs::metadata(path) {
-        Ok(m) if m.is_dir() => {
-            return Err(failed(io::Error::new(
-                io::ErrorKind::IsADirectory,
-                "it is a folder",
-            )));
-        }
-        Ok(m) if !m.is_file() => {
-            let mut file = OpenOptions::new().write(true).open(path).map_err(failed)?;
-            return file
-                .write_all(bytes)
-                .and_then(|()| file.flush())
-                .map_err(failed);
-        }
-        Ok(_) if !overwrite => return Err(WriteError::Exists { path: path.into() }),
-        _ => {}
+    check_target(path, overwrite)?;
+    // A device or a pipe is written to, not replaced.
+    if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+        let mut file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+        return file
+            .write_all(bytes)
+            .and_then(|()| file.flush())
+            .map_err(failed);
     }
-    let folder = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    if !folder.is_dir() {
-        return Err(WriteError::NoFolder {
-            path: path.into(),
-            folder: folder.into(),
-        });
-    }
+    let folder = folder_of(path);
     let mut builder = tempfile::Builder::new();
     builder.prefix(".qmend-").suffix(".tmp");
     #[cfg(unix)]

@@ -31,7 +31,8 @@ pub(super) fn check_op(model: &Model, op: &Op) -> Result<(), OpFault> {
             let x = tensor(model, o.input)?;
             ensure(y.shape == [1, 1, x.shape[2]], OpFault::Shape)?;
             let positions = x.shape[0] as u64 * x.shape[1] as u64;
-            scaled_sum(o.multiplier, positions * largest_difference(&x), 0)
+            ensure(o.multiplier.is_valid_quotient(), OpFault::Multiplier { channel: 0 })?;
+            shifted_sum(o.multiplier, positions * largest_difference(&x), 0)
         }
         Op::Pad(o) => {
             let x = tensor(model, o.input)?;
@@ -96,6 +97,11 @@ fn range(model: &Model, offset: WeightOffset, bytes: u64) -> Result<(), OpFault>
 /// Whether a sum of at most `largest` in magnitude can be scaled without overflow.
 fn scaled_sum(multiplier: Multiplier, largest: u64, channel: u32) -> Result<(), OpFault> {
     ensure(multiplier.is_valid(), OpFault::Multiplier { channel })?;
+    shifted_sum(multiplier, largest, channel)
+}
+
+/// Whether a sum of at most `largest` in magnitude can be shifted left as a multiplier says.
+fn shifted_sum(multiplier: Multiplier, largest: u64, channel: u32) -> Result<(), OpFault> {
     let shift = multiplier.exponent.max(0) as u32;
     let fits = largest < 1 << 31 && largest << shift < 1 << 31;
     ensure(fits, OpFault::Accumulator { channel })

@@ -34,10 +34,12 @@ const fn exp_near_zero(a: i32) -> i32 {
     EXP_MINUS_EIGHTH + mul(EXP_MINUS_EIGHTH, x + higher)
 }
 
-/// exp(x) for x <= 0 with 5 integer bits; the result has none, and is `i32::MAX` for x = 0.
-pub const fn exp_of_negative(a: i32) -> i32 {
-    const FRACTION_BITS: u32 = 26;
-    const QUARTER: i32 = 1 << (FRACTION_BITS - 2);
+/// exp(x) for x <= 0 with `INTEGER_BITS` integer bits, at most 5; the result has none, and is
+/// `i32::MAX` for x = 0.
+pub const fn exp_of_negative<const INTEGER_BITS: u32>(a: i32) -> i32 {
+    const { assert!(INTEGER_BITS <= 5) };
+    let fraction_bits = 31 - INTEGER_BITS;
+    let quarter = 1 << (fraction_bits - 2);
     /// exp(-2^(k - 2)) for bit k of the number of quarters.
     const FACTORS: [i32; 7] = [
         1_672_461_947,
@@ -51,12 +53,13 @@ pub const fn exp_of_negative(a: i32) -> i32 {
     if a == 0 {
         return i32::MAX;
     }
-    let within = (a & (QUARTER - 1)) - QUARTER;
-    let mut result = exp_near_zero(saturating_shift_left(within, 5));
+    let within = (a & (quarter - 1)) - quarter;
+    let mut result = exp_near_zero(saturating_shift_left(within, INTEGER_BITS));
     let quarters = within.wrapping_sub(a);
     let mut k = 0;
-    while k < FACTORS.len() {
-        if quarters & (1 << (FRACTION_BITS - 2 + k as u32)) != 0 {
+    // Bits for powers of two that the number's integer bits cannot hold do not exist.
+    while k < INTEGER_BITS as usize + 2 {
+        if quarters & (1 << (fraction_bits - 2 + k as u32)) != 0 {
             result = mul(result, FACTORS[k]);
         }
         k += 1;
@@ -64,9 +67,11 @@ pub const fn exp_of_negative(a: i32) -> i32 {
     result
 }
 
-/// 1 / (1 + x) for x in [0, 1), no integer bits in and out: three Newton-Raphson steps.
-pub const fn one_over_one_plus(a: i32) -> i32 {
-    const ONE_2: i32 = 1 << 29;
+/// One as a number with 2 integer bits.
+const ONE_2: i32 = 1 << 29;
+
+/// 2 / (1 + x) for x in [0, 1) without integer bits; the result has 2. Three Newton-Raphson steps.
+const fn two_over_one_plus(a: i32) -> i32 {
     const C_48_OVER_17: i32 = 1_515_870_810;
     const C_MINUS_32_OVER_17: i32 = -1_010_580_540;
     // (a + 1) / 2, rounded; one is i32::MAX.
@@ -78,8 +83,18 @@ pub const fn one_over_one_plus(a: i32) -> i32 {
         x += saturating_shift_left(mul(x, error), 2);
         step += 1;
     }
+    x
+}
+
+/// 1 / (1 + x) for x in [0, 1), no integer bits in and out.
+pub const fn one_over_one_plus(a: i32) -> i32 {
     // Halving a number with 2 integer bits is reading it as one with 1.
-    saturating_shift_left(x, 1)
+    saturating_shift_left(two_over_one_plus(a), 1)
+}
+
+/// (1 - x) / (1 + x) for x in [0, 1), no integer bits in and out.
+pub const fn one_minus_over_one_plus(a: i32) -> i32 {
+    saturating_shift_left(two_over_one_plus(a) - ONE_2, 2)
 }
 
 /// The reciprocal of a positive number with `integer_bits` integer bits: mantissa without integer
@@ -103,7 +118,7 @@ mod tests {
         for i in 0..20_000i64 {
             let raw = -(i * 107_371) as i32;
             let want = libm_exp(raw as f64 / (1u64 << 26) as f64);
-            let got = exp_of_negative(raw) as f64 / (1u64 << 31) as f64;
+            let got = exp_of_negative::<5>(raw) as f64 / (1u64 << 31) as f64;
             assert!(
                 (want - got).abs() < 2e-6,
                 "exp({raw} / 2^26): {got} instead of {want}"
@@ -126,9 +141,9 @@ mod tests {
 
     #[test]
     fn the_ends_of_the_ranges_do_not_overflow() {
-        assert_eq!(exp_of_negative(0), i32::MAX);
-        assert!(exp_of_negative(-1) > i32::MAX - (1 << 10));
-        assert_eq!(exp_of_negative(i32::MIN), 0);
+        assert_eq!(exp_of_negative::<5>(0), i32::MAX);
+        assert!(exp_of_negative::<5>(-1) > i32::MAX - (1 << 10));
+        assert_eq!(exp_of_negative::<5>(i32::MIN), 0);
         assert_eq!(one_over_one_plus(0), i32::MAX);
         assert!((one_over_one_plus(i32::MAX) - (1 << 30)).abs() < 16);
         for depth in 1..4096 {

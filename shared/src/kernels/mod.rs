@@ -9,7 +9,7 @@ mod average_pool;
 mod concat;
 mod conv2d;
 mod depthwise_conv2d;
-mod fixed_point;
+pub mod fixed_point;
 mod fully_connected;
 mod lut;
 mod max_pool;

@@ -34,7 +34,7 @@ impl SoftmaxParams {
     fn exp(&self, x: i8, max: i32) -> Option<i32> {
         let difference = x as i32 - max;
         (difference >= self.diff_min)
-            .then(|| exp_of_negative(mul(difference << self.left_shift, self.multiplier)))
+            .then(|| exp_of_negative::<5>(mul(difference << self.left_shift, self.multiplier)))
     }
 }
 

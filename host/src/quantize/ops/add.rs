@@ -8,13 +8,20 @@ use crate::model::Add;
 /// Both addends are scaled to twice the larger input scale, with 20 bits of headroom; `None` where
 /// a ratio does not fit (the output's range is far narrower than the inputs') or the activation
 /// does not only clamp.
-pub(in super::super) fn add(inputs: [TensorScale; 2], output: TensorScale, activation: Activation) -> Option<Add> {
+pub(in super::super) fn add(
+    inputs: [TensorScale; 2],
+    output: TensorScale,
+    activation: Activation,
+) -> Option<Add> {
     let [a, b] = inputs.map(|t| t.scale as f64);
     let twice_larger = 2.0 * a.max(b);
     let (act_min, act_max) = output.clamp_range(activation)?;
     let of_sum = twice_larger / ((1u32 << 20) as f64 * output.scale as f64);
     Some(Add {
-        input_multipliers: [quantize_multiplier(a / twice_larger)?, quantize_multiplier(b / twice_larger)?],
+        input_multipliers: [
+            quantize_multiplier(a / twice_larger)?,
+            quantize_multiplier(b / twice_larger)?,
+        ],
         output_multiplier: quantize_multiplier(of_sum).filter(|m| m.exponent <= 0)?,
         act_min,
         act_max,

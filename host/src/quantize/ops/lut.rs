@@ -5,7 +5,11 @@ use crate::graph::Activation;
 
 /// The output level of each of the 256 input levels: the function in f64, rounded to nearest with
 /// ties away from zero, clamped to int8.
-pub(in super::super) fn lut(function: Activation, input: TensorScale, output: TensorScale) -> Box<[i8; 256]> {
+pub(in super::super) fn lut(
+    function: Activation,
+    input: TensorScale,
+    output: TensorScale,
+) -> Box<[i8; 256]> {
     let mut table = Box::new([0; 256]);
     for (i, entry) in table.iter_mut().enumerate() {
         let q = (i as i32 - 128) as i8;
@@ -20,7 +24,13 @@ fn eval(function: Activation, x: f64) -> f64 {
         Activation::Identity => x,
         Activation::Relu => x.max(0.0),
         Activation::Clip { lo, hi } => x.max(lo as f64).min(hi as f64),
-        Activation::LeakyRelu { alpha } => if x < 0.0 { alpha as f64 * x } else { x },
+        Activation::LeakyRelu { alpha } => {
+            if x < 0.0 {
+                alpha as f64 * x
+            } else {
+                x
+            }
+        }
         Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         Activation::Tanh => x.tanh(),
         Activation::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
@@ -34,8 +44,14 @@ mod tests {
 
     #[test]
     fn tables_follow_the_float_function_to_half_a_level() {
-        let x = TensorScale { scale: 0.047, zero_point: 12 };
-        let y = TensorScale { scale: 0.05, zero_point: -60 };
+        let x = TensorScale {
+            scale: 0.047,
+            zero_point: 12,
+        };
+        let y = TensorScale {
+            scale: 0.05,
+            zero_point: -60,
+        };
         let functions = [
             Activation::Relu,
             Activation::Clip { lo: -1.0, hi: 2.0 },
@@ -43,7 +59,10 @@ mod tests {
             Activation::Sigmoid,
             Activation::Tanh,
             Activation::HardSwish,
-            Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
+            Activation::HardSigmoid {
+                alpha: 0.2,
+                beta: 0.5,
+            },
         ];
         for f in functions {
             let table = lut(f, x, y);
@@ -51,7 +70,10 @@ mod tests {
                 let real = f.eval(x.dequantize(q) as f32) as f64;
                 let inside = real.clamp(y.dequantize(-128), y.dequantize(127));
                 let got = y.dequantize(table[(q as i32 + 128) as usize]);
-                assert!((got - inside).abs() <= 0.5001 * y.scale as f64, "{f:?} {q}: {got} for {real}");
+                assert!(
+                    (got - inside).abs() <= 0.5001 * y.scale as f64,
+                    "{f:?} {q}: {got} for {real}"
+                );
             }
         }
     }

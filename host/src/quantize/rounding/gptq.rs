@@ -22,6 +22,12 @@ const BLOCK: usize = 1024;
 const DAMPING: f64 = 0.01;
 
 pub(super) fn round(p: &Problem) -> Vec<i8> {
+    round_then(p, |_, _, _| {})
+}
+
+/// GPTQ, and after it `then(second moments, weights, levels)` for each row of a block of columns.
+/// The moments are those that GPTQ saw, damping included.
+pub(super) fn round_then(p: &Problem, then: impl Fn(&[f64], &[f64], &mut [i8]) + Sync) -> Vec<i8> {
     // The caller has refused to come here without samples.
     let Some(samples) = p.samples else {
         return nearest::round(p);
@@ -35,15 +41,27 @@ pub(super) fn round(p: &Problem) -> Vec<i8> {
         let rows = group * per_group * taps..(group + 1) * per_group * taps;
         for start in (0..taps).step_by(block) {
             let columns = start..(start + block).min(taps);
-            let moments = second_moments(p.filter, samples, group, columns.clone());
+            let mut moments = second_moments(p.filter, samples, group, columns.clone());
+            damp(&mut moments, columns.len());
             let plan = Plan::new(&moments, columns.len());
             let weights = p.weights[rows.clone()].par_chunks_exact(taps);
-            weights.zip(levels[rows.clone()].par_chunks_exact_mut(taps)).for_each(|(w, to)| {
-                plan.round_row(p, &w[columns.clone()], &mut to[columns.clone()]);
+            let to = levels[rows.clone()].par_chunks_exact_mut(taps);
+            weights.zip(to).for_each(|(w, to)| {
+                let (w, to) = (&w[columns.clone()], &mut to[columns.clone()]);
+                plan.round_row(p, w, to);
+                then(&moments, w, to);
             });
         }
     }
     levels
+}
+
+/// Adds to the diagonal, so that the matrix is regular and taps that never see anything keep near
+/// their real value.
+fn damp(moments: &mut [f64], k: usize) {
+    let mean = (0..k).map(|i| moments[i * k + i]).sum::<f64>() / k as f64;
+    let damping = if mean > 0.0 { DAMPING * mean } else { 1.0 };
+    (0..k).for_each(|i| moments[i * k + i] += damping);
 }
 
 /// Order of the weights and the factor of the inverse, in that order.
@@ -57,16 +75,13 @@ impl Plan {
     fn new(moments: &[f64], k: usize) -> Self {
         let mut order: Vec<usize> = (0..k).collect();
         order.sort_by(|&a, &b| moments[b * k + b].total_cmp(&moments[a * k + a]));
-        let mean = (0..k).map(|i| moments[i * k + i]).sum::<f64>() / k as f64;
-        // Taps that never see anything: any level is right for them, and the matrix stays regular.
-        let damping = if mean > 0.0 { DAMPING * mean } else { 1.0 };
         // With rows and columns in reverse order, the lower Cholesky factor of H becomes an upper
         // one, R with H = R R'; then inverse(H) = inverse(R)' inverse(R), so U = inverse(R).
         let mut lower = vec![0.0; k * k];
         for i in 0..k {
             for j in 0..=i {
                 let (a, b) = (order[k - 1 - i], order[k - 1 - j]);
-                lower[i * k + j] = moments[a * k + b] + if i == j { damping } else { 0.0 };
+                lower[i * k + j] = moments[a * k + b];
             }
         }
         cholesky(&mut lower, k);
@@ -88,7 +103,10 @@ impl Plan {
             levels[self.order[j]] = level as i8;
             let row = &self.factor[j * k..(j + 1) * k];
             let error = (w[j] - level) / row[j];
-            w[j + 1..].iter_mut().zip(&row[j + 1..]).for_each(|(w, u)| *w -= error * u);
+            w[j + 1..]
+                .iter_mut()
+                .zip(&row[j + 1..])
+                .for_each(|(w, u)| *w -= error * u);
         }
     }
 }
@@ -117,7 +135,10 @@ fn invert_lower(l: &[f64], k: usize) -> Vec<f64> {
         for j in 0..i {
             let f = l[i * k + j];
             if f != 0.0 {
-                row[..=j].iter_mut().zip(&above[j * k..]).for_each(|(r, a)| *r -= f * a);
+                row[..=j]
+                    .iter_mut()
+                    .zip(&above[j * k..])
+                    .for_each(|(r, a)| *r -= f * a);
             }
         }
         let d = 1.0 / l[i * k + i];
@@ -161,16 +182,18 @@ mod tests {
                 }
             }
         }
+        damp(&mut h, k);
         let plan = Plan::new(&h, k);
-        let damping = DAMPING * (0..k).map(|i| h[i * k + i]).sum::<f64>() / k as f64;
         for i in 0..k {
             for j in 0..k {
                 // (U' U) H = identity, in the plan's order.
                 let mut product = 0.0;
                 for m in 0..k {
-                    let inverse: f64 = (0..k).map(|r| plan.factor[r * k + i] * plan.factor[r * k + m]).sum();
+                    let inverse: f64 = (0..k)
+                        .map(|r| plan.factor[r * k + i] * plan.factor[r * k + m])
+                        .sum();
                     let (a, b) = (plan.order[m], plan.order[j]);
-                    product += inverse * (h[a * k + b] + if a == b { damping } else { 0.0 });
+                    product += inverse * h[a * k + b];
                 }
                 let want = if i == j { 1.0 } else { 0.0 };
                 assert!((product - want).abs() < 1e-9, "{i} {j}: {product}");
@@ -184,7 +207,9 @@ mod tests {
         // Each input is mostly its neighbour: errors can be made up for.
         let mut state = 1u64;
         let mut random = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             (state >> 33) as f64 / (1u64 << 31) as f64 - 0.5
         };
         let mut q = Vec::new();
@@ -197,14 +222,24 @@ mod tests {
         }
         let weights: Vec<f64> = (0..rows * k).map(|_| 6.0 * random()).collect();
         let filter = layer(k, rows);
-        let samples = Samples { q: &q, zero_point: 3 };
-        let p = Problem { filter: &filter, weights: &weights, lattice: (-4, 3), samples: Some(&samples) };
+        let samples = Samples {
+            q: &q,
+            zero_point: 3,
+        };
+        let p = Problem {
+            filter: &filter,
+            weights: &weights,
+            lattice: (-4, 3),
+            samples: Some(&samples),
+        };
         let error = |levels: &[i8]| -> f64 {
             let mut e = 0.0;
             for x in q.chunks(k) {
                 for r in 0..rows {
                     let d: f64 = (0..k)
-                        .map(|i| (weights[r * k + i] - levels[r * k + i] as f64) * (x[i] as f64 - 3.0))
+                        .map(|i| {
+                            (weights[r * k + i] - levels[r * k + i] as f64) * (x[i] as f64 - 3.0)
+                        })
                         .sum();
                     e += d * d;
                 }

@@ -67,20 +67,29 @@ pub(super) fn second_moments(
 ///
 /// A block's sums are exact in f32: 64 products of two numbers of at most 255 are below 2^24.
 fn add_products(moments: &mut [f64], block: &[f32], k: usize) {
-    moments.par_chunks_exact_mut(k).enumerate().with_min_len(16).for_each_init(
-        || vec![0f32; k],
-        |sums, (i, to)| {
-            let sums = &mut sums[i..];
-            sums.fill(0.0);
-            for x in block.chunks_exact(k) {
-                let xi = x[i];
-                if xi != 0.0 {
-                    sums.iter_mut().zip(&x[i..]).for_each(|(s, &xj)| *s += xi * xj);
+    moments
+        .par_chunks_exact_mut(k)
+        .enumerate()
+        .with_min_len(16)
+        .for_each_init(
+            || vec![0f32; k],
+            |sums, (i, to)| {
+                let sums = &mut sums[i..];
+                sums.fill(0.0);
+                for x in block.chunks_exact(k) {
+                    let xi = x[i];
+                    if xi != 0.0 {
+                        sums.iter_mut()
+                            .zip(&x[i..])
+                            .for_each(|(s, &xj)| *s += xi * xj);
+                    }
                 }
-            }
-            to[i..].iter_mut().zip(sums).for_each(|(t, s)| *t += *s as f64);
-        },
-    );
+                to[i..]
+                    .iter_mut()
+                    .zip(sums)
+                    .for_each(|(t, s)| *t += *s as f64);
+            },
+        );
 }
 
 fn gcd(a: usize, b: usize) -> usize {

@@ -3,6 +3,7 @@
 //! All methods get the same problem: rows of weights in units of their scale, and the smallest and
 //! largest level. Methods that look at data also get the second moments of the integer inputs.
 
+mod adaround;
 mod gptq;
 mod hessian;
 mod nearest;
@@ -26,7 +27,8 @@ pub(super) struct Problem<'a> {
 
 impl Problem<'_> {
     fn level(&self, w: f64) -> f64 {
-        w.round().clamp(self.lattice.0 as f64, self.lattice.1 as f64)
+        w.round()
+            .clamp(self.lattice.0 as f64, self.lattice.1 as f64)
     }
 }
 
@@ -36,10 +38,11 @@ pub(super) fn round(method: WeightRounding, problem: &Problem) -> Vec<i8> {
         WeightRounding::Nearest => nearest::round(problem),
         WeightRounding::Squant => squant::round(problem),
         WeightRounding::Gptq => gptq::round(problem),
+        WeightRounding::AdaRound => adaround::round(problem),
     }
 }
 
 /// Whether a method looks at samples.
 pub(super) fn needs_samples(method: WeightRounding) -> bool {
-    matches!(method, WeightRounding::Gptq)
+    matches!(method, WeightRounding::Gptq | WeightRounding::AdaRound)
 }

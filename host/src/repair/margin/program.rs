@@ -37,7 +37,7 @@ pub(super) fn linear_of(model: &QuantizedModel, node: usize) -> &Linear {
 }
 
 /// What a unit of a passing test's margin costs in strict mode, against a unit of a failing one's.
-const GUARD: f64 = 30.0;
+const GUARD: f64 = 300.0;
 
 /// Margins linearised at the current model.
 pub struct Program {
@@ -81,8 +81,8 @@ impl Program {
         self.coefficients
             .extend(family.coefficients(state, surrogate, &rows)?);
         for row in &rows {
-            // In strict mode a passing test must keep its margin before a failing one gains any.
-            let guarded = state.strict() && state.passing()[row.test];
+            // In strict mode a test that passed must pass before a failing one gains anything.
+            let guarded = state.strict() && state.passed_at_start(row.test);
             let (need, below) = if guarded {
                 (2.0 * self.quantum, GUARD)
             } else {
@@ -115,7 +115,9 @@ impl Program {
             for (row, want) in self.rows.iter().zip(&mut self.wants) {
                 if row.test == test {
                     known = true;
-                    want.target += 2.0 * self.quantum;
+                    // Twice as much each time: the linearisation may be far off.
+                    let need = (want.target + row.margin).max(self.quantum);
+                    want.target = 2.0 * need - row.margin;
                     want.below = GUARD;
                 }
             }

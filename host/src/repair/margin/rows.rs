@@ -43,13 +43,29 @@ pub fn margins_of(state: &State<'_>, test: usize) -> impl Iterator<Item = Margin
 }
 
 /// The `limit` smallest margins of the repair set, smallest first.
+///
+/// In strict mode half of them belong to tests that passed at the start (the most endangered) and half
+/// to others (the nearest to passing), since what must not be lost has to be in the program.
 pub fn endangered(state: &State<'_>, limit: usize) -> Vec<MarginRow> {
     let mut rows: Vec<MarginRow> = (0..state.repair().len())
         .flat_map(|test| margins_of(state, test))
         .collect();
-    rows.sort_by(|a, b| a.margin.total_cmp(&b.margin).then(a.test.cmp(&b.test)));
-    rows.truncate(limit);
-    rows
+    let by_margin = |a: &MarginRow, b: &MarginRow| {
+        a.margin.total_cmp(&b.margin).then(a.test.cmp(&b.test))
+    };
+    rows.sort_by(by_margin);
+    if !state.strict() {
+        rows.truncate(limit);
+        return rows;
+    }
+    let (mut passing, mut failing): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|r| state.passed_at_start(r.test));
+    failing.reverse();
+    failing.truncate(limit / 2);
+    passing.truncate(limit - failing.len());
+    passing.extend(failing);
+    passing.sort_by(by_margin);
+    passing
 }
 
 /// What [`for_each_chunk`] hands out: some rows, and per linear node what it saw and what moves it.

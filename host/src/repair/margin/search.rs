@@ -18,8 +18,11 @@ const PRICE: f64 = 0.02;
 /// Fine edits end when the region is this many times smaller than the first.
 const SMALLEST: f64 = 64.0;
 
+/// Winning back lost tests may take this many times the usual rounds.
+const RESTORING: usize = 4;
+
 /// How often, in strict mode, a program is asked again with the tests that its answer broke.
-const GUARDS: usize = 6;
+const GUARDS: usize = 8;
 
 /// The shortest time that a program gets, however little of the budget is left.
 pub(crate) const SHORTEST_LP: Duration = Duration::from_millis(200);
@@ -29,21 +32,30 @@ pub(crate) const SHORTEST_LP: Duration = Duration::from_millis(200);
 /// # Errors
 /// [`RepairError`] where the model cannot be differentiated.
 pub fn run(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), RepairError> {
-    fine_rounds(state, context)?;
+    fine_rounds(state, context, context.config.rounds)?;
     if context.config.weight_steps {
         let before = state.score();
         step_rounds(state, context)?;
         if state.score() != before {
-            fine_rounds(state, context)?;
+            fine_rounds(state, context, context.config.rounds)?;
         }
+    }
+    if state.strict() && state.lost_count() > 0 && !context.stop() {
+        state.restore_lost(true);
+        fine_rounds(state, context, RESTORING * context.config.rounds)?;
+        state.restore_lost(false);
     }
     Ok(())
 }
 
-fn fine_rounds(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), RepairError> {
+/// At most `rounds` accepted steps; ends early once nothing is lost, where lost tests are won back.
+fn fine_rounds(state: &mut State<'_>, context: &mut Context<'_>, rounds: usize) -> Result<(), RepairError> {
     let first = context.config.radius;
     let mut radius = first;
-    for _ in 0..context.config.rounds {
+    for _ in 0..rounds {
+        if state.restoring() && state.lost_count() == 0 {
+            break;
+        }
         if radius < first / SMALLEST || context.stop() {
             break;
         }
@@ -196,6 +208,7 @@ fn propose(
         what,
         edits,
         verdict,
+        broken: state.broken().len(),
         score: state.score(),
     });
     verdict

@@ -1,0 +1,215 @@
+//! `qmend eval`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::args::{BackendArgs, PreprocessArgs, ReadArgs, parse_spec};
+use super::context::{Context, Done};
+use super::models::{self, AnyModel};
+use super::stages::{self, Teacher};
+use crate::classes::classes;
+use crate::data::{DataSpec, Dataset, npy_bytes};
+use crate::model::Preprocess;
+use crate::report::{Proportion, mcnemar_exact};
+
+/// Measure a model's accuracy on labelled data
+///
+/// Integer models run on the bit-exact engine and bring their preprocessing; for a float network
+/// give --scale, --mean and --std as at `quantize`. With --reference, also how often two models
+/// give the same class, and McNemar's exact test of whether their accuracies differ by chance.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The model: float (.onnx) or integer (.qmend)
+    model: PathBuf,
+    /// Test data: FILE, FOLDER, or either with a range as in FILE:5000..10000
+    ///
+    /// Raw values as `quantize` took them. Without labels, --outputs or --reference must say what
+    /// to do with the outputs.
+    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    data: DataSpec,
+    /// Write the raw outputs to this .npy file, one row a sample: int8 of an integer model, float32
+    /// of a float network
+    #[arg(long, value_name = "FILE.npy")]
+    outputs: Option<PathBuf>,
+    /// Compare with this model, float or integer, on the same data
+    #[arg(long, value_name = "MODEL")]
+    reference: Option<PathBuf>,
+    /// Replace files that exist
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
+    #[command(flatten)]
+    read: ReadArgs,
+    #[command(flatten)]
+    backend: BackendArgs,
+}
+
+/// A model under evaluation.
+enum Subject {
+    Float(Box<Teacher>),
+    Integer(Box<crate::model::QuantizedModel>),
+}
+
+impl Subject {
+    fn load(path: &std::path::Path, args: &Args) -> Result<Self> {
+        Ok(match models::load_any(path)? {
+            AnyModel::Float(graph) => {
+                Subject::Float(Box::new(Teacher::new(*graph, args.backend.backend)?))
+            }
+            AnyModel::Integer(m) => Subject::Integer(Box::new(m.model)),
+        })
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        match self {
+            Subject::Float(t) => t.shape(),
+            Subject::Integer(m) => m.tensor(m.input).shape,
+        }
+    }
+
+    fn outputs(&self) -> usize {
+        match self {
+            Subject::Float(t) => t.outputs(),
+            Subject::Integer(m) => m.tensor(m.output).elements(),
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Subject::Float(t) => &t.graph.name,
+            Subject::Integer(m) => &m.name,
+        }
+    }
+
+    /// Classes, and the raw outputs as a .npy file.
+    fn run(&self, data: &Dataset, pre: &Preprocess) -> Result<(Vec<usize>, Vec<u8>)> {
+        let shape = [data.len(), self.outputs()];
+        Ok(match self {
+            Subject::Float(t) => {
+                let out = t.run(data, pre)?;
+                let bytes: Vec<u8> = out.iter().flat_map(|v| v.to_le_bytes()).collect();
+                (
+                    classes(&out, self.outputs()),
+                    npy_bytes("<f4", &shape, &bytes),
+                )
+            }
+            Subject::Integer(m) => {
+                let out = stages::run_integer(m, data)?;
+                let bytes: Vec<u8> = out.iter().map(|&v| v as u8).collect();
+                (
+                    classes(&out, self.outputs()),
+                    npy_bytes("|i1", &shape, &bytes),
+                )
+            }
+        })
+    }
+}
+
+pub fn run(args: &Args, context: &Context) -> Result<Done> {
+    context.check_targets(&args.outputs, args.force)?;
+    let subject = Subject::load(&args.model, args)?;
+    let reference = args
+        .reference
+        .as_ref()
+        .map(|p| Subject::load(p, args))
+        .transpose()?;
+    let stored = [Some(&subject), reference.as_ref()]
+        .into_iter()
+        .flatten()
+        .find_map(|s| match s {
+            Subject::Integer(m) => Some(m),
+            Subject::Float(_) => None,
+        });
+    // An integer model's own preprocessing also serves a float network beside it.
+    let pre = match stored {
+        Some(m) => {
+            let whose = if matches!(subject, Subject::Integer(_)) {
+                Some(&args.model)
+            } else {
+                args.reference.as_ref()
+            };
+            args.preprocess.refuse_for(whose.unwrap_or(&args.model))?;
+            m.preprocess.clone()
+        }
+        None => args.preprocess.preprocess(subject.shape()[2])?,
+    };
+    let names = stored.map_or(&[][..], |m| &m.labels);
+    let data = stages::data_for(
+        &args.data,
+        &args.read,
+        subject.shape(),
+        names,
+        subject.name(),
+    )?;
+    let labels = match (&data.labels, args.outputs.is_some() || reference.is_some()) {
+        (None, true) => None,
+        _ => Some(data.checked_labels(subject.outputs(), subject.name(), "accuracy")?),
+    };
+
+    let bar = context.progress.start("evaluate", 0);
+    let (found, raw) = subject.run(&data, &pre)?;
+    let other = match &reference {
+        Some(r) => {
+            // The reference may see the same samples under another shape of as many elements.
+            let seen = data.clone().check_shape(r.shape(), r.name())?;
+            Some(r.run(&seen, &pre)?.0)
+        }
+        None => None,
+    };
+    bar.finish(&format!("{} samples", data.len()));
+    if let Some(path) = &args.outputs {
+        context.write(path, &raw, args.force)?;
+        context.say(format_args!("wrote {}", path.display()));
+    }
+
+    let mut fields = json!({"model": args.model, "n": data.len(), "accuracy": null, "data_sha256": data.fingerprint()});
+    let labels: Option<Vec<usize>> = labels.map(|l| l.iter().map(|&l| l as usize).collect());
+    if let Some(labels) = &labels {
+        let p = Proportion::agreement(&found, labels);
+        let (lo, hi) = p.wilson95();
+        context.say(format_args!(
+            "accuracy {} ({} of {}; 95 % interval {:.2} to {:.2} %)",
+            p.percent(),
+            p.count,
+            p.n,
+            100.0 * lo,
+            100.0 * hi
+        ));
+        fields["accuracy"] = json!(p.share());
+        fields["correct"] = json!(p.count);
+        fields["interval95"] = json!([lo, hi]);
+    }
+    if let Some(other) = &other {
+        let same = Proportion::agreement(&found, other);
+        context.say(format_args!(
+            "same class as the reference: {} ({} of {})",
+            same.percent(),
+            same.count,
+            same.n
+        ));
+        let mut r = json!({"model": args.reference, "agreement": same.share()});
+        if let Some(labels) = &labels {
+            let p = Proportion::agreement(other, labels);
+            let only = |a: &[usize], b: &[usize]| {
+                (0..labels.len())
+                    .filter(|&i| a[i] == labels[i] && b[i] != labels[i])
+                    .count()
+            };
+            let (ours, theirs) = (only(&found, other), only(other, &found));
+            let p_value = mcnemar_exact(ours, theirs);
+            context.say(format_args!(
+                "reference accuracy {}; right only here {ours}, only there {theirs} (McNemar's exact p = {p_value:.2e})",
+                p.percent()
+            ));
+            r["accuracy"] = json!(p.share());
+            r["only_model_right"] = json!(ours);
+            r["only_reference_right"] = json!(theirs);
+            r["mcnemar_p"] = json!(p_value);
+        }
+        fields["reference"] = r;
+    }
+    Ok(Done::new(fields))
+}

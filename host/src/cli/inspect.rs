@@ -1,0 +1,270 @@
+//! `qmend inspect`
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::args::{ReadArgs, parse_spec};
+use super::context::{Context, Done};
+use super::models::{self, AnyModel, Integer};
+use crate::data::{DataSpec, Dataset, load_spec};
+use crate::export::plan;
+use crate::graph::Graph;
+use crate::model::{Preprocess, QuantizedModel};
+use crate::repair::certificate::{Certificate, sha256_hex};
+use crate::report::Table;
+
+/// Show what is in a file: a float network, an integer model, data, or a certificate
+///
+/// Layers with their names (as `--layer` takes them), shapes (height x width x channels), weights
+/// and scales; for data its shape, type, range of values and classes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The file (.onnx, .qmend, .npz, .npy, IDX, CSV, .json) or image folder
+    #[arg(value_name = "FILE", value_parser = parse_spec)]
+    file: DataSpec,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+pub fn run(args: &Args, context: &Context) -> Result<Done> {
+    let path: &Path = &args.file.path;
+    let ends = |e: &str| path.extension().is_some_and(|x| x.eq_ignore_ascii_case(e));
+    if ends("json") {
+        return certificate(path, context);
+    }
+    if path.is_file() && (ends("onnx") || ends("tflite") || models::is_image(path)?) {
+        return Ok(match models::load_any(path)? {
+            AnyModel::Float(graph) => float(&graph, context),
+            AnyModel::Integer(model) => integer(&model, context)?,
+        });
+    }
+    let data = load_spec(&args.file, &args.read.options(None, &[]))?;
+    Ok(dataset(&data, context))
+}
+
+fn dims(shape: [usize; 3]) -> String {
+    format!("{}x{}x{}", shape[0], shape[1], shape[2])
+}
+
+fn float(graph: &Graph, context: &Context) -> Done {
+    let mut table = Table::new(["layer", "operator", "output", "weights"]);
+    let mut layers = Vec::new();
+    for node in &graph.nodes {
+        let weights = node.op.weights().map_or(0, |w| w.data.len());
+        let shown = if weights == 0 {
+            "-".into()
+        } else {
+            weights.to_string()
+        };
+        table.row([
+            node.name.clone(),
+            node.op.kind().into(),
+            dims(graph.shape(node.output)),
+            shown,
+        ]);
+        layers.push(json!({
+            "name": node.name,
+            "operator": node.op.kind(),
+            "output": graph.shape(node.output),
+            "weights": weights,
+        }));
+    }
+    let (input, output) = (graph.shape(graph.input), graph.shape(graph.output));
+    context.say(format_args!(
+        "float network {}: input {}, output {}",
+        graph.name,
+        dims(input),
+        dims(output)
+    ));
+    context.say(table);
+    context.say(format_args!("{} weights", graph.weight_count()));
+    Done::new(json!({
+        "kind": "float",
+        "name": graph.name,
+        "input": input,
+        "output": output,
+        "file_layout": if graph.input_was_nchw { "nchw" } else { "nhwc" },
+        "weights": graph.weight_count(),
+        "layers": layers,
+    }))
+}
+
+/// Every operator of an integer model.
+pub fn layer_table(model: &QuantizedModel) -> Table {
+    let mut table = Table::new([
+        "layer", "operator", "output", "scale", "zero", "bits", "weights",
+    ]);
+    for node in &model.nodes {
+        let out = model.tensor(node.output);
+        let (bits, weights) = node.op.linear().map_or(("-".into(), "-".into()), |l| {
+            (l.bits.to_string(), l.weights.len().to_string())
+        });
+        table.row([
+            node.name.clone(),
+            node.op.kind().into(),
+            dims(out.shape),
+            format!("{:.6}", out.scale),
+            out.zero_point.to_string(),
+            bits,
+            weights,
+        ]);
+    }
+    table
+}
+
+/// As [`layer_table`], for programs.
+pub fn layers_json(model: &QuantizedModel) -> Vec<Value> {
+    let layer = |node: &crate::model::Node| {
+        let out = model.tensor(node.output);
+        json!({
+            "name": node.name,
+            "operator": node.op.kind(),
+            "output": out.shape,
+            "scale": out.scale,
+            "zero_point": out.zero_point,
+            "bits": node.op.linear().map(|l| l.bits),
+            "weights": node.op.linear().map_or(0, |l| l.weights.len()),
+        })
+    };
+    model.nodes.iter().map(layer).collect()
+}
+
+fn integer(file: &Integer, context: &Context) -> Result<Done> {
+    let Integer { model, image } = file;
+    let (input, output) = (model.tensor(model.input), model.tensor(model.output));
+    let plan = plan(model)?;
+    let hash = sha256_hex(image);
+    context.say(format_args!(
+        "integer model {}: input {} (scale {}, zero point {}), output {} (scale {}, zero point {})",
+        model.name,
+        dims(input.shape),
+        input.scale,
+        input.zero_point,
+        dims(output.shape),
+        output.scale,
+        output.zero_point
+    ));
+    context.say(layer_table(model));
+    context.say(preprocess_words(&model.preprocess));
+    if !model.labels.is_empty() {
+        context.say(format_args!("classes: {}", model.labels.join(", ")));
+    }
+    context.say(format_args!(
+        "{} bytes of flash, {} bytes of RAM for activations, SHA-256 {hash}",
+        image.len(),
+        plan.arena_bytes
+    ));
+    Ok(Done::new(json!({
+        "kind": "integer",
+        "name": model.name,
+        "input": {"shape": input.shape, "scale": input.scale, "zero_point": input.zero_point},
+        "output": {"shape": output.shape, "scale": output.scale, "zero_point": output.zero_point},
+        "rounding": format!("{:?}", model.rounding).to_lowercase(),
+        "preprocess": model.preprocess,
+        "classes": model.labels,
+        "image_bytes": image.len(),
+        "arena_bytes": plan.arena_bytes,
+        "image_sha256": hash,
+        "layers": layers_json(model),
+    })))
+}
+
+fn preprocess_words(p: &Preprocess) -> String {
+    if p.is_identity() {
+        return "preprocessing: none, raw values go in as they are".into();
+    }
+    let list = |v: &[f32]| match v {
+        [one] => one.to_string(),
+        many => format!("{many:?}"),
+    };
+    let mut formula = format!("raw * {}", p.scale);
+    if !p.mean.is_empty() {
+        formula += &format!(" - {}", list(&p.mean));
+    }
+    if !p.std.is_empty() {
+        formula = format!("({formula}) / {}", list(&p.std));
+    }
+    format!("preprocessing: real = {formula}")
+}
+
+fn dataset(data: &Dataset, context: &Context) -> Done {
+    let (lo, hi) = data.values.range().unwrap_or((0.0, 0.0));
+    context.say(format_args!(
+        "{} samples of {} {} from {lo} to {hi}, read as height x width x channels",
+        data.len(),
+        dims(data.shape),
+        data.values.dtype()
+    ));
+    let mut counts = Vec::new();
+    if let Some(labels) = &data.labels {
+        let classes = labels
+            .iter()
+            .max()
+            .map_or(0, |&m| m as usize + 1)
+            .max(data.class_names.len());
+        let mut all = std::collections::BTreeMap::new();
+        labels
+            .iter()
+            .for_each(|&l| *all.entry(l).or_insert(0usize) += 1);
+        let mut table = Table::new(["class", "samples", "name"]);
+        for (class, n) in &all {
+            let name = data
+                .class_names
+                .get(*class as usize)
+                .cloned()
+                .unwrap_or_default();
+            table.row([class.to_string(), n.to_string(), name.clone()]);
+            counts.push(json!({"class": class, "n": n, "name": name}));
+        }
+        context.say(format_args!("labels 0 to {}:", classes.saturating_sub(1)));
+        context.say(table);
+    } else {
+        context.say("no labels");
+    }
+    let hash = data.fingerprint();
+    context.say(format_args!("SHA-256 of the samples and labels: {hash}"));
+    Done::new(json!({
+        "kind": "data",
+        "source": data.source,
+        "n": data.len(),
+        "shape": data.shape,
+        "dtype": data.values.dtype(),
+        "range": [lo, hi],
+        "labels": data.labels.is_some(),
+        "classes": counts,
+        "data_sha256": hash,
+    }))
+}
+
+fn certificate(path: &Path, context: &Context) -> Result<Done> {
+    let c = read_certificate(path)?;
+    context.say(format_args!(
+        "certificate of a repair ({}, qmend {}): {} of {} repair tests pass, {} before; holdout {} of {}, {} before",
+        c.settings.strategy,
+        c.settings.version,
+        c.passing[1],
+        c.tests,
+        c.passing[0],
+        c.holdout_passing[1],
+        c.holdout_tests,
+        c.holdout_passing[0]
+    ));
+    context.say(format_args!(
+        "{} tests repaired, {} lost, {} not mended; image {}",
+        c.repaired.len(),
+        c.lost.len(),
+        c.unfixable.len(),
+        c.image_sha256
+    ));
+    Ok(Done::new(json!({"kind": "certificate", "certificate": c})))
+}
+
+/// Reads a certificate from a file.
+pub fn read_certificate(path: &Path) -> Result<Certificate> {
+    use anyhow::Context as _;
+    let shown = || path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(shown)?;
+    Certificate::from_json(&text).with_context(shown)
+}

@@ -1,0 +1,211 @@
+//! `qmend localize`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::args::{BackendArgs, ReadArgs, parse_spec};
+use super::context::{Context, Done};
+use super::quantize::parse_word;
+use super::{models, stages};
+use crate::data::DataSpec;
+use crate::localize::{Localization, Metric, Neuron, localize};
+use crate::report::Table;
+
+/// Rank the neurons that quantization damaged
+///
+/// A test fails where the integer model gives another class than the float network. A neuron (an
+/// output channel) counts as activated in a test where quantization changed its sign after the
+/// activation function. From how often that happens in failing and in passing tests, each metric
+/// computes a suspiciousness; labels are not needed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The float network (.onnx)
+    model: PathBuf,
+    /// The integer model made of it (.qmend)
+    quant: PathBuf,
+    /// Data that the network was not trained on: FILE, FOLDER, or either with a range as in
+    /// FILE:0..2500; raw values as `quantize` took them
+    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    data: DataSpec,
+    /// Metric to rank by: tarantula, ochiai, dstar, jaccard, ample, euclid, wong3, or random as the
+    /// control
+    #[arg(long, default_value = "ochiai", value_name = "METRIC", value_parser = parse_word::<Metric>)]
+    metric: Metric,
+    /// Show this many neurons; 0 for all
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    top: usize,
+    /// Seed of the random control
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    read: ReadArgs,
+    #[command(flatten)]
+    backend: BackendArgs,
+}
+
+pub fn run(args: &Args, context: &Context) -> Result<Done> {
+    let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
+    let model = models::load_integer(&args.quant)?.model;
+    stages::check_pair(&teacher, &model)?;
+    let data = stages::data_for(
+        &args.data,
+        &args.read,
+        teacher.shape(),
+        &model.labels,
+        &model.name,
+    )?;
+    let bar = context.progress.start("localize", 0);
+    let reals = data.real(0..data.len(), &model.preprocess);
+    let found = localize(
+        &teacher.graph,
+        &teacher.net,
+        &model,
+        &reals,
+        &data.model_inputs(&model),
+    )?;
+    bar.finish(&format!(
+        "{} tests, {} of them failing",
+        data.len(),
+        found.failing
+    ));
+    if found.failing == 0 {
+        context.warn(
+            "no test fails: the integer model agrees with the float network on all of this data",
+        );
+    }
+
+    let ranking = found.ranking(args.metric, args.seed);
+    let top = if args.top == 0 {
+        ranking.len()
+    } else {
+        args.top.min(ranking.len())
+    };
+    let head = ["rank", "layer", "channel", "Caf", "Cas", "Cnf", "Cns"];
+    let others = Metric::ALL.into_iter().filter(|&m| m != Metric::Random);
+    let mut table = Table::new(
+        head.into_iter()
+            .map(String::from)
+            .chain(others.clone().map(|m| m.to_string())),
+    );
+    let mut neurons = Vec::new();
+    for (rank, r) in ranking.iter().take(top).enumerate() {
+        let Some(n) = found
+            .neurons
+            .iter()
+            .find(|n| (n.node, n.channel) == (r.node, r.channel))
+        else {
+            continue;
+        };
+        let s = n.spectrum;
+        let counts = [s.caf, s.cas, s.cnf, s.cns].map(|c| c.to_string());
+        let start = [
+            (rank + 1).to_string(),
+            found.layer_name(r.node).to_string(),
+            r.channel.to_string(),
+        ];
+        let scores = others.clone().map(|m| format!("{:.4}", m.score(s)));
+        table.row(start.into_iter().chain(counts).chain(scores));
+        neurons.push(neuron_json(&found, n, rank + 1));
+    }
+    context.say(layer_table(&found, args.metric));
+    context.say(format_args!(
+        "the {top} most suspicious neurons by {}:",
+        args.metric
+    ));
+    context.say(table);
+    Ok(Done::new(json!({
+        "metric": args.metric,
+        "tests": data.len(),
+        "passing": found.passing,
+        "failing": found.failing,
+        "neurons": neurons,
+        "layers": layers_json(&found),
+        "data_sha256": data.fingerprint(),
+    })))
+}
+
+/// Suspiciousness as JSON, which has no infinity.
+fn score(m: Metric, n: &Neuron) -> Value {
+    let s = m.score(n.spectrum);
+    if s.is_finite() {
+        json!(s)
+    } else {
+        json!("infinity")
+    }
+}
+
+fn formulas() -> impl Iterator<Item = Metric> {
+    Metric::ALL.into_iter().filter(|&m| m != Metric::Random)
+}
+
+fn neuron_json(found: &Localization, n: &Neuron, rank: usize) -> Value {
+    let scores: serde_json::Map<_, _> = formulas().map(|m| (m.to_string(), score(m, n))).collect();
+    json!({
+        "rank": rank,
+        "layer": found.layer_name(n.node),
+        "node": n.node,
+        "channel": n.channel,
+        "spectrum": n.spectrum,
+        "scores": scores,
+    })
+}
+
+fn members(found: &Localization, node: usize) -> Vec<&Neuron> {
+    found.neurons.iter().filter(|n| n.node == node).collect()
+}
+
+/// How suspicious each layer is by one metric: its largest and its mean neuron.
+fn layer_table(found: &Localization, metric: Metric) -> Table {
+    let mut table = Table::new([
+        "layer",
+        "neurons",
+        "largest",
+        "mean",
+        "activated in failing tests",
+    ]);
+    // The control has no formula; its layers are shown by the default metric.
+    let metric = if metric == Metric::Random {
+        Metric::Ochiai
+    } else {
+        metric
+    };
+    for (node, name) in &found.layers {
+        let neurons = members(found, *node);
+        let scores: Vec<f64> = neurons.iter().map(|n| metric.score(n.spectrum)).collect();
+        let largest = scores.iter().copied().fold(0.0, f64::max);
+        let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+        let active = neurons.iter().map(|n| n.spectrum.caf as f64).sum::<f64>();
+        let share = 100.0 * active / (found.failing.max(1) * neurons.len().max(1)) as f64;
+        table.row([
+            name.clone(),
+            neurons.len().to_string(),
+            format!("{largest:.4}"),
+            format!("{mean:.4}"),
+            format!("{share:.1} %"),
+        ]);
+    }
+    table
+}
+
+fn layers_json(found: &Localization) -> Vec<Value> {
+    let layer = |(node, name): &(usize, String)| {
+        let neurons = members(found, *node);
+        let mean: serde_json::Map<_, _> = formulas()
+            .map(|m| {
+                let finite: Vec<f64> = neurons
+                    .iter()
+                    .map(|n| m.score(n.spectrum))
+                    .filter(|s| s.is_finite())
+                    .collect();
+                (
+                    m.to_string(),
+                    json!(finite.iter().sum::<f64>() / finite.len().max(1) as f64),
+                )
+            })
+            .collect();
+        json!({"layer": name, "node": node, "neurons": neurons.len(), "mean_scores": mean})
+    };
+    found.layers.iter().map(layer).collect()
+}

@@ -1,0 +1,316 @@
+//! `qmend repair`
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::args::{BackendArgs, ImageOutputArgs, ReadArgs, parse_spec};
+use super::context::{Context, Done};
+use super::quantize::parse_word;
+use super::{interrupt, models, stages};
+use crate::data::DataSpec;
+use crate::export::write_image;
+use crate::localize::Metric;
+use crate::repair::certificate::Certificate;
+use crate::repair::{Outcome, RepairConfig, Step, Strategy, Targets, repair};
+use crate::report::{Proportion, Table};
+
+/// Mend an integer model where it differs from its float network
+///
+/// Linear programs find small changes of biases, multipliers and weights; the bit-exact engine
+/// replays every one, and it stays only if it fixes more repair tests than it breaks and the
+/// holdout set does not get worse. The repair and holdout sets must be disjoint, and hold data that
+/// the float network was not trained on: on its own training data it is too sure of itself to show
+/// where the integers break. 2,000 or more samples each work well.
+///
+/// Ctrl-C, or the end of --time-budget, keeps the best model so far.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The float network (.onnx)
+    model: PathBuf,
+    /// The integer model made of it (.qmend)
+    quant: PathBuf,
+    /// Repair data: FILE, FOLDER, or either with a range as in FILE:0..2500; raw values as
+    /// `quantize` took them
+    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    data: DataSpec,
+    /// Holdout data, disjoint from --data: decides which changes stay
+    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    holdout: DataSpec,
+    /// Labels of --holdout in a file of their own, where --labels gives those of --data
+    #[arg(long, value_name = "FILE|none")]
+    holdout_labels: Option<String>,
+    #[command(flatten)]
+    output: ImageOutputArgs,
+    /// How: neuron (signs of single neurons, as in QNNRepair), layer (values of single neurons),
+    /// margin (class margins of the whole network), or auto
+    #[arg(long, default_value = "auto", value_name = "STRATEGY", value_parser = parse_word::<Strategy>)]
+    strategy: Strategy,
+    /// What a test should give: the float network's class (teacher) or the data's label (labels)
+    #[arg(long, default_value = "teacher", value_name = "teacher|labels", value_parser = parse_targets)]
+    targets: Targets,
+    /// Keep every passing repair test passing
+    #[arg(long)]
+    strict: bool,
+    /// Stop after this many seconds with the best so far
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    time_budget: Option<Duration>,
+    /// Write a certificate (.json) that `qmend verify` can replay
+    #[arg(long, value_name = "FILE.json")]
+    certificate: Option<PathBuf>,
+    /// Metric that ranks neurons where --top limits them, or the strategy asks for suspects
+    #[arg(long, default_value = "ochiai", value_name = "METRIC", value_parser = parse_word::<Metric>)]
+    metric: Metric,
+    /// Change only this many of the most suspicious neurons
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+    /// Most rounds of each kind of change
+    #[arg(long, default_value_t = RepairConfig::default().rounds, value_name = "N")]
+    rounds: usize,
+    /// Longest time for one linear program
+    #[arg(long, default_value = "20", value_name = "SECONDS", value_parser = parse_seconds)]
+    lp_limit: Duration,
+    /// Leave weights alone: change biases and multipliers only (strategies margin and auto)
+    #[arg(long)]
+    no_weight_steps: bool,
+    /// Seed of all that is drawn
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Go on although repair and holdout share samples
+    #[arg(long)]
+    allow_overlap: bool,
+    #[command(flatten)]
+    read: ReadArgs,
+    #[command(flatten)]
+    backend: BackendArgs,
+}
+
+fn parse_targets(s: &str) -> Result<Targets, String> {
+    match s {
+        "teacher" => Ok(Targets::Teacher),
+        "labels" => Ok(Targets::Labels),
+        _ => Err("targets are teacher or labels".into()),
+    }
+}
+
+fn parse_seconds(s: &str) -> Result<Duration, String> {
+    let seconds: f64 = s
+        .parse()
+        .map_err(|_| "not a number of seconds".to_string())?;
+    if seconds > 0.0 && seconds < 1e9 {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("not a positive number of seconds".into())
+    }
+}
+
+pub fn run(args: &Args, context: &Context) -> Result<Done> {
+    context.check_targets(
+        [&args.output.output].into_iter().chain(&args.certificate),
+        args.output.force,
+    )?;
+    interrupt::listen();
+    let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
+    let original = models::load_integer(&args.quant)?;
+    let model = &original.model;
+    stages::check_pair(&teacher, model)?;
+    let data = stages::data_for(
+        &args.data,
+        &args.read,
+        teacher.shape(),
+        &model.labels,
+        &model.name,
+    )?;
+    let read = match (&args.holdout_labels, &args.read.labels) {
+        (None, None) => args.read.clone(),
+        // The labels' file of --data does not fit the holdout set.
+        (own, _) => super::args::ReadArgs {
+            labels: own.clone(),
+            ..args.read.clone()
+        },
+    };
+    let holdout = stages::data_for(
+        &args.holdout,
+        &read,
+        teacher.shape(),
+        &model.labels,
+        &model.name,
+    )?;
+    stages::check_disjoint(
+        context,
+        ("repair", &data),
+        ("holdout", &holdout),
+        args.allow_overlap,
+    )?;
+    let tests = stages::tests(&teacher, model, &data, args.targets)?;
+    let kept = stages::tests(&teacher, model, &holdout, args.targets)?;
+    let config = RepairConfig {
+        strategy: args.strategy,
+        metric: args.metric,
+        top: args.top,
+        strict: args.strict,
+        time_budget: args.time_budget,
+        lp_limit: args.lp_limit,
+        seed: args.seed,
+        rounds: args.rounds,
+        weight_steps: !args.no_weight_steps,
+        backend: args.backend.backend,
+        ..RepairConfig::default()
+    };
+
+    let bar = context.progress.start("repair", 0);
+    let mut steps = 0;
+    let outcome = repair(
+        &teacher.graph,
+        &teacher.net,
+        model,
+        &tests,
+        &kept,
+        &config,
+        &interrupt::asked,
+        &mut |s: &Step| {
+            steps += 1;
+            bar.update(
+                steps,
+                &format!(
+                    "{}: {} of {} tests pass",
+                    s.strategy,
+                    s.score.repair,
+                    tests.len()
+                ),
+            );
+        },
+    )?;
+    bar.finish(&format!(
+        "{} proposals, {} kept",
+        outcome.steps.len(),
+        accepted(&outcome)
+    ));
+
+    let image = write_image(&outcome.model)?;
+    let certificate = match &args.certificate {
+        Some(path) => {
+            let c = Certificate::new(
+                (model, &original.image),
+                &outcome,
+                &image,
+                &tests,
+                args.targets,
+                &config,
+            )?;
+            Some((path, c.to_json()))
+        }
+        None => None,
+    };
+    context.write(&args.output.output, &image, args.output.force)?;
+    if let Some((path, json)) = &certificate {
+        context.write(path, json.as_bytes(), args.output.force)?;
+    }
+    say(&outcome, context);
+    context.say(format_args!(
+        "wrote {} ({} bytes)",
+        args.output.output.display(),
+        image.len()
+    ));
+    if let Some((path, _)) = &certificate {
+        context.say(format_args!("wrote {}", path.display()));
+    }
+    let mut fields = outcome_json(&outcome);
+    fields["output"] = json!(args.output.output);
+    fields["certificate"] = json!(args.certificate);
+    fields["targets"] = json!(args.targets);
+    fields["repair"]["data_sha256"] = json!(data.fingerprint());
+    fields["holdout"]["data_sha256"] = json!(holdout.fingerprint());
+    Ok(Done::new(fields))
+}
+
+fn accepted(o: &Outcome) -> usize {
+    o.steps
+        .iter()
+        .filter(|s| s.verdict == crate::repair::Verdict::Accepted)
+        .count()
+}
+
+fn pairs(o: &Outcome) -> [(&'static str, Proportion, Proportion); 2] {
+    let of = |count, n| Proportion { count, n };
+    [
+        (
+            "repair",
+            of(o.before.repair, o.repair_tests),
+            of(o.after.repair, o.repair_tests),
+        ),
+        (
+            "holdout",
+            of(o.before.holdout, o.holdout_tests),
+            of(o.after.holdout, o.holdout_tests),
+        ),
+    ]
+}
+
+fn say(o: &Outcome, context: &Context) {
+    let mut table = Table::new(["set", "tests", "passing before", "after"]);
+    for (name, before, after) in pairs(o) {
+        table.row([
+            name.to_string(),
+            before.n.to_string(),
+            before.percent(),
+            after.percent(),
+        ]);
+    }
+    context.say(table);
+    context.say(format_args!(
+        "changed {} biases, {} multipliers, {} weights; {} tests repaired, {} lost, {} still failing",
+        o.edits.biases,
+        o.edits.multipliers,
+        o.edits.weights,
+        o.repaired.len(),
+        o.lost.len(),
+        o.unfixable.len()
+    ));
+    if !o.unsolved.is_empty() {
+        context.say(format_args!(
+            "{} linear programs had no answer; the first: {}: {}",
+            o.unsolved.len(),
+            o.unsolved[0].0,
+            o.unsolved[0].1
+        ));
+    }
+    if let Some(why) = o.stopped {
+        context.say(format_args!(
+            "stopped early ({why}); this is the best so far"
+        ));
+    }
+}
+
+/// An outcome for programs.
+pub fn outcome_json(o: &Outcome) -> serde_json::Value {
+    let [repair, holdout] = pairs(o).map(|(_, before, after)| {
+        json!({
+            "n": before.n,
+            "passing_before": before.count,
+            "passing_after": after.count,
+            "agreement_before": before.share(),
+            "agreement_after": after.share(),
+        })
+    });
+    let unsolved: Vec<_> = o
+        .unsolved
+        .iter()
+        .map(|(what, why)| json!({"what": what, "why": why.to_string()}))
+        .collect();
+    json!({
+        "repair": repair,
+        "holdout": holdout,
+        "edits": o.edits,
+        "repaired": o.repaired.len(),
+        "lost": o.lost.len(),
+        "unfixable": o.unfixable.len(),
+        "unfixable_tests": o.unfixable,
+        "steps": o.steps,
+        "unsolved": unsolved,
+        "stopped": o.stopped,
+        "seconds": o.seconds,
+    })
+}

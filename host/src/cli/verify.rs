@@ -1,0 +1,138 @@
+//! `qmend verify`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::args::{DeviceArg, ReadArgs, parse_spec};
+use super::context::{Context, Done, UserError};
+use super::inspect::read_certificate;
+use super::{models, stages};
+use crate::data::DataSpec;
+use crate::device::VerifyReport;
+use crate::repair::certificate::sha256_hex;
+
+/// Check on host or device, bit by bit, that an integer model gives the results that it should
+///
+/// With --certificate: the image's hash, the data's hash, and the class and integer outputs of
+/// every repaired test are replayed; --data is then the repair data, cut as it was at `repair`.
+/// In any case: the image is run as the device runs it (--device host: the device's engine on this
+/// machine; --device qemu: the firmware on an emulated Cortex-M4) and every output integer is
+/// compared with the engine that repair and eval use.
+///
+/// Exit code 1 where anything differs.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The integer model (.qmend)
+    quant: PathBuf,
+    /// Inputs to run: FILE, FOLDER, or either with a range as in FILE:0..2500; raw values as
+    /// `quantize` took them
+    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    data: DataSpec,
+    /// The certificate (.json) that `qmend repair --certificate` wrote
+    #[arg(long, value_name = "FILE.json")]
+    certificate: Option<PathBuf>,
+    /// What runs the image: host, or qemu for an emulated Cortex-M4 with the real firmware
+    #[arg(long, default_value = "host", value_name = "host|qemu")]
+    device: DeviceArg,
+    /// Run at most this many inputs on the device (the certificate is replayed in full)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    inputs: Option<u64>,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+pub fn run(args: &Args, context: &Context) -> Result<Done> {
+    let file = models::load_integer(&args.quant)?;
+    let model = &file.model;
+    let shape = model.tensor(model.input).shape;
+    let data = stages::data_for(&args.data, &args.read, shape, &model.labels, &model.name)?;
+    let inputs = data.model_inputs(model);
+    let mut fields = json!({
+        "model": args.quant,
+        "image_sha256": sha256_hex(&file.image),
+        "data_sha256": data.fingerprint(),
+    });
+
+    let mut holds = true;
+    if let Some(path) = &args.certificate {
+        let certificate = read_certificate(path)?;
+        if certificate.tests != data.len() {
+            return Err(UserError::new(
+                format!(
+                    "{} speaks of {} repair tests, {} holds {}",
+                    path.display(),
+                    certificate.tests,
+                    data.source,
+                    data.len()
+                ),
+                "give the repair data with the same range as at `repair`",
+            )
+            .into());
+        }
+        let wrong = certificate.replay(model, &file.image, &inputs)?;
+        for line in wrong.iter().take(10) {
+            context.say(format_args!("does not hold: {line}"));
+        }
+        if wrong.is_empty() {
+            context.say(format_args!(
+                "the certificate holds: {} repaired tests replayed",
+                certificate.repaired.len()
+            ));
+        } else {
+            context.say(format_args!(
+                "the certificate does not hold ({} differences)",
+                wrong.len()
+            ));
+        }
+        fields["certificate"] = json!({"holds": wrong.is_empty(), "replayed": certificate.repaired.len(), "wrong": wrong});
+        holds &= wrong.is_empty();
+    }
+
+    let run = args.inputs.map_or(data.len(), |n| {
+        data.len().min(usize::try_from(n).unwrap_or(usize::MAX))
+    });
+    let report = stages::on_device(
+        context,
+        args.device,
+        model,
+        &file.image,
+        &inputs[..run * data.elements()],
+    )?;
+    say(&report, context);
+    holds &= report.identical();
+    fields["identical"] = json!(report.identical());
+    fields["device"] = stages::device_json(&report);
+    Ok(Done {
+        fields,
+        holds,
+        plain: None,
+    })
+}
+
+/// A device's report in words.
+pub fn say(report: &VerifyReport, context: &Context) {
+    let on = &report.device.name;
+    match &report.first_difference {
+        None => context.say(format_args!("identical: every output of {} inputs on {on}", report.inputs)),
+        Some(d) => context.say(format_args!(
+            "{} of {} inputs differ on {on}; the first: input {}, operator {} ({}), element {}: host {}, device {}",
+            report.differing_inputs, report.inputs, d.input, d.name, d.kind, d.element, d.host, d.device
+        )),
+    }
+    if let Some(i) = report.instructions {
+        context.say(format_args!(
+            "instructions an inference: {} (from {} to {})",
+            i.median, i.min, i.max
+        ));
+    }
+    let m = &report.memory;
+    let stack = m
+        .stack_high_water
+        .map_or(String::new(), |s| format!(", stack at most {s}"));
+    context.say(format_args!(
+        "bytes: image {}, firmware {}, arena {}, arena with input and output {}{stack}",
+        report.image_bytes, report.device.code_bytes, m.arena_bytes, m.tensor_bytes
+    ));
+}

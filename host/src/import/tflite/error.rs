@@ -1,0 +1,103 @@
+//! What can go wrong while a TFLite file is read.
+
+/// One operator that cannot be imported, with the way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnsupportedOperator {
+    /// Its place in the file's list of operators.
+    pub index: usize,
+    /// TFLite's name of the operator.
+    pub operator: String,
+    /// Name of its first output tensor.
+    pub output: String,
+    /// Shapes of its operands as the file has them.
+    pub shapes: String,
+    /// What about it is not supported.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl std::fmt::Display for UnsupportedOperator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            index,
+            operator,
+            output,
+            shapes,
+            reason,
+            remedy,
+        } = self;
+        write!(
+            f,
+            "operator {index} `{output}` ({operator}, inputs {shapes}): {reason}; {remedy}"
+        )
+    }
+}
+
+fn lines(issues: &[UnsupportedOperator]) -> String {
+    issues.iter().map(|i| format!("\n  - {i}")).collect()
+}
+
+/// Why a file did not become a [`crate::model::QuantizedModel`]. Every variant names the file.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TfliteError {
+    /// The bytes are not a whole, sane TFLite file.
+    #[error("{file}: damaged or not a .tflite file: {reason}; convert or copy it again")]
+    Damaged {
+        /// The file.
+        file: String,
+        /// What was found.
+        reason: String,
+    },
+    /// More data than a network for a microcontroller can have.
+    #[error(
+        "{file}: {what} exceeds the importer's limit of {limit}; it is not meant for networks of this size"
+    )]
+    TooLarge {
+        /// The file.
+        file: String,
+        /// What is too large.
+        what: &'static str,
+        /// The limit, with its unit.
+        limit: String,
+    },
+    /// Several subgraphs: control flow, or several entry points.
+    #[error(
+        "{file}: it holds {count} subgraphs, but exactly one can be imported; convert the model with a single signature and without if and while"
+    )]
+    Subgraphs {
+        /// The file.
+        file: String,
+        /// Their number.
+        count: usize,
+    },
+    /// Not exactly one input and one output.
+    #[error("{file}: the network needs exactly one {what}, but this one has {}: {}; convert one with a single {what}", names.len(), names.join(", "))]
+    Ends {
+        /// The file.
+        file: String,
+        /// "input" or "output".
+        what: &'static str,
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// No activation is int8: a float network, or one with int8 weights and float activations.
+    #[error(
+        "{file}: no operator computes in int8 (its activations are {kind}); convert the float network to ONNX and quantize it here, or convert with full integer quantization (a representative dataset and the TFLITE_BUILTINS_INT8 operator set)"
+    )]
+    NotInt8 {
+        /// The file.
+        file: String,
+        /// Element type of the first operator's input.
+        kind: String,
+    },
+    /// Operators that are not supported, all of them.
+    #[error("{file}: {} of its operators cannot be imported:{}", operators.len(), lines(operators))]
+    Unsupported {
+        /// The file.
+        file: String,
+        /// In the file's order.
+        operators: Vec<UnsupportedOperator>,
+    },
+}

@@ -1,0 +1,44 @@
+//! Reads an int8 network in TFLite's file format into a
+//! [`QuantizedModel`](crate::model::QuantizedModel), so that it gives here the bits that it gives
+//! under TensorFlow Lite for Microcontrollers (TFLM).
+//!
+//! - `flatbuffer`: tables and vectors of any flatbuffer, every access checked against the bytes.
+//! - `schema`: the part of TFLite's tables that is used here, by field number.
+//! - `names`: what operators are called.
+//! - `importer`: from the bytes to the network, operator after operator.
+//! - `network`: the network as it grows; `call`: what an operator asks of it.
+//! - `ops`: one operator a file; [`supported_operators`] lists them.
+//! - `fixed_point`: real multipliers, activation ranges and padding as TFLM prepares them.
+//!
+//! **Numbers.** Multipliers follow TFLM's `Prepare` functions to the letter: products in f64 where
+//! it takes them in f64, in f32 where it takes them in f32. Element-wise functions become tables of
+//! 256 entries, filled by the integer algorithm of TFLM's reference kernel.
+//!
+//! **Layout.** The batch (the first axis, which must be 1) is dropped: `[1, h, w, c]` becomes
+//! `[h, w, c]`, `[1, w, c]` becomes `[1, w, c]`, `[1, c]` becomes `[1, 1, c]`.
+//!
+//! **Ends.** uint8 inputs and outputs are taken as int8, 128 lower, which is the same real number;
+//! QUANTIZE of a float input and DEQUANTIZE into a float output fall away.
+//!
+//! Nothing in a file is trusted: offsets, counts and shapes are checked before use, no structure is
+//! walked recursively, and what is allocated is bounded by the size of the file and fixed limits.
+#![forbid(unsafe_code)]
+
+mod call;
+mod error;
+mod fixed_point;
+mod flatbuffer;
+mod importer;
+mod names;
+mod network;
+mod ops;
+mod schema;
+
+pub use error::{TfliteError, UnsupportedOperator};
+pub use importer::import_tflite_int8;
+pub use ops::supported_operators;
+
+#[cfg(test)]
+mod builder;
+#[cfg(test)]
+mod tests;

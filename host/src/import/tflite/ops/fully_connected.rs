@@ -1,0 +1,47 @@
+//! FULLY_CONNECTED: weights `[out_c][in]` over the whole input.
+
+use super::filter::Filter;
+use crate::import::tflite::call::Call;
+use crate::import::tflite::fixed_point::multiplier;
+use crate::import::tflite::network::Problem;
+use crate::import::tflite::schema::options;
+use crate::model::{FullyConnected, Op};
+
+pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
+    let options = call.operator.options(options::FULLY_CONNECTED)?;
+    let x = call.activation(0)?;
+    let filter = Filter::new(call, 2, 0)?;
+    let y = call.output()?;
+    let [out_c, taps] = filter.shape[..] else {
+        return Err(Problem::Damaged(
+            "its weights have not two axes".to_string(),
+        ));
+    };
+    if options.i8(1)? != 0 {
+        return Err(Problem::unsupported(
+            "its weights are shuffled",
+            "convert for the default CPU kernels",
+        ));
+    }
+    let rows = x.elements() / taps;
+    if rows * taps != x.elements() || y.elements() != rows * out_c {
+        return Err(Problem::Damaged(format!(
+            "{out_c} x {taps} weights do not lead from {:?} to {:?}",
+            x.shape, y.shape
+        )));
+    }
+    if rows != 1 {
+        return Err(Problem::unsupported(
+            format!("it is applied to {rows} vectors of {taps} elements"),
+            "use a 1 x 1 convolution to apply a layer at every position",
+        ));
+    }
+    let multipliers = match filter.scales[..] {
+        // With one scale for all, TFLM multiplies input and weight scale in f32.
+        [scale] => vec![multiplier((x.scale * scale) as f64 / y.scale as f64)?; out_c],
+        _ => filter.multipliers(&x, &y, out_c)?,
+    };
+    let linear = filter.linear(call, multipliers, options.i8(0)?, &y)?;
+    call.push(Op::FullyConnected(FullyConnected { linear }), &[x.id], y.id);
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! LEAKY_RELU: `x` from zero on, `alpha * x` below, each rescaled by a multiplier of its own (made
+//! from an f32 quotient).
+
+use super::elementwise::push;
+use crate::import::tflite::call::Call;
+use crate::import::tflite::fixed_point::multiplier;
+use crate::import::tflite::network::Problem;
+use crate::import::tflite::schema::options;
+
+pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
+    let alpha = call.operator.options(options::LEAKY_RELU)?.f32(0)?;
+    let x = call.activation(0)?;
+    let y = call.output()?;
+    let below = rescale((x.scale * alpha.abs() / y.scale) as f64)?;
+    let above = rescale((x.scale / y.scale) as f64)?;
+    let (zx, zy) = (x.zero_point as i32, y.zero_point as i32);
+    push(call, &x, &y, |q| {
+        let scaled = match q as i32 - zx {
+            d @ 0.. => above.apply(d),
+            d if alpha < 0.0 => -below.apply(d),
+            d => below.apply(d),
+        };
+        (scaled + zy).clamp(-128, 127) as i8
+    })
+}
+
+/// A multiplier by which a difference of two int8 cannot leave 32 bits.
+pub(super) fn rescale(real: f64) -> Result<crate::model::Multiplier, Problem> {
+    match multiplier(real)? {
+        m if m.exponent <= 22 => Ok(m),
+        _ => Err(Problem::unsupported(
+            format!("its scales give the multiplier {real:e}"),
+            "quantize the model again: its output scale is far too small for its input",
+        )),
+    }
+}

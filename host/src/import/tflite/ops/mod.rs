@@ -1,0 +1,77 @@
+//! One operator a file: each turns a [`Call`] into nodes of the network.
+
+mod add;
+mod concatenation;
+mod conv2d;
+mod depthwise_conv2d;
+mod elementwise;
+mod filter;
+mod fully_connected;
+mod hard_swish;
+mod leaky_relu;
+mod logistic;
+mod mean;
+mod pad;
+mod pool;
+mod quantize;
+mod relu;
+mod reshape;
+mod softmax;
+mod tanh;
+mod transpose;
+
+use super::call::Call;
+use super::names;
+use super::network::Problem;
+use super::schema::code;
+
+type Convert = fn(&mut Call) -> Result<(), Problem>;
+
+/// Every operator that can be imported.
+const OPERATORS: [(i32, Convert); 23] = [
+    (code::ADD, add::convert),
+    (code::AVERAGE_POOL_2D, pool::average),
+    (code::CONCATENATION, concatenation::convert),
+    (code::CONV_2D, conv2d::convert),
+    (code::DEPTHWISE_CONV_2D, depthwise_conv2d::convert),
+    (code::DEQUANTIZE, quantize::dequantize),
+    (code::EXPAND_DIMS, reshape::convert),
+    (code::FULLY_CONNECTED, fully_connected::convert),
+    (code::HARD_SWISH, hard_swish::convert),
+    (code::LEAKY_RELU, leaky_relu::convert),
+    (code::LOGISTIC, logistic::convert),
+    (code::MAX_POOL_2D, pool::max),
+    (code::MEAN, mean::convert),
+    (code::PAD, pad::convert),
+    (code::PADV2, pad::convert),
+    (code::QUANTIZE, quantize::quantize),
+    (code::RELU, relu::relu),
+    (code::RELU6, relu::relu6),
+    (code::RESHAPE, reshape::convert),
+    (code::SOFTMAX, softmax::convert),
+    (code::SQUEEZE, reshape::convert),
+    (code::TANH, tanh::convert),
+    (code::TRANSPOSE, transpose::convert),
+];
+
+/// Names of the TFLite operators that can be imported.
+pub fn supported_operators() -> Vec<String> {
+    OPERATORS
+        .iter()
+        .map(|(code, _)| names::operator(*code))
+        .collect()
+}
+
+/// Converts the operator with a builtin code.
+pub(super) fn convert(code: i32, call: &mut Call) -> Result<(), Problem> {
+    match OPERATORS.iter().find(|(c, _)| *c == code) {
+        Some((_, convert)) => convert(call),
+        None => Err(Problem::unsupported(
+            "this operator is not supported",
+            format!(
+                "replace it before conversion by some of {}",
+                supported_operators().join(", ")
+            ),
+        )),
+    }
+}

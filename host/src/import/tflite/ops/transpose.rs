@@ -1,0 +1,66 @@
+//! TRANSPOSE with the batch in its place.
+
+use super::reshape::same_scale;
+use crate::import::tflite::call::Call;
+use crate::import::tflite::network::Problem;
+use crate::model::Op;
+
+pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
+    let x = call.activation(0)?;
+    let perm = call.constant(1)?.integers()?;
+    let y = call.output()?;
+    same_scale(&x, &y)?;
+    let perm = hwc(&perm, x.rank)?;
+    if perm.map(|p| x.shape[p]) != y.shape {
+        return Err(Problem::Damaged(format!(
+            "axes {perm:?} (of height, width, channels) of {:?} do not give {:?}",
+            x.shape, y.shape
+        )));
+    }
+    call.push(Op::Transpose { perm }, &[x.id], y.id);
+    Ok(())
+}
+
+/// A permutation of the file's axes as one of height, width and channels.
+fn hwc(perm: &[i32], rank: usize) -> Result<[usize; 3], Problem> {
+    let mut sorted = perm.to_vec();
+    sorted.sort_unstable();
+    if perm.len() != rank || sorted.iter().enumerate().any(|(i, p)| *p != i as i32) {
+        return Err(Problem::Damaged(format!(
+            "{perm:?} is no permutation of {rank} axes"
+        )));
+    }
+    // The file's axes are the last of [batch, height, width, channels], but for the batch in
+    // front, which is dropped.
+    if rank < 2 {
+        return Ok([0, 1, 2]);
+    }
+    if perm[0] != 0 {
+        return Err(Problem::unsupported(
+            format!("it moves the batch: {perm:?}"),
+            "leave the first axis in its place",
+        ));
+    }
+    let absent = 4 - rank;
+    let mut to = [0, 1, 2];
+    for (i, p) in perm.iter().enumerate().skip(1) {
+        to[absent + i - 1] = absent + *p as usize - 1;
+    }
+    Ok(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permutations_lose_the_batch_and_gain_the_absent_axes() {
+        assert_eq!(hwc(&[0, 3, 1, 2], 4), Ok([2, 0, 1]));
+        assert_eq!(hwc(&[0, 2, 1], 3), Ok([0, 2, 1]));
+        assert_eq!(hwc(&[0, 1], 2), Ok([0, 1, 2]));
+        assert_eq!(hwc(&[0], 1), Ok([0, 1, 2]));
+        assert!(hwc(&[1, 0], 2).is_err());
+        assert!(hwc(&[0, 1, 1], 3).is_err());
+        assert!(hwc(&[0, 1], 3).is_err());
+    }
+}
