@@ -14,7 +14,7 @@ use crate::data::DataSpec;
 use crate::export::write_image;
 use crate::localize::Metric;
 use crate::repair::certificate::Certificate;
-use crate::repair::{Outcome, RepairConfig, Step, Strategy, Targets, repair};
+use crate::repair::{Job, Outcome, RepairConfig, Step, Strategy, Targets, repair};
 use crate::report::{Proportion, Table};
 
 /// Mend an integer model where it differs from its float network
@@ -95,7 +95,7 @@ fn parse_targets(s: &str) -> Result<Targets, String> {
     }
 }
 
-fn parse_seconds(s: &str) -> Result<Duration, String> {
+pub fn parse_seconds(s: &str) -> Result<Duration, String> {
     let seconds: f64 = s
         .parse()
         .map_err(|_| "not a number of seconds".to_string())?;
@@ -163,11 +163,13 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let bar = context.progress.start("repair", 0);
     let mut steps = 0;
     let outcome = repair(
-        &teacher.graph,
-        &teacher.net,
-        model,
-        &tests,
-        &kept,
+        &Job {
+            graph: &teacher.graph,
+            float: &teacher.net,
+            model,
+            repair: &tests,
+            holdout: &kept,
+        },
         &config,
         &interrupt::asked,
         &mut |s: &Step| {

@@ -21,6 +21,6 @@ mod run;
 mod state;
 mod tests_set;
 
-pub use run::{Edits, Outcome, RepairConfig, RepairError, Step, Strategy, repair};
+pub use run::{Edits, Job, Outcome, RepairConfig, RepairError, Step, Strategy, repair};
 pub use state::{Proposal, Score, State, Verdict, logits};
 pub use tests_set::{Targets, Tests};
