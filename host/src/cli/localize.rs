@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::args::{BackendArgs, ReadArgs, parse_spec};
+use super::args::{BackendArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done};
 use super::quantize::parse_word;
 use super::{models, stages};
@@ -27,7 +27,7 @@ pub struct Args {
     quant: PathBuf,
     /// Data that the network was not trained on: FILE, FOLDER, or either with a range as in
     /// FILE:0..2500; raw values as `quantize` took them
-    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     data: DataSpec,
     /// Metric to rank by: tarantula, ochiai, dstar, jaccard, ample, euclid, wong3, or random as the
     /// control
@@ -49,13 +49,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
     let model = models::load_integer(&args.quant)?.model;
     stages::check_pair(&teacher, &model)?;
-    let data = stages::data_for(
-        &args.data,
-        &args.read,
-        teacher.shape(),
-        &model.labels,
-        &model.name,
-    )?;
+    let data = stages::integer_data(context, &args.data, &args.read, &model)?;
     let bar = context.progress.start("localize", 0);
     let reals = data.real(0..data.len(), &model.preprocess);
     let found = localize(

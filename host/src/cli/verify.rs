@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::json;
 
-use super::args::{DeviceArg, ReadArgs, parse_spec};
+use super::args::{DeviceArg, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
 use super::inspect::read_certificate;
 use super::{models, stages};
@@ -28,7 +28,7 @@ pub struct Args {
     quant: PathBuf,
     /// Inputs to run: FILE, FOLDER, or either with a range as in FILE:0..2500; raw values as
     /// `quantize` took them
-    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     data: DataSpec,
     /// The certificate (.json) that `qmend repair --certificate` wrote
     #[arg(long, value_name = "FILE.json")]
@@ -46,8 +46,7 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let file = models::load_integer(&args.quant)?;
     let model = &file.model;
-    let shape = model.tensor(model.input).shape;
-    let data = stages::data_for(&args.data, &args.read, shape, &model.labels, &model.name)?;
+    let data = stages::integer_data(context, &args.data, &args.read, model)?;
     let inputs = data.model_inputs(model);
     let mut fields = json!({
         "model": args.quant,
@@ -131,8 +130,12 @@ pub fn say(report: &VerifyReport, context: &Context) {
     let stack = m
         .stack_high_water
         .map_or(String::new(), |s| format!(", stack at most {s}"));
+    let firmware = match report.device.code_bytes {
+        0 => String::new(),
+        bytes => format!(", firmware {bytes}"),
+    };
     context.say(format_args!(
-        "bytes: image {}, firmware {}, arena {}, arena with input and output {}{stack}",
-        report.image_bytes, report.device.code_bytes, m.arena_bytes, m.tensor_bytes
+        "bytes of flash: image {}{firmware}; of RAM: arena {}, with input and output {}{stack}",
+        report.image_bytes, m.arena_bytes, m.tensor_bytes
     ));
 }
