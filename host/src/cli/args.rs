@@ -50,7 +50,7 @@ pub struct ReadArgs {
     #[arg(long, value_name = "FILE|none")]
     pub labels: Option<String>,
     /// Column of the labels in a CSV file: a name from its header, an index from 0, or `none`; by
-    /// default the last
+    /// default the last, and none where there are only as many columns as the model has inputs
     #[arg(long, value_name = "NAME|INDEX|none")]
     pub label_column: Option<String>,
     /// Class names in the order of the model's outputs, for data whose labels are names (image

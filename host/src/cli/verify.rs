@@ -11,7 +11,7 @@ use super::inspect::read_certificate;
 use super::{models, stages};
 use crate::data::DataSpec;
 use crate::device::VerifyReport;
-use crate::repair::certificate::sha256_hex;
+use crate::repair::certificate::{Certificate, sha256_hex};
 
 /// Check on host or device, bit by bit, that an integer model gives the results that it should
 ///
@@ -70,7 +70,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
             )
             .into());
         }
-        let wrong = certificate.replay(model, &file.image, &inputs)?;
+        let mut wrong = contradictions(&certificate);
+        wrong.extend(certificate.replay(model, &file.image, &inputs)?);
         for line in wrong.iter().take(10) {
             context.say(format_args!("does not hold: {line}"));
         }
@@ -108,6 +109,56 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         holds,
         plain: None,
     })
+}
+
+/// What in a certificate cannot be true whatever the model computes: its counts follow from its
+/// lists.
+fn contradictions(c: &Certificate) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for t in &c.repaired {
+        if t.after != t.target || t.before == t.target {
+            wrong.push(format!(
+                "test {}: class {} before and {} after, where {} is wanted, is no repair",
+                t.test, t.before, t.after, t.target
+            ));
+        }
+    }
+    let repaired = c.repaired.iter().map(|t| t.test);
+    let mut named: Vec<usize> = repaired
+        .chain(c.lost.iter().copied())
+        .chain(c.unfixable.iter().copied())
+        .collect();
+    named.sort_unstable();
+    if let Some(twice) = named.windows(2).find(|w| w[0] == w[1]) {
+        wrong.push(format!("test {} is named twice", twice[0]));
+    }
+    if named.last().is_some_and(|&t| t >= c.tests) {
+        wrong.push(format!("a test beyond the {} is named", c.tests));
+    }
+    let failing = [c.repaired.len(), c.lost.len()].map(|n| n + c.unfixable.len());
+    let counted = failing.map(|f| c.tests.checked_sub(f));
+    if counted != c.passing.map(Some) {
+        wrong.push(format!(
+            "{} passing tests before and {} after do not follow from {} tests with {} repaired, {} lost and {} not mended",
+            c.passing[0],
+            c.passing[1],
+            c.tests,
+            c.repaired.len(),
+            c.lost.len(),
+            c.unfixable.len()
+        ));
+    }
+    if c.settings.strict && !c.lost.is_empty() {
+        wrong.push("a strict repair lost tests".into());
+    }
+    let [before, after] = c.holdout_passing;
+    if after < before || after > c.holdout_tests {
+        wrong.push(format!(
+            "{before} passing holdout tests before and {after} after, of {}",
+            c.holdout_tests
+        ));
+    }
+    wrong
 }
 
 /// A device's report in words.
