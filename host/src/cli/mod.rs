@@ -5,6 +5,7 @@
 //! certificate does not hold), 2 an error.
 
 mod args;
+mod compare;
 mod completions;
 mod context;
 mod demo;
@@ -54,6 +55,7 @@ enum Command {
     Localize(localize::Args),
     Repair(repair::Args),
     Eval(eval::Args),
+    Compare(compare::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Completions(completions::Args),
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
             Command::Localize(a) => ("localize", localize::run(a, &context)),
             Command::Repair(a) => ("repair", repair::run(a, &context)),
             Command::Eval(a) => ("eval", eval::run(a, &context)),
+            Command::Compare(a) => ("compare", compare::run(a, &context)),
             Command::Inspect(a) => ("inspect", inspect::run(a, &context)),
             Command::Verify(a) => ("verify", verify::run(a, &context)),
             Command::Completions(a) => ("completions", completions::run(a)),
