@@ -160,3 +160,39 @@ fn what_cannot_be_compared_is_refused_with_a_way_out() {
         assert!(err.contains(wanted), "{args:?}: {err}");
     }
 }
+
+#[test]
+fn a_network_that_onnxruntime_quantized_is_compared_with_its_float_original() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let qdq = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/fixtures/qdq/fashion_int8.onnx"
+    );
+    // The file takes real values, and so does the model: pixels over 255 are its data.
+    let pixels: Vec<u8> = (0..50 * 784u32)
+        .flat_map(|i| ((i * 7919 % 256) as f32 / 255.0).to_le_bytes())
+        .collect();
+    let npy = qmend::data::npy_bytes("<f4", &[50, 28, 28, 1], &pixels);
+    std::fs::write(dir.path().join("x.npy"), npy).expect("written");
+    let args = ["compare", MODEL, qdq, "--data", "x.npy"];
+    let v = json(
+        dir.path(),
+        &[&args[..], &["--threshold-db", "5"]].concat(),
+        0,
+    );
+    let layers = v["layers"].as_array().expect("layers");
+    assert_eq!(
+        layers.len(),
+        8,
+        "input, five convolutions, mean, logits: {v}"
+    );
+    assert!(
+        layers.iter().all(|l| l["cosine"].as_f64() > Some(0.9)),
+        "{v}"
+    );
+    let same = qmend(
+        dir.path(),
+        &["eval", qdq, "--data", "x.npy", "--reference", MODEL],
+    );
+    assert!(same.status.success(), "{}", text(&same.stderr));
+}
