@@ -24,8 +24,9 @@ const DEFAULT_THRESHOLD: f64 = 10.0;
 /// other bits
 ///
 /// With MODEL and QUANT: for every tensor that both have (matched by name), the
-/// signal-to-quantization-noise ratio in dB, the cosine similarity, the share of saturated elements,
-/// the share of elements whose sign differs, and the largest error in quantization steps. The first
+/// signal-to-quantization-noise ratio in dB, the noise power that the layer adds in per cent of the
+/// signal's, the cosine similarity, the share of elements saturated by more than a step, the share
+/// whose sign differs by more than rounding, and the largest error in quantization steps. The first
 /// layer below --threshold-db is named; where the threshold was given, the exit code is then 1.
 ///
 /// With QUANT alone and --against: the integer model under its own rounding and under another rule,
@@ -126,9 +127,15 @@ fn with_float(args: &Args, quant: &std::path::Path, context: &Context) -> Result
     context.say(table(&layers));
     context.say(verdict(&layers, threshold));
     if let Some(path) = &args.plot {
+        let name = |p: &std::path::Path| {
+            let name = p.file_name().unwrap_or(p.as_os_str());
+            name.to_string_lossy().into_owned()
+        };
         let title = format!(
             "{} against {}, {} samples",
-            model.name, teacher.graph.name, layers.samples
+            name(quant),
+            name(&args.model),
+            layers.samples
         );
         context.write(
             path,
@@ -144,7 +151,7 @@ fn with_float(args: &Args, quant: &std::path::Path, context: &Context) -> Result
         "same_class": layers.same_class,
         "threshold_db": threshold,
         "first_below": below.map(|l| l.layer.as_str()),
-        "largest_loss": layers.largest_loss().map(|l| l.layer.as_str()),
+        "largest_addition": layers.largest_addition().map(|l| l.layer.as_str()),
         "layers": layers.layers.iter().map(layer_json).collect::<Vec<_>>(),
         "unmatched": layers.unmatched,
         "data_sha256": data.fingerprint(),
@@ -169,7 +176,7 @@ fn layer_json(l: &LayerReport) -> Value {
         "kind": l.kind,
         "tensor": l.tensor,
         "sqnr_db": db_json(l.metrics.sqnr()),
-        "loss_db": db_json(l.loss),
+        "added_noise": l.added_noise,
         "cosine": l.metrics.cosine(),
         "saturation": l.metrics.saturation(),
         "sign_disagreement": l.metrics.sign_disagreement(),
@@ -183,7 +190,7 @@ fn table(layers: &Layers) -> Table {
         "layer",
         "operator",
         "SQNR dB",
-        "lost here dB",
+        "noise added",
         "cosine",
         "saturated",
         "sign differs",
@@ -195,10 +202,11 @@ fn table(layers: &Layers) -> Table {
             l.layer.clone(),
             l.kind.to_string(),
             m.sqnr().to_string(),
-            l.loss.to_string(),
+            l.added_noise
+                .map_or("-".into(), |a| format!("{:.3} %", 100.0 * a)),
             m.cosine().map_or("-".into(), |c| format!("{c:.5}")),
-            format!("{:.2} %", 100.0 * m.saturation()),
-            format!("{:.2} %", 100.0 * m.sign_disagreement()),
+            format!("{:.4} %", 100.0 * m.saturation()),
+            format!("{:.3} %", 100.0 * m.sign_disagreement()),
             format!("{:.1}", m.max_error_steps),
         ]);
     }
@@ -228,13 +236,12 @@ fn verdict(layers: &Layers, threshold: f64) -> String {
         }
         None => text += &format!("\nno layer is below {threshold} dB"),
     }
-    if let Some(l) = layers
-        .largest_loss()
-        .filter(|l| l.loss.finite() > Some(0.0))
-    {
+    if let Some(l) = layers.largest_addition() {
         text += &format!(
-            "\nthe largest loss in one step is at layer `{}` ({}): {} dB below what it reads",
-            l.layer, l.kind, l.loss
+            "\nmost noise is added by layer `{}` ({}): {:.3} % of its signal's power",
+            l.layer,
+            l.kind,
+            100.0 * l.added_noise.unwrap_or_default()
         );
         if l.metrics.saturation() > 0.01 {
             text += &format!(
