@@ -6,8 +6,23 @@ use super::{Method, mse, percentile};
 use crate::float::FloatNet;
 use crate::graph::{Graph, ValueId};
 
-/// Samples, from the first on, over which the means of [`Calibration::mean`] are taken.
+/// The most samples over which the means of [`Calibration::mean`] are taken.
 pub const MEAN_SAMPLES: usize = 1024;
+
+/// Elements of one tensor over these samples: what the quantizer holds of it, as integers and for a
+/// moment as 4-byte accumulators.
+const MEAN_ELEMENTS: usize = 64 << 20;
+
+/// Of `n` samples, those from the first on that means are taken over, and that the quantizer runs
+/// through the integer network.
+pub(crate) fn mean_samples(graph: &Graph, n: usize) -> usize {
+    let largest = (0..graph.values.len())
+        .map(|v| graph.elements(ValueId(v)))
+        .max()
+        .unwrap_or(0);
+    n.min(MEAN_SAMPLES)
+        .min((MEAN_ELEMENTS / largest.max(1)).max(1))
+}
 
 /// A closed interval of real values.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,7 +68,7 @@ impl Calibration {
         }
     }
 
-    /// Mean over samples of each element, `[h][w][c]`, of a value that a linear operator reads.
+    /// Mean over samples of each element, `[h][w][c]`, of a value that a linear operator reads or writes.
     pub fn mean(&self, id: ValueId) -> Option<&[f64]> {
         self.means.get(id.0)?.as_deref()
     }
@@ -88,18 +103,16 @@ pub fn calibrate(
     let keep: Vec<ValueId> = std::iter::once(graph.input)
         .chain(graph.nodes.iter().map(|n| n.output))
         .collect();
-    let linear_input = |id: &ValueId| {
-        graph
-            .consumers(*id)
-            .any(|n| graph.nodes[n].op.weights().is_some())
-    };
+    let linear = |n: usize| graph.nodes[n].op.weights().is_some();
+    let beside_linear =
+        |id: &ValueId| graph.consumers(*id).any(linear) || graph.producer(*id).is_some_and(linear);
 
     let mut ends = vec![(f32::INFINITY, f32::NEG_INFINITY); keep.len()];
     let mut sums: Vec<Option<Vec<f64>>> = keep
         .iter()
-        .map(|id| linear_input(id).then(|| vec![0.0; graph.elements(*id)]))
+        .map(|id| beside_linear(id).then(|| vec![0.0; graph.elements(*id)]))
         .collect();
-    let mean_samples = MEAN_SAMPLES.min(inputs.len() / elements);
+    let mean_samples = mean_samples(graph, inputs.len() / elements);
     let mut bad = None;
     net.for_each_batch(inputs, &keep, |samples, values| {
         for (i, v) in values.iter().enumerate() {

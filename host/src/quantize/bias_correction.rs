@@ -6,7 +6,14 @@
 //! network's own inputs (Nagel et al., "Data-Free Quantization Through Weight Equalization and
 //! Bias Correction", ICCV 2019, in the empirical form of its appendix). A pre-activation is linear
 //! in what the filter sees, so its mean is the filter times the mean patch, and no sample needs to
-//! be run.
+//! be run ([`biases`]).
+//!
+//! Behind a ReLU or another clamp, what the next layer sees is the clamped value, and an error among
+//! the values that are clamped away does not matter. There the bias is moved on until the mean of
+//! the *outputs* is the float network's ([`match_outputs`]); a mean of clamped sums grows with the
+//! bias, so there is one such bias.
+
+use rayon::prelude::*;
 
 use super::patches::Filter;
 
@@ -42,4 +49,107 @@ pub(super) fn biases(
             (bias[c] as f64 + real) / unit(c) - units
         })
         .collect()
+}
+
+/// Changes of the biases, in units of the accumulators, that bring each channel's mean output to
+/// `target`.
+///
+/// - `acc`: accumulators with the biases as they are, `[n][h][w][out_c]`;
+/// - `target`: mean of the float output by channel;
+/// - `unit`: real value of one unit of a channel's accumulator;
+/// - `clamp`: real ends of the output's range.
+///
+/// A channel whose target is at or beyond an end of the range keeps its bias.
+pub(super) fn match_outputs(
+    acc: &[i32],
+    target: &[f64],
+    unit: impl Fn(usize) -> f64 + Sync,
+    clamp: (f64, f64),
+) -> Vec<f64> {
+    let out_c = target.len();
+    let change = |c: usize| {
+        let unit = unit(c);
+        let values: Vec<i32> = acc[c..].iter().step_by(out_c).copied().collect();
+        shift_to_mean(&values, target[c] / unit, (clamp.0 / unit, clamp.1 / unit))
+    };
+    (0..out_c).into_par_iter().map(change).collect()
+}
+
+/// Largest difference to the wanted mean.
+const CLOSE_ENOUGH: f64 = 0.1;
+
+/// The shift that brings the mean of clamped values to `want`; zero where none can.
+fn shift_to_mean(values: &[i32], want: f64, (lo, hi): (f64, f64)) -> f64 {
+    let n = values.len() as f64;
+    // Mean, and the share of values inside, which is the mean's slope.
+    let at = |shift: f64| {
+        let (mut sum, mut inside) = (0.0, 0usize);
+        for &v in values {
+            let moved = v as f64 + shift;
+            sum += moved.clamp(lo, hi);
+            inside += (moved > lo && moved < hi) as usize;
+        }
+        (sum / n, inside as f64 / n)
+    };
+    let (smallest, largest) = values.iter().fold((f64::MAX, f64::MIN), |(a, b), &v| {
+        (a.min(v as f64), b.max(v as f64))
+    });
+    if want <= lo || want >= hi || values.is_empty() {
+        return 0.0;
+    }
+    // From all values at the lower end to all at the upper; Newton's steps, or halves where they
+    // would leave what is left of it.
+    let (mut a, mut b) = (lo - largest, hi - smallest);
+    let mut shift = 0.0f64.clamp(a, b);
+    for _ in 0..60 {
+        let (mean, slope) = at(shift);
+        let missing = want - mean;
+        if missing.abs() < CLOSE_ENOUGH {
+            break;
+        }
+        if missing > 0.0 {
+            a = shift
+        } else {
+            b = shift
+        }
+        let newton = shift + missing / slope;
+        shift = if newton > a && newton < b {
+            newton
+        } else {
+            (a + b) / 2.0
+        };
+    }
+    shift
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_behind_a_clamp_get_the_mean_that_was_asked_for() {
+        // Two channels, one of them mostly clamped away.
+        let acc: Vec<i32> = (0..2000)
+            .map(|i| if i % 2 == 0 { i - 1900 } else { 3 * (i % 700) })
+            .collect();
+        let (unit, clamp) = (|c: usize| [0.01, 0.02][c], (0.0, 30.0));
+        let target = [0.5, 17.0];
+        let delta = match_outputs(&acc, &target, unit, clamp);
+        for c in 0..2 {
+            let outputs = acc[c..]
+                .iter()
+                .step_by(2)
+                .map(|&a| ((a as f64 + delta[c]) * unit(c)).clamp(0.0, 30.0));
+            let mean = outputs.sum::<f64>() / 1000.0;
+            assert!((mean - target[c]).abs() < unit(c), "{c}: {mean}");
+        }
+    }
+
+    #[test]
+    fn a_channel_that_is_never_active_keeps_its_bias() {
+        assert_eq!(
+            match_outputs(&[5, -3, 8], &[0.0], |_| 0.1, (0.0, 6.0)),
+            [0.0]
+        );
+    }
 }

@@ -19,8 +19,10 @@ pub mod neuron;
 mod patches;
 mod run;
 mod state;
+#[cfg(test)]
+mod tests;
 mod tests_set;
 
-pub use run::{Edits, Outcome, RepairConfig, RepairError, Step, Strategy, repair};
+pub use run::{Edits, Job, Outcome, RepairConfig, RepairError, Step, Strategy, repair};
 pub use state::{Proposal, Score, State, Verdict, logits};
 pub use tests_set::{Targets, Tests};
