@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::args::{BackendArgs, ReadArgs, spec_parser};
+use super::args::{BackendArgs, PreprocessArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
 use super::models;
 use super::stages::{self, Teacher};
@@ -13,7 +13,7 @@ use crate::compare::{
     Against, Decibels, LayerComparison, LayerReport, Layers, RuleComparison, RuleReport, plot,
     xnnpack,
 };
-use crate::data::{DataSpec, Dataset};
+use crate::data::{DataSpec, Dataset, Values};
 use crate::model::QuantizedModel;
 use crate::report::{Proportion, Table};
 
@@ -61,6 +61,8 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
+    preprocess: PreprocessArgs,
+    #[command(flatten)]
     read: ReadArgs,
     #[command(flatten)]
     backend: BackendArgs,
@@ -103,22 +105,46 @@ fn integers(data: &Dataset, range: std::ops::Range<usize>, model: &QuantizedMode
     data.integers(range, &model.preprocess, model.tensor(model.input))
 }
 
+/// The integer model with its preprocessing; files of other tools have none, so for them it is given
+/// on the command line.
+fn integer_model(args: &Args, path: &std::path::Path) -> Result<QuantizedModel> {
+    let mut model = models::load_integer(path)?.model;
+    if !args.preprocess.is_empty() {
+        if models::is_image(path)? {
+            args.preprocess.refuse_for(path)?;
+        }
+        model.preprocess = args
+            .preprocess
+            .preprocess(model.tensor(model.input).shape[2])?;
+    }
+    Ok(model)
+}
+
+/// What the float network takes, for the samples whose integers these are.
+fn reals(
+    data: &Dataset,
+    range: std::ops::Range<usize>,
+    model: &QuantizedModel,
+    integers: &[i8],
+) -> Vec<f32> {
+    // int8 data without preprocessing are the model's input integers, not reals.
+    if matches!(data.values, Values::I8(_)) && model.preprocess.is_identity() {
+        let input = model.tensor(model.input);
+        return integers.iter().map(|&q| input.dequantize(q)).collect();
+    }
+    data.real(range, &model.preprocess)
+}
+
 fn with_float(args: &Args, quant: &std::path::Path, context: &Context) -> Result<Done> {
     let teacher = Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
-    let model = models::load_integer(quant)?.model;
+    let model = integer_model(args, quant)?;
     stages::check_pair(&teacher, &model)?;
-    let data = stages::data_for(
-        &args.data,
-        &args.read,
-        teacher.shape(),
-        &model.labels,
-        &model.name,
-    )?;
+    let data = stages::integer_data(context, &args.data, &args.read, &model)?;
     let mut comparison = LayerComparison::new(&teacher.graph, &teacher.net, &model)?;
     let bar = context.progress.start("compare", data.len() as u64);
     for range in batches(data.len(), comparison.batch()) {
-        let reals = data.real(range.clone(), &model.preprocess);
-        comparison.add(&reals, &integers(&data, range.clone(), &model))?;
+        let integers = integers(&data, range.clone(), &model);
+        comparison.add(&reals(&data, range.clone(), &model, &integers), &integers)?;
         bar.update(range.end as u64, "");
     }
     bar.finish(&format!("{} samples", data.len()));
@@ -238,6 +264,14 @@ fn verdict(layers: &Layers, threshold: f64) -> String {
         }
         None => text += &format!("\nno layer is below {threshold} dB"),
     }
+    if let Some(l) = layers.layers.iter().find(|l| l.node.is_none())
+        && l.metrics.saturation() > 0.01
+    {
+        text += &format!(
+            "\n{:.1} % of the input's values are beyond its range: are these the raw values that the model was made for? (a file of another tool has no preprocessing of its own: give --scale, --mean and --std)",
+            100.0 * l.metrics.saturation()
+        );
+    }
     if let Some(l) = layers.largest_addition() {
         text += &format!(
             "\nmost noise is added by layer `{}` ({}): {:.3} % of its signal's power",
@@ -264,9 +298,8 @@ fn verdict(layers: &Layers, threshold: f64) -> String {
 }
 
 fn with_rule(args: &Args, against: Against, context: &Context) -> Result<Done> {
-    let model = models::load_integer(&args.model)?.model;
-    let input = model.tensor(model.input).shape;
-    let data = stages::data_for(&args.data, &args.read, input, &model.labels, &model.name)?;
+    let model = integer_model(args, &args.model)?;
+    let data = stages::integer_data(context, &args.data, &args.read, &model)?;
     let mut comparison =
         RuleComparison::new(&model, against).with_context(|| model.name.clone())?;
     let bar = context.progress.start("compare", data.len() as u64);
