@@ -20,6 +20,10 @@ fn qmend(folder: &Path, args: &[&str]) -> Output {
         .expect("the program starts")
 }
 
+fn images(range: &str) -> String {
+    format!("{IMAGES}:{range}")
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -33,7 +37,7 @@ fn json(folder: &Path, args: &[&str], code: i32) -> Value {
 
 fn quantized(bits: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
-    let cal = format!("{IMAGES}:0..64");
+    let cal = images("0..64");
     let args = ["quantize", MODEL, "--data", &cal, "--scale", "1/255"];
     let out = qmend(
         dir.path(),
@@ -45,7 +49,7 @@ fn quantized(bits: &str) -> tempfile::TempDir {
 
 #[test]
 fn fewer_bits_lower_the_ratio_and_the_first_layer_below_the_threshold_is_named() {
-    let data = format!("{IMAGES}:100..200");
+    let data = images("100..200");
     let mut last = Vec::new();
     for bits in ["8", "2"] {
         let dir = quantized(bits);
@@ -89,7 +93,7 @@ fn fewer_bits_lower_the_ratio_and_the_first_layer_below_the_threshold_is_named()
 #[test]
 fn another_rounding_rule_differs_where_it_should() {
     let dir = quantized("8");
-    let data = format!("{IMAGES}:100..200");
+    let data = images("100..200");
     let against = |rule| {
         json(
             dir.path(),
@@ -115,7 +119,7 @@ fn another_rounding_rule_differs_where_it_should() {
 #[test]
 fn what_cannot_be_compared_is_refused_with_a_way_out() {
     let dir = quantized("8");
-    let data = format!("{IMAGES}:0..4");
+    let data = images("0..4");
     for (args, wanted) in [
         (
             vec!["compare", "m.qmend", "--data", &data],
@@ -168,18 +172,10 @@ fn a_network_that_onnxruntime_quantized_is_compared_with_its_float_original() {
         env!("CARGO_MANIFEST_DIR"),
         "/../tests/fixtures/qdq/fashion_int8.onnx"
     );
-    // The file takes real values, and so does the model: pixels over 255 are its data.
-    let pixels: Vec<u8> = (0..50 * 784u32)
-        .flat_map(|i| ((i * 7919 % 256) as f32 / 255.0).to_le_bytes())
-        .collect();
-    let npy = qmend::data::npy_bytes("<f4", &[50, 28, 28, 1], &pixels);
-    std::fs::write(dir.path().join("x.npy"), npy).expect("written");
-    let args = ["compare", MODEL, qdq, "--data", "x.npy"];
-    let v = json(
-        dir.path(),
-        &[&args[..], &["--threshold-db", "5"]].concat(),
-        0,
-    );
+    let data = images("5000..5050");
+    let args = ["compare", MODEL, qdq, "--data", &data];
+    let scaled = [&args[..], &["--scale", "1/255", "--threshold-db", "5"]].concat();
+    let v = json(dir.path(), &scaled, 0);
     let layers = v["layers"].as_array().expect("layers");
     assert_eq!(
         layers.len(),
@@ -187,12 +183,24 @@ fn a_network_that_onnxruntime_quantized_is_compared_with_its_float_original() {
         "input, five convolutions, mean, logits: {v}"
     );
     assert!(
-        layers.iter().all(|l| l["cosine"].as_f64() > Some(0.9)),
+        layers.iter().all(|l| l["cosine"].as_f64() > Some(0.99)),
         "{v}"
     );
-    let same = qmend(
-        dir.path(),
-        &["eval", qdq, "--data", "x.npy", "--reference", MODEL],
+    assert!(v["same_class"].as_u64() >= Some(47), "{v}");
+    // Without the preprocessing the pixels are far beyond the input's range, and it says so.
+    let err = text(&qmend(dir.path(), &args).stderr);
+    assert!(
+        err.contains("beyond its range") && err.contains("--scale"),
+        "{err}"
     );
-    assert!(same.status.success(), "{}", text(&same.stderr));
+}
+
+#[test]
+fn a_model_with_preprocessing_of_its_own_takes_no_other() {
+    let dir = quantized("8");
+    let data = images("0..4");
+    let args = ["compare", MODEL, "m.qmend", "--data", &data, "--scale", "2"];
+    let out = qmend(dir.path(), &args);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).contains("stored in the model"));
 }

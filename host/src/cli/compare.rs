@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::args::{BackendArgs, ReadArgs, spec_parser};
+use super::args::{BackendArgs, PreprocessArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
 use super::models;
 use super::stages::{self, Teacher};
@@ -13,7 +13,7 @@ use crate::compare::{
     Against, Decibels, LayerComparison, LayerReport, Layers, RuleComparison, RuleReport, plot,
     xnnpack,
 };
-use crate::data::{DataSpec, Dataset};
+use crate::data::{DataSpec, Dataset, Values};
 use crate::model::QuantizedModel;
 use crate::report::{Proportion, Table};
 
@@ -24,8 +24,9 @@ const DEFAULT_THRESHOLD: f64 = 10.0;
 /// other bits
 ///
 /// With MODEL and QUANT: for every tensor that both have (matched by name), the
-/// signal-to-quantization-noise ratio in dB, the cosine similarity, the share of saturated elements,
-/// the share of elements whose sign differs, and the largest error in quantization steps. The first
+/// signal-to-quantization-noise ratio in dB, the noise power that the layer adds in per cent of the
+/// signal's, the cosine similarity, the share of elements saturated by more than a step, the share
+/// whose sign differs by more than rounding, and the largest error in quantization steps. The first
 /// layer below --threshold-db is named; where the threshold was given, the exit code is then 1.
 ///
 /// With QUANT alone and --against: the integer model under its own rounding and under another rule,
@@ -59,6 +60,8 @@ pub struct Args {
     /// Replace files that exist
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
     #[command(flatten)]
     read: ReadArgs,
     #[command(flatten)]
@@ -102,22 +105,46 @@ fn integers(data: &Dataset, range: std::ops::Range<usize>, model: &QuantizedMode
     data.integers(range, &model.preprocess, model.tensor(model.input))
 }
 
+/// The integer model with its preprocessing; files of other tools have none, so for them it is given
+/// on the command line.
+fn integer_model(args: &Args, path: &std::path::Path) -> Result<QuantizedModel> {
+    let mut model = models::load_integer(path)?.model;
+    if !args.preprocess.is_empty() {
+        if models::is_image(path)? {
+            args.preprocess.refuse_for(path)?;
+        }
+        model.preprocess = args
+            .preprocess
+            .preprocess(model.tensor(model.input).shape[2])?;
+    }
+    Ok(model)
+}
+
+/// What the float network takes, for the samples whose integers these are.
+fn reals(
+    data: &Dataset,
+    range: std::ops::Range<usize>,
+    model: &QuantizedModel,
+    integers: &[i8],
+) -> Vec<f32> {
+    // int8 data without preprocessing are the model's input integers, not reals.
+    if matches!(data.values, Values::I8(_)) && model.preprocess.is_identity() {
+        let input = model.tensor(model.input);
+        return integers.iter().map(|&q| input.dequantize(q)).collect();
+    }
+    data.real(range, &model.preprocess)
+}
+
 fn with_float(args: &Args, quant: &std::path::Path, context: &Context) -> Result<Done> {
     let teacher = Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
-    let model = models::load_integer(quant)?.model;
+    let model = integer_model(args, quant)?;
     stages::check_pair(&teacher, &model)?;
-    let data = stages::data_for(
-        &args.data,
-        &args.read,
-        teacher.shape(),
-        &model.labels,
-        &model.name,
-    )?;
+    let data = stages::integer_data(context, &args.data, &args.read, &model)?;
     let mut comparison = LayerComparison::new(&teacher.graph, &teacher.net, &model)?;
     let bar = context.progress.start("compare", data.len() as u64);
     for range in batches(data.len(), comparison.batch()) {
-        let reals = data.real(range.clone(), &model.preprocess);
-        comparison.add(&reals, &integers(&data, range.clone(), &model))?;
+        let integers = integers(&data, range.clone(), &model);
+        comparison.add(&reals(&data, range.clone(), &model, &integers), &integers)?;
         bar.update(range.end as u64, "");
     }
     bar.finish(&format!("{} samples", data.len()));
@@ -128,9 +155,15 @@ fn with_float(args: &Args, quant: &std::path::Path, context: &Context) -> Result
     context.say(table(&layers));
     context.say(verdict(&layers, threshold));
     if let Some(path) = &args.plot {
+        let name = |p: &std::path::Path| {
+            let name = p.file_name().unwrap_or(p.as_os_str());
+            name.to_string_lossy().into_owned()
+        };
         let title = format!(
             "{} against {}, {} samples",
-            model.name, teacher.graph.name, layers.samples
+            name(quant),
+            name(&args.model),
+            layers.samples
         );
         context.write(
             path,
@@ -146,7 +179,7 @@ fn with_float(args: &Args, quant: &std::path::Path, context: &Context) -> Result
         "same_class": layers.same_class,
         "threshold_db": threshold,
         "first_below": below.map(|l| l.layer.as_str()),
-        "largest_loss": layers.largest_loss().map(|l| l.layer.as_str()),
+        "largest_addition": layers.largest_addition().map(|l| l.layer.as_str()),
         "layers": layers.layers.iter().map(layer_json).collect::<Vec<_>>(),
         "unmatched": layers.unmatched,
         "data_sha256": data.fingerprint(),
@@ -171,7 +204,7 @@ fn layer_json(l: &LayerReport) -> Value {
         "kind": l.kind,
         "tensor": l.tensor,
         "sqnr_db": db_json(l.metrics.sqnr()),
-        "loss_db": db_json(l.loss),
+        "added_noise": l.added_noise,
         "cosine": l.metrics.cosine(),
         "saturation": l.metrics.saturation(),
         "sign_disagreement": l.metrics.sign_disagreement(),
@@ -185,7 +218,7 @@ fn table(layers: &Layers) -> Table {
         "layer",
         "operator",
         "SQNR dB",
-        "lost here dB",
+        "noise added",
         "cosine",
         "saturated",
         "sign differs",
@@ -197,10 +230,11 @@ fn table(layers: &Layers) -> Table {
             l.layer.clone(),
             l.kind.to_string(),
             m.sqnr().to_string(),
-            l.loss.to_string(),
+            l.added_noise
+                .map_or("-".into(), |a| format!("{:.3} %", 100.0 * a)),
             m.cosine().map_or("-".into(), |c| format!("{c:.5}")),
-            format!("{:.2} %", 100.0 * m.saturation()),
-            format!("{:.2} %", 100.0 * m.sign_disagreement()),
+            format!("{:.4} %", 100.0 * m.saturation()),
+            format!("{:.3} %", 100.0 * m.sign_disagreement()),
             format!("{:.1}", m.max_error_steps),
         ]);
     }
@@ -230,13 +264,20 @@ fn verdict(layers: &Layers, threshold: f64) -> String {
         }
         None => text += &format!("\nno layer is below {threshold} dB"),
     }
-    if let Some(l) = layers
-        .largest_loss()
-        .filter(|l| l.loss.finite() > Some(0.0))
+    if let Some(l) = layers.layers.iter().find(|l| l.node.is_none())
+        && l.metrics.saturation() > 0.01
     {
         text += &format!(
-            "\nthe largest loss in one step is at layer `{}` ({}): {} dB below what it reads",
-            l.layer, l.kind, l.loss
+            "\n{:.1} % of the input's values are beyond its range: are these the raw values that the model was made for? (a file of another tool has no preprocessing of its own: give --scale, --mean and --std)",
+            100.0 * l.metrics.saturation()
+        );
+    }
+    if let Some(l) = layers.largest_addition() {
+        text += &format!(
+            "\nmost noise is added by layer `{}` ({}): {:.3} % of its signal's power",
+            l.layer,
+            l.kind,
+            100.0 * l.added_noise.unwrap_or_default()
         );
         if l.metrics.saturation() > 0.01 {
             text += &format!(
@@ -257,9 +298,8 @@ fn verdict(layers: &Layers, threshold: f64) -> String {
 }
 
 fn with_rule(args: &Args, against: Against, context: &Context) -> Result<Done> {
-    let model = models::load_integer(&args.model)?.model;
-    let input = model.tensor(model.input).shape;
-    let data = stages::data_for(&args.data, &args.read, input, &model.labels, &model.name)?;
+    let model = integer_model(args, &args.model)?;
+    let data = stages::integer_data(context, &args.data, &args.read, &model)?;
     let mut comparison =
         RuleComparison::new(&model, against).with_context(|| model.name.clone())?;
     let bar = context.progress.start("compare", data.len() as u64);

@@ -1,6 +1,6 @@
 //! Both networks over the same samples, tensor by tensor.
 
-use super::metrics::{Decibels, Metrics};
+use super::metrics::Metrics;
 use super::tensors::{Matched, matched_tensors, output_range};
 use crate::classes::argmax;
 use crate::engine::{Engine, EngineError};
@@ -56,10 +56,10 @@ pub struct LayerReport {
     pub tensor: String,
     /// Sums over all samples.
     pub metrics: Metrics,
-    /// Signal-to-noise ratio of the worst of the tensors that the node reads (through nodes without
-    /// a counterpart), less that of its output: what this layer itself loses. Undefined where one
-    /// of the two has no finite ratio.
-    pub loss: Decibels,
+    /// Noise-to-signal ratio (1 is as much noise as signal) of the output less that of the noisiest
+    /// tensor that the node reads (through nodes without a counterpart): what this layer adds.
+    /// Below zero where it averages noise away; none where a ratio is undefined.
+    pub added_noise: Option<f64>,
 }
 
 /// The comparison of two networks.
@@ -81,13 +81,13 @@ impl Layers {
         self.layers.iter().find(|l| l.metrics.sqnr().is_below(db))
     }
 
-    /// The layer that loses most against what it reads.
-    pub fn largest_loss(&self) -> Option<&LayerReport> {
-        let loss = |l: &LayerReport| l.loss.finite().unwrap_or(f64::NEG_INFINITY);
+    /// The layer that adds most noise.
+    pub fn largest_addition(&self) -> Option<&LayerReport> {
+        let added = |l: &LayerReport| l.added_noise.unwrap_or(f64::NEG_INFINITY);
         self.layers
             .iter()
-            .filter(|l| l.loss.finite().is_some())
-            .max_by(|a, b| loss(a).total_cmp(&loss(b)))
+            .filter(|l| l.node.is_some() && added(l) > 0.0)
+            .max_by(|a, b| added(a).total_cmp(&added(b)))
     }
 }
 
@@ -191,28 +191,30 @@ impl<'a> LayerComparison<'a> {
 
     /// The report.
     pub fn finish(self) -> Layers {
-        // What reaches each tensor of the integer model: its own ratio where it is matched, else the
-        // worst of what its node reads.
-        let mut reach: Vec<Decibels> = vec![Decibels::Undefined; self.model.tensors.len()];
+        // What reaches each tensor of the integer model: its own ratio where it is matched, else that
+        // of the noisiest tensor that its node reads.
+        let mut reach: Vec<Option<f64>> = vec![None; self.model.tensors.len()];
         let of = |tensor: TensorId| self.matched.iter().position(|m| m.tensor == tensor);
-        let mut losses = vec![Decibels::Undefined; self.matched.len()];
+        let mut added = vec![None; self.matched.len()];
         if let Some(i) = of(self.model.input) {
-            reach[self.model.input.0] = self.metrics[i].sqnr();
+            reach[self.model.input.0] = self.metrics[i].noise_to_signal();
         }
         let mut unmatched = Vec::new();
         for node in &self.model.nodes {
-            let worst = worst(node.inputs.iter().map(|t| reach[t.0]));
+            let before = node
+                .inputs
+                .iter()
+                .filter_map(|t| reach[t.0])
+                .max_by(f64::total_cmp);
             reach[node.output.0] = match of(node.output) {
                 Some(i) => {
-                    let own = self.metrics[i].sqnr();
-                    if let (Some(before), Some(after)) = (worst.finite(), own.finite()) {
-                        losses[i] = Decibels::Finite(before - after);
-                    }
+                    let own = self.metrics[i].noise_to_signal();
+                    added[i] = own.zip(before).map(|(own, before)| own - before);
                     own
                 }
                 None => {
                     unmatched.push(node.name.clone());
-                    worst
+                    before
                 }
             };
         }
@@ -220,8 +222,8 @@ impl<'a> LayerComparison<'a> {
             .matched
             .iter()
             .zip(self.metrics)
-            .zip(losses)
-            .map(|((m, metrics), loss)| {
+            .zip(added)
+            .map(|((m, metrics), added_noise)| {
                 let node = m.node.map(|n| &self.model.nodes[n]);
                 LayerReport {
                     node: m.node,
@@ -229,7 +231,7 @@ impl<'a> LayerComparison<'a> {
                     kind: node.map_or("Input", |n| n.op.kind()),
                     tensor: self.model.tensor(m.tensor).name.clone(),
                     metrics,
-                    loss,
+                    added_noise,
                 }
             })
             .collect();
@@ -240,14 +242,4 @@ impl<'a> LayerComparison<'a> {
             same_class: self.same_class,
         }
     }
-}
-
-/// The lowest ratio; exact tensors do not count beside noisy ones.
-fn worst(all: impl Iterator<Item = Decibels>) -> Decibels {
-    all.fold(Decibels::Undefined, |a, b| match (a, b) {
-        (Decibels::Finite(x), Decibels::Finite(y)) => Decibels::Finite(x.min(y)),
-        (Decibels::Finite(x), _) | (_, Decibels::Finite(x)) => Decibels::Finite(x),
-        (Decibels::Infinite, _) | (_, Decibels::Infinite) => Decibels::Infinite,
-        _ => Decibels::Undefined,
-    })
 }

@@ -57,9 +57,10 @@ impl std::fmt::Display for Decibels {
 pub struct Metrics {
     /// Elements.
     pub count: u64,
-    /// Elements at an end of the integer range whose float value is more than half a step beyond.
+    /// Elements at an end of the integer range whose float value is more than a step beyond.
     pub saturated: u64,
-    /// Elements of which exactly one of the two is above zero.
+    /// Elements of which exactly one of the two is above zero, though the float one is more than
+    /// half a step from it: not those that had to be rounded to zero.
     pub sign_differs: u64,
     /// Largest |float - integer's real value| in quantization steps (units of the scale).
     pub max_error_steps: f64,
@@ -76,7 +77,7 @@ impl Metrics {
         let scale = tensor.scale as f64;
         let zero = tensor.zero_point as i32;
         let real = |q: i8| scale * (q as i32 - zero) as f64;
-        let (lowest, highest) = (real(range.0) - scale / 2.0, real(range.1) + scale / 2.0);
+        let (lowest, highest) = (real(range.0) - scale, real(range.1) + scale);
         for (&f, &q) in float.iter().zip(int) {
             let (f, r) = (f as f64, real(q));
             let error = f - r;
@@ -86,7 +87,8 @@ impl Metrics {
             self.product += f * r;
             self.saturated +=
                 u64::from((q == range.0 && f < lowest) || (q == range.1 && f > highest));
-            self.sign_differs += u64::from((f > 0.0) != (q as i32 > zero));
+            let sign_differs = (f > 0.0) != (q as i32 > zero) && f.abs() > scale / 2.0;
+            self.sign_differs += u64::from(sign_differs);
             // f64::max passes over values that are not numbers; they show as an undefined ratio.
             self.max_error_steps = self.max_error_steps.max(error.abs() / scale);
         }
@@ -96,6 +98,15 @@ impl Metrics {
     /// Signal-to-quantization-noise ratio: the float tensor's power over the error's.
     pub fn sqnr(&self) -> Decibels {
         Decibels::of_powers(self.signal, self.noise)
+    }
+
+    /// Power of the error over the float tensor's; none where [`Self::sqnr`] is undefined.
+    pub fn noise_to_signal(&self) -> Option<f64> {
+        match self.sqnr() {
+            Decibels::Finite(db) => Some(10f64.powf(-db / 10.0)),
+            Decibels::Infinite => Some(0.0),
+            Decibels::Undefined => None,
+        }
     }
 
     /// Cosine of the angle between the two tensors, all samples as one vector; none where either is
@@ -134,13 +145,13 @@ mod tests {
         let mut m = Metrics::default();
         // Scale 0.5, zero point 1: reals 1, -1, 0, 63.
         m.add(
-            &[1.25, -1.0, 0.25, 70.0],
+            &[1.25, -1.0, 0.375, 70.0],
             &[3, -1, 1, 127],
             &tensor(0.5, 1),
             (-128, 127),
         );
-        let signal = 1.25f64.powi(2) + 1.0 + 0.0625 + 4900.0;
-        let noise = 0.0625 + 0.0625 + 49.0;
+        let signal = 1.25f64.powi(2) + 1.0 + 0.375f64.powi(2) + 4900.0;
+        let noise = 0.0625 + 0.375f64.powi(2) + 49.0;
         let Decibels::Finite(db) = m.sqnr() else {
             panic!("{:?}", m.sqnr())
         };
@@ -162,6 +173,14 @@ mod tests {
             (-128, -68),
         );
         assert_eq!(m.saturated, 1);
+    }
+
+    #[test]
+    fn what_had_to_be_rounded_to_zero_has_no_other_sign() {
+        let mut m = Metrics::default();
+        let t = tensor(1.0, 0);
+        m.add(&[0.4, 0.6, -0.6, -0.4], &[0, 0, 1, 1], &t, (-128, 127));
+        assert_eq!(m.sign_differs, 2);
     }
 
     #[test]

@@ -8,8 +8,11 @@ use super::metrics::Decibels;
 /// Width of one bar with its gap, in pixels.
 const STEP: f64 = 26.0;
 const LEFT: f64 = 62.0;
+const RIGHT: f64 = 54.0;
 const TOP: f64 = 46.0;
 const HEIGHT: f64 = 260.0;
+/// Bars end here: what is better is as good as exact, and would only flatten the others.
+const HIGHEST: f64 = 60.0;
 /// Longer labels are cut in the middle, where generated names differ least.
 const LABEL: usize = 34;
 
@@ -20,6 +23,7 @@ pub fn plot(layers: &Layers, title: &str, threshold: f64) -> String {
         .layers
         .iter()
         .filter_map(|l| l.metrics.sqnr().finite())
+        .map(|db| db.min(HIGHEST))
         .chain([threshold, 0.0])
         .collect();
     let step = tick(&values);
@@ -31,9 +35,12 @@ pub fn plot(layers: &Layers, title: &str, threshold: f64) -> String {
     let y = |db: f64| TOP + HEIGHT * (top - db.clamp(bottom, top)) / (top - bottom);
     let labels: Vec<String> = layers.layers.iter().map(|l| shortened(&l.layer)).collect();
     let longest = labels.iter().map(|l| l.chars().count()).max().unwrap_or(0);
-    let width = (LEFT + STEP * labels.len() as f64 + 20.0).max(460.0);
+    let width = (LEFT + STEP * labels.len() as f64 + RIGHT)
+        .max(LEFT + 8.0 * title.chars().count() as f64 + 20.0)
+        .max(400.0);
+    let right = width - RIGHT + 10.0;
     let below = TOP + HEIGHT;
-    let height = below + 30.0 + 5.2 * longest as f64 + 20.0;
+    let height = below + 26.0 + 5.0 * longest as f64 + 18.0;
 
     let mut s = String::new();
     // Writing to a string cannot fail.
@@ -53,7 +60,7 @@ pub fn plot(layers: &Layers, title: &str, threshold: f64) -> String {
         let at = y(db);
         line(format!(
             r##"<line x1="{LEFT}" y1="{at:.1}" x2="{:.1}" y2="{at:.1}" stroke="#dddddd"/><text x="{:.1}" y="{:.1}" text-anchor="end">{db:.0}</text>"##,
-            width - 10.0,
+            right,
             LEFT - 6.0,
             at + 4.0
         ));
@@ -85,23 +92,32 @@ pub fn plot(layers: &Layers, title: &str, threshold: f64) -> String {
             }
         ));
         line(format!(
+            r#"<text x="{:.1}" y="{:.1}" text-anchor="middle" font-size="8">{}</text>"#,
+            x + STEP / 2.0 - 5.0,
+            high - 3.0,
+            match ratio {
+                Decibels::Finite(v) => format!("{v:.0}"),
+                Decibels::Infinite => "exact".into(),
+                Decibels::Undefined => "-".into(),
+            }
+        ));
+        line(format!(
             r#"<text transform="translate({:.1} {:.1}) rotate(-60)" text-anchor="end" font-size="10">{}</text>"#,
-            x + STEP / 2.0,
-            below + 14.0,
+            x + STEP / 2.0 - 3.0,
+            below + 12.0,
             escaped(label)
         ));
     }
     let at = y(threshold);
     line(format!(
-        r##"<line x1="{LEFT}" y1="{at:.1}" x2="{:.1}" y2="{at:.1}" stroke="#c0392b" stroke-dasharray="5 4"/><text x="{:.1}" y="{:.1}" text-anchor="end" fill="#c0392b">{threshold} dB</text>"##,
-        width - 10.0,
-        width - 12.0,
-        at - 4.0
+        r##"<line x1="{LEFT}" y1="{at:.1}" x2="{right:.1}" y2="{at:.1}" stroke="#c0392b" stroke-dasharray="5 4"/><text x="{:.1}" y="{:.1}" fill="#c0392b">{threshold} dB</text>"##,
+        right + 4.0,
+        at + 4.0
     ));
     line(format!(
         r##"<line x1="{LEFT}" y1="{TOP}" x2="{LEFT}" y2="{below}" stroke="#222222"/><line x1="{LEFT}" y1="{0:.1}" x2="{1:.1}" y2="{0:.1}" stroke="#222222"/>"##,
         y(0.0),
-        width - 10.0
+        right
     ));
     line(format!(
         r#"<text x="{:.1}" y="{:.1}" text-anchor="middle">layer, in the order of execution</text>"#,
@@ -173,7 +189,7 @@ mod tests {
             kind: "Conv2d",
             tensor: name.into(),
             metrics,
-            loss: Decibels::Undefined,
+            added_noise: None,
         }
     }
 
