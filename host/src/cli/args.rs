@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::context::UserError;
 use crate::data::{DataSpec, Labels, Layout, LoadOptions};
@@ -11,6 +12,7 @@ use crate::model::Preprocess;
 
 /// Arguments of every command.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "General")]
 pub struct GlobalArgs {
     /// Print the result as one JSON object on the standard output
     #[arg(long, global = true)]
@@ -48,7 +50,7 @@ pub struct ReadArgs {
     #[arg(long, value_name = "FILE|none")]
     pub labels: Option<String>,
     /// Column of the labels in a CSV file: a name from its header, an index from 0, or `none`; by
-    /// default the last
+    /// default the last, and none where there are only as many columns as the model has inputs
     #[arg(long, value_name = "NAME|INDEX|none")]
     pub label_column: Option<String>,
     /// Class names in the order of the model's outputs, for data whose labels are names (image
@@ -100,10 +102,18 @@ fn parse_size(s: &str) -> Result<[usize; 2], String> {
     }
 }
 
-/// A path with an optional range.
-pub fn parse_spec(s: &str) -> Result<DataSpec, String> {
-    s.parse::<DataSpec>()
-        .map_err(|e| format!("{e}; {}", e.help()))
+/// Reads a path with an optional range.
+pub fn spec_parser() -> impl TypedValueParser<Value = DataSpec> {
+    // A path that is not text is a path all the same; ranges are text.
+    OsStringValueParser::new().try_map(|s| match s.to_str() {
+        Some(text) => text
+            .parse::<DataSpec>()
+            .map_err(|e| format!("{e}; {}", e.help())),
+        None => Ok(DataSpec {
+            path: s.into(),
+            take: None,
+        }),
+    })
 }
 
 /// From raw data to what the float network takes: real = (raw * scale - mean) / std.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::args::{BackendArgs, PreprocessArgs, ReadArgs, parse_spec};
+use super::args::{BackendArgs, PreprocessArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
 use super::quantize::{parse_bits, parse_word};
 use super::{interrupt, models, stages};
@@ -42,16 +42,16 @@ struct RepairArgs {
     /// The float network
     model: PathBuf,
     /// Calibration data
-    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     data: DataSpec,
     /// Repair data
-    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     repair: DataSpec,
     /// Holdout data: decides which changes stay
-    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     holdout: DataSpec,
     /// Test data, with labels
-    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     test: DataSpec,
     /// Widths of weights
     #[arg(long, default_value = "8,4,3,2", value_delimiter = ',', value_name = "8,4,3,2", value_parser = parse_bits)]
@@ -164,7 +164,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let What::Repair(args) = &args.what;
     interrupt::listen();
     if let Some(path) = &args.output {
-        context.check_targets([path], args.force)?;
+        context.check_targets([path], &[&args.model, &args.data.path], args.force)?;
     }
     let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
     let pre = args.preprocess.preprocess(teacher.shape()[2])?;

@@ -20,7 +20,7 @@ pub fn run(args: &Args) -> anyhow::Result<Done> {
     clap_complete::generate(args.shell, &mut Cli::command(), "qmend", &mut text);
     let text = String::from_utf8_lossy(&text).into_owned();
     Ok(Done {
-        fields: serde_json::Value::Null,
+        fields: serde_json::json!({"shell": args.shell.to_string(), "script": text}),
         holds: true,
         plain: Some(text),
     })

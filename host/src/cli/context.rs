@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::args::GlobalArgs;
 use crate::data::DataError;
@@ -39,19 +39,55 @@ impl Context {
         to_stderr(format_args!("warning: {text}"));
     }
 
-    /// Refuses at once what [`Context::write`] would refuse after the work.
+    /// Refuses at once what [`Context::write`] would refuse after the work, and, with or without
+    /// `force`, two results in one file and a result in the place of one of `inputs`.
     pub fn check_targets<'a>(
         &self,
-        paths: impl IntoIterator<Item = &'a PathBuf>,
+        targets: impl IntoIterator<Item = &'a PathBuf>,
+        inputs: &[&Path],
         force: bool,
-    ) -> Result<(), WriteError> {
-        paths.into_iter().try_for_each(|p| check_target(p, force))
+    ) -> anyhow::Result<()> {
+        let mut taken: Vec<PathBuf> = Vec::new();
+        let inputs: Vec<PathBuf> = inputs.iter().map(|p| identity(p)).collect();
+        for target in targets {
+            let own = identity(target);
+            if inputs.contains(&own) {
+                return Err(UserError::new(
+                    format!("{}: is read here, and would be replaced", target.display()),
+                    "give the result another name",
+                )
+                .into());
+            }
+            check_target(target, force)?;
+            if taken.contains(&own) {
+                return Err(UserError::new(
+                    format!("{}: two results would go to this file", target.display()),
+                    "give each a name of its own",
+                )
+                .into());
+            }
+            taken.push(own);
+        }
+        Ok(())
     }
 
     /// Writes a file whole or not at all.
     pub fn write(&self, path: &Path, bytes: &[u8], force: bool) -> Result<(), WriteError> {
         write_atomic(path, bytes, force)
     }
+}
+
+/// The one path of a file, whatever way leads to it, existing or not.
+fn identity(path: &Path) -> PathBuf {
+    let parent = || {
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let folder = std::fs::canonicalize(parent.unwrap_or(Path::new("."))).ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    std::fs::canonicalize(path)
+        .ok()
+        .or_else(parent)
+        .unwrap_or_else(|| path.to_path_buf())
 }
 
 fn to_stderr(text: impl Display) {
@@ -100,10 +136,20 @@ impl UserError {
 
 /// Prints an error, its causes, and what to do.
 pub fn print_error(error: &anyhow::Error) {
-    to_stderr(render(error));
+    let mut text = format!("error: {}", message(error));
+    if let Some(help) = error.chain().find_map(help) {
+        text += &format!("\nhelp: {help}");
+    }
+    to_stderr(text);
 }
 
-fn render(error: &anyhow::Error) -> String {
+/// An error for programs: `error` with its `message` and, where there is a remedy, `help`.
+pub fn error_json(error: &anyhow::Error) -> Value {
+    json!({"error": {"message": message(error), "help": error.chain().find_map(help)}})
+}
+
+/// An error with its causes in one line.
+fn message(error: &anyhow::Error) -> String {
     let mut said: Vec<String> = Vec::new();
     for cause in error.chain() {
         let text = cause.to_string();
@@ -112,11 +158,7 @@ fn render(error: &anyhow::Error) -> String {
             said.push(text);
         }
     }
-    let mut text = format!("error: {}", said.join(": "));
-    if let Some(help) = error.chain().find_map(help) {
-        text += &format!("\nhelp: {help}");
-    }
-    text
+    said.join(": ")
 }
 
 fn help(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
@@ -135,17 +177,48 @@ mod tests {
     use anyhow::Context as _;
 
     #[test]
-    fn an_error_is_printed_with_its_causes_once_and_its_remedy() {
+    fn results_replace_neither_each_other_nor_what_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = Context {
+            json: true,
+            progress: Progress::detect(true),
+        };
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("m.onnx"), "x").unwrap();
+        let check = |targets: &[PathBuf], inputs: &[PathBuf]| {
+            let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+            context.check_targets(targets, &inputs, true)
+        };
+        assert!(check(&[at("a"), at("b")], &[at("m.onnx")]).is_ok());
+        let e = check(&[at("a"), at("./a")], &[]).unwrap_err();
+        assert!(e.to_string().contains("two results"), "{e}");
+        let e = check(&[at("./m.onnx")], &[at("m.onnx")]).unwrap_err();
+        assert!(e.to_string().contains("is read here"), "{e}");
+    }
+
+    #[test]
+    fn an_error_has_its_causes_once_and_its_remedy() {
         let inner: anyhow::Result<()> = Err(DataError::Empty {
             path: "x.npz".into(),
         }
         .into());
         let e = inner.context("the holdout set").unwrap_err();
         assert_eq!(
-            render(&e),
-            "error: the holdout set: x.npz: holds no samples\nhelp: give a file with at least one sample"
+            error_json(&e),
+            json!({"error": {
+                "message": "the holdout set: x.npz: holds no samples",
+                "help": "give a file with at least one sample",
+            }})
         );
         let e = anyhow::Error::from(UserError::new("no", "do so"));
-        assert_eq!(render(&e), "error: no\nhelp: do so");
+        assert_eq!(
+            error_json(&e),
+            json!({"error": {"message": "no", "help": "do so"}})
+        );
+        let e = anyhow::anyhow!("by itself");
+        assert_eq!(
+            error_json(&e),
+            json!({"error": {"message": "by itself", "help": null}})
+        );
     }
 }

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::json;
 
-use super::args::{BackendArgs, PreprocessArgs, ReadArgs, parse_spec};
-use super::context::{Context, Done};
-use super::models::{self, AnyModel};
+use super::args::{BackendArgs, DeviceArg, PreprocessArgs, ReadArgs, spec_parser};
+use super::context::{Context, Done, UserError};
+use super::models::{self, AnyModel, Integer};
 use super::stages::{self, Teacher};
+use super::verify;
 use crate::classes::classes;
 use crate::data::{DataSpec, Dataset, npy_bytes};
 use crate::model::Preprocess;
@@ -27,12 +28,18 @@ pub struct Args {
     ///
     /// Raw values as `quantize` took them. Without labels, --outputs or --reference must say what
     /// to do with the outputs.
-    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     data: DataSpec,
     /// Write the raw outputs to this .npy file, one row a sample: int8 of an integer model, float32
     /// of a float network
     #[arg(long, value_name = "FILE.npy")]
     outputs: Option<PathBuf>,
+    /// Also run every sample of an integer model on a device and compare all outputs: host (the
+    /// device's engine on this machine), or qemu (the firmware on an emulated Cortex-M4)
+    ///
+    /// Where they are identical, the accuracy is the device's; else the exit code is 1.
+    #[arg(long, value_name = "host|qemu")]
+    device: Option<DeviceArg>,
     /// Compare with this model, float or integer, on the same data
     #[arg(long, value_name = "MODEL")]
     reference: Option<PathBuf>,
@@ -50,7 +57,7 @@ pub struct Args {
 /// A model under evaluation.
 enum Subject {
     Float(Box<Teacher>),
-    Integer(Box<crate::model::QuantizedModel>),
+    Integer(Box<Integer>),
 }
 
 impl Subject {
@@ -59,28 +66,28 @@ impl Subject {
             AnyModel::Float(graph) => {
                 Subject::Float(Box::new(Teacher::new(*graph, args.backend.backend)?))
             }
-            AnyModel::Integer(m) => Subject::Integer(Box::new(m.model)),
+            AnyModel::Integer(m) => Subject::Integer(m),
         })
     }
 
     fn shape(&self) -> [usize; 3] {
         match self {
             Subject::Float(t) => t.shape(),
-            Subject::Integer(m) => m.tensor(m.input).shape,
+            Subject::Integer(m) => m.model.tensor(m.model.input).shape,
         }
     }
 
     fn outputs(&self) -> usize {
         match self {
             Subject::Float(t) => t.outputs(),
-            Subject::Integer(m) => m.tensor(m.output).elements(),
+            Subject::Integer(m) => m.model.tensor(m.model.output).elements(),
         }
     }
 
     fn name(&self) -> &str {
         match self {
             Subject::Float(t) => &t.graph.name,
-            Subject::Integer(m) => &m.name,
+            Subject::Integer(m) => &m.model.name,
         }
     }
 
@@ -97,7 +104,7 @@ impl Subject {
                 )
             }
             Subject::Integer(m) => {
-                let out = stages::run_integer(m, data)?;
+                let out = stages::run_integer(&m.model, data)?;
                 let bytes: Vec<u8> = out.iter().map(|&v| v as u8).collect();
                 (
                     classes(&out, self.outputs()),
@@ -109,8 +116,26 @@ impl Subject {
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
-    context.check_targets(&args.outputs, args.force)?;
+    context.check_targets(
+        &args.outputs,
+        &[&args.model, &args.data.path],
+        args.force,
+    )?;
     let subject = Subject::load(&args.model, args)?;
+    let device = match (&subject, args.device) {
+        (Subject::Float(_), Some(_)) => {
+            return Err(UserError::new(
+                format!(
+                    "{}: a float network, and devices run integer models",
+                    args.model.display()
+                ),
+                "make one with `qmend quantize`, or leave --device out",
+            )
+            .into());
+        }
+        (Subject::Integer(m), Some(device)) => Some((m, device)),
+        (_, None) => None,
+    };
     let reference = args
         .reference
         .as_ref()
@@ -120,7 +145,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         .into_iter()
         .flatten()
         .find_map(|s| match s {
-            Subject::Integer(m) => Some(m),
+            Subject::Integer(m) => Some(&m.model),
             Subject::Float(_) => None,
         });
     // An integer model's own preprocessing also serves a float network beside it.
@@ -136,14 +161,18 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         }
         None => args.preprocess.preprocess(subject.shape()[2])?,
     };
-    let names = stored.map_or(&[][..], |m| &m.labels);
-    let data = stages::data_for(
-        &args.data,
-        &args.read,
-        subject.shape(),
-        names,
-        subject.name(),
-    )?;
+    let data = match (&subject, stored) {
+        (Subject::Integer(m), _) => {
+            stages::integer_data(context, &args.data, &args.read, &m.model)?
+        }
+        (Subject::Float(t), stored) => {
+            let names = stored.map_or(&[][..], |m| &m.labels);
+            let data =
+                stages::data_for(&args.data, &args.read, t.shape(), names, &t.graph.name)?;
+            stages::say_inputs(context, &data, &pre);
+            data
+        }
+    };
     let labels = match (&data.labels, args.outputs.is_some() || reference.is_some()) {
         (None, true) => None,
         _ => Some(data.checked_labels(subject.outputs(), subject.name(), "accuracy")?),
@@ -160,6 +189,18 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         None => None,
     };
     bar.finish(&format!("{} samples", data.len()));
+    let report = match device {
+        Some((m, device)) => {
+            let inputs = data.model_inputs(&m.model);
+            let report = stages::on_device(context, device, &m.model, &m.image, &inputs)?;
+            verify::say(&report, context);
+            if !report.identical() {
+                context.say("what follows is this machine's, not the device's");
+            }
+            Some(report)
+        }
+        None => None,
+    };
     if let Some(path) = &args.outputs {
         context.write(path, &raw, args.force)?;
         context.say(format_args!("wrote {}", path.display()));
@@ -211,5 +252,13 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         }
         fields["reference"] = r;
     }
-    Ok(Done::new(fields))
+    if let Some(report) = &report {
+        fields["identical"] = json!(report.identical());
+        fields["device"] = stages::device_json(report);
+    }
+    Ok(Done {
+        fields,
+        holds: report.is_none_or(|r| r.identical()),
+        plain: None,
+    })
 }

@@ -1,12 +1,14 @@
 //! `qmend inspect`
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::args::{ReadArgs, parse_spec};
-use super::context::{Context, Done};
+use super::args::{ReadArgs, spec_parser};
+use super::context::{Context, Done, UserError};
 use super::models::{self, AnyModel, Integer};
 use crate::data::{DataSpec, Dataset, load_spec};
 use crate::export::plan;
@@ -22,7 +24,7 @@ use crate::report::Table;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The file (.onnx, .qmend, .npz, .npy, IDX, CSV, .json) or image folder
-    #[arg(value_name = "FILE", value_parser = parse_spec)]
+    #[arg(value_name = "FILE", value_parser = spec_parser())]
     file: DataSpec,
     #[command(flatten)]
     read: ReadArgs,
@@ -43,6 +45,9 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let data = load_spec(&args.file, &args.read.options(None, &[]))?;
     Ok(dataset(&data, context))
 }
+
+/// A certificate holds a few hundred bytes a test; a longer file is none.
+const MAX_CERTIFICATE: u64 = 1 << 30;
 
 fn dims(shape: [usize; 3]) -> String {
     format!("{}x{}x{}", shape[0], shape[1], shape[2])
@@ -263,8 +268,19 @@ fn certificate(path: &Path, context: &Context) -> Result<Done> {
 
 /// Reads a certificate from a file.
 pub fn read_certificate(path: &Path) -> Result<Certificate> {
-    use anyhow::Context as _;
-    let shown = || path.display().to_string();
-    let text = std::fs::read_to_string(path).with_context(shown)?;
-    Certificate::from_json(&text).with_context(shown)
+    let refused = |why: String| {
+        UserError::new(
+            format!("{}: {why}", path.display()),
+            "give the file that `qmend repair --certificate` wrote",
+        )
+    };
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|f| f.take(MAX_CERTIFICATE + 1).read_to_end(&mut text))
+        .map_err(|e| refused(format!("cannot be read ({e})")))?;
+    if text.len() as u64 > MAX_CERTIFICATE {
+        return Err(refused(format!("longer than {MAX_CERTIFICATE} bytes, so no certificate")).into());
+    }
+    let text = String::from_utf8(text).map_err(|_| refused("not a certificate".into()))?;
+    Ok(Certificate::from_json(&text).map_err(|e| refused(e.to_string()))?)
 }

@@ -1,16 +1,17 @@
 //! `qmend localize`
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::args::{BackendArgs, ReadArgs, parse_spec};
-use super::context::{Context, Done};
+use super::args::{BackendArgs, ReadArgs, spec_parser};
+use super::context::{Context, Done, UserError};
 use super::quantize::parse_word;
 use super::{models, stages};
 use crate::data::DataSpec;
-use crate::localize::{Localization, Metric, Neuron, localize};
+use crate::localize::{Localization, Metric, Neuron, Ranked, localize};
 use crate::report::Table;
 
 /// Rank the neurons that quantization damaged
@@ -27,12 +28,15 @@ pub struct Args {
     quant: PathBuf,
     /// Data that the network was not trained on: FILE, FOLDER, or either with a range as in
     /// FILE:0..2500; raw values as `quantize` took them
-    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     data: DataSpec,
     /// Metric to rank by: tarantula, ochiai, dstar, jaccard, ample, euclid, wong3, or random as the
     /// control
     #[arg(long, default_value = "ochiai", value_name = "METRIC", value_parser = parse_word::<Metric>)]
     metric: Metric,
+    /// Rank the neurons of this layer only, by its name as `qmend inspect` shows it
+    #[arg(long, value_name = "NAME")]
+    layer: Option<String>,
     /// Show this many neurons; 0 for all
     #[arg(long, default_value_t = 20, value_name = "N")]
     top: usize,
@@ -49,13 +53,22 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
     let model = models::load_integer(&args.quant)?.model;
     stages::check_pair(&teacher, &model)?;
-    let data = stages::data_for(
-        &args.data,
-        &args.read,
-        teacher.shape(),
-        &model.labels,
-        &model.name,
-    )?;
+    if let Some(layer) = &args.layer {
+        let known: Vec<&str> = model
+            .nodes
+            .iter()
+            .filter(|n| n.op.linear().is_some())
+            .map(|n| n.name.as_str())
+            .collect();
+        if !known.contains(&layer.as_str()) {
+            return Err(UserError::new(
+                format!("{}: no layer with weights is called {layer:?}", model.name),
+                format!("the layers are {}", known.join(", ")),
+            )
+            .into());
+        }
+    }
+    let data = stages::integer_data(context, &args.data, &args.read, &model)?;
     let bar = context.progress.start("localize", 0);
     let reals = data.real(0..data.len(), &model.preprocess);
     let found = localize(
@@ -76,13 +89,22 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         );
     }
 
-    let ranking = found.ranking(args.metric, args.seed);
+    let ranking: Vec<Place> = places(&found, args.metric, args.seed)
+        .into_iter()
+        .filter(|p| {
+            args.layer
+                .as_ref()
+                .is_none_or(|l| found.layer_name(p.neuron.node) == l)
+        })
+        .collect();
     let top = if args.top == 0 {
         ranking.len()
     } else {
         args.top.min(ranking.len())
     };
-    let head = ["rank", "layer", "channel", "Caf", "Cas", "Cnf", "Cns"];
+    let head = [
+        "rank", "in layer", "layer", "channel", "Caf", "Cas", "Cnf", "Cns",
+    ];
     let others = Metric::ALL.into_iter().filter(|&m| m != Metric::Random);
     let mut table = Table::new(
         head.into_iter()
@@ -90,28 +112,26 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
             .chain(others.clone().map(|m| m.to_string())),
     );
     let mut neurons = Vec::new();
-    for (rank, r) in ranking.iter().take(top).enumerate() {
-        let Some(n) = found
-            .neurons
-            .iter()
-            .find(|n| (n.node, n.channel) == (r.node, r.channel))
-        else {
-            continue;
-        };
+    for place in ranking.iter().take(top) {
+        let n = place.neuron;
         let s = n.spectrum;
         let counts = [s.caf, s.cas, s.cnf, s.cns].map(|c| c.to_string());
         let start = [
-            (rank + 1).to_string(),
-            found.layer_name(r.node).to_string(),
-            r.channel.to_string(),
+            place.rank.to_string(),
+            place.in_layer.to_string(),
+            found.layer_name(n.node).to_string(),
+            n.channel.to_string(),
         ];
         let scores = others.clone().map(|m| format!("{:.4}", m.score(s)));
         table.row(start.into_iter().chain(counts).chain(scores));
-        neurons.push(neuron_json(&found, n, rank + 1));
+        neurons.push(neuron_json(&found, place));
     }
     context.say(layer_table(&found, args.metric));
     context.say(format_args!(
-        "the {top} most suspicious neurons by {}:",
+        "the {top} most suspicious neurons{} by {}:",
+        args.layer
+            .as_ref()
+            .map_or(String::new(), |l| format!(" of {l}")),
         args.metric
     ));
     context.say(table);
@@ -140,10 +160,40 @@ fn formulas() -> impl Iterator<Item = Metric> {
     Metric::ALL.into_iter().filter(|&m| m != Metric::Random)
 }
 
-fn neuron_json(found: &Localization, n: &Neuron, rank: usize) -> Value {
+/// A neuron with its rank in the network and in its layer, both from 1.
+struct Place<'a> {
+    neuron: &'a Neuron,
+    rank: usize,
+    in_layer: usize,
+}
+
+/// All neurons, the most suspicious first.
+fn places(found: &Localization, metric: Metric, seed: u64) -> Vec<Place<'_>> {
+    let by_index: HashMap<_, _> = found
+        .neurons
+        .iter()
+        .map(|n| ((n.node, n.channel), n))
+        .collect();
+    let mut seen: HashMap<usize, usize> = HashMap::new();
+    let ranking = found.ranking(metric, seed);
+    let place = |(i, r): (usize, &Ranked)| {
+        let in_layer = seen.entry(r.node).or_default();
+        *in_layer += 1;
+        Some(Place {
+            neuron: by_index.get(&(r.node, r.channel))?,
+            rank: i + 1,
+            in_layer: *in_layer,
+        })
+    };
+    ranking.iter().enumerate().filter_map(place).collect()
+}
+
+fn neuron_json(found: &Localization, place: &Place<'_>) -> Value {
+    let n = place.neuron;
     let scores: serde_json::Map<_, _> = formulas().map(|m| (m.to_string(), score(m, n))).collect();
     json!({
-        "rank": rank,
+        "rank": place.rank,
+        "rank_in_layer": place.in_layer,
         "layer": found.layer_name(n.node),
         "node": n.node,
         "channel": n.channel,
@@ -154,6 +204,12 @@ fn neuron_json(found: &Localization, n: &Neuron, rank: usize) -> Value {
 
 fn members(found: &Localization, node: usize) -> Vec<&Neuron> {
     found.neurons.iter().filter(|n| n.node == node).collect()
+}
+
+/// Share of failing tests in which a neuron is activated, the mean over `neurons`.
+fn activated_in_failing(found: &Localization, neurons: &[&Neuron]) -> f64 {
+    let active = neurons.iter().map(|n| n.spectrum.caf as f64).sum::<f64>();
+    active / (found.failing.max(1) * neurons.len().max(1)) as f64
 }
 
 /// How suspicious each layer is by one metric: its largest and its mean neuron.
@@ -176,8 +232,7 @@ fn layer_table(found: &Localization, metric: Metric) -> Table {
         let scores: Vec<f64> = neurons.iter().map(|n| metric.score(n.spectrum)).collect();
         let largest = scores.iter().copied().fold(0.0, f64::max);
         let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
-        let active = neurons.iter().map(|n| n.spectrum.caf as f64).sum::<f64>();
-        let share = 100.0 * active / (found.failing.max(1) * neurons.len().max(1)) as f64;
+        let share = 100.0 * activated_in_failing(found, &neurons);
         table.row([
             name.clone(),
             neurons.len().to_string(),
@@ -192,20 +247,28 @@ fn layer_table(found: &Localization, metric: Metric) -> Table {
 fn layers_json(found: &Localization) -> Vec<Value> {
     let layer = |(node, name): &(usize, String)| {
         let neurons = members(found, *node);
-        let mean: serde_json::Map<_, _> = formulas()
-            .map(|m| {
-                let finite: Vec<f64> = neurons
-                    .iter()
-                    .map(|n| m.score(n.spectrum))
-                    .filter(|s| s.is_finite())
-                    .collect();
-                (
-                    m.to_string(),
-                    json!(finite.iter().sum::<f64>() / finite.len().max(1) as f64),
-                )
-            })
-            .collect();
-        json!({"layer": name, "node": node, "neurons": neurons.len(), "mean_scores": mean})
+        let (mut mean, mut largest) = (serde_json::Map::new(), serde_json::Map::new());
+        for m in formulas() {
+            let finite: Vec<f64> = neurons
+                .iter()
+                .map(|n| m.score(n.spectrum))
+                .filter(|s| s.is_finite())
+                .collect();
+            let sum: f64 = finite.iter().sum();
+            mean.insert(m.to_string(), json!(sum / finite.len().max(1) as f64));
+            let most = neurons
+                .iter()
+                .max_by(|a, b| m.score(a.spectrum).total_cmp(&m.score(b.spectrum)));
+            largest.insert(m.to_string(), most.map_or(Value::Null, |n| score(m, n)));
+        }
+        json!({
+            "layer": name,
+            "node": node,
+            "neurons": neurons.len(),
+            "activated_in_failing": activated_in_failing(found, &neurons),
+            "mean_scores": mean,
+            "largest_scores": largest,
+        })
     };
     found.layers.iter().map(layer).collect()
 }

@@ -1,11 +1,12 @@
 //! The command line: one file a subcommand, shared arguments in [`args`].
 //!
 //! Words for people go to the standard error stream; with `--json` a command prints exactly one
-//! object on the standard output. Exit codes: 0 done, 1 a check failed (outputs differ, a
+//! object on the standard output, `error` in it where it failed. Exit codes: 0 done, 1 a check failed (outputs differ, a
 //! certificate does not hold), 2 an error.
 
 mod args;
 mod bench;
+mod compare;
 mod completions;
 mod context;
 mod demo;
@@ -22,7 +23,7 @@ mod verify;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use context::{Context, Done, UserError};
 
@@ -46,7 +47,10 @@ Data: .npz, .npy, IDX, CSV (each of the last two also as .gz) or a folder with o
 jpeg or bmp images a class. Any of them may be cut: FILE:0..2500 takes the first 2,500 samples, so
 one file can be split into disjoint calibration, repair, holdout and test sets.
 
-Exit codes: 0 done, 1 a check failed, 2 an error.";
+With --json a command prints one object on the standard output: `schema`, `command`, and its own
+keys, or `error` with `message` and `help`.
+
+Exit codes: 0 done, 1 a check failed, 2 an error, 130 ended by a second Ctrl-C.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -55,6 +59,7 @@ enum Command {
     Localize(localize::Args),
     Repair(repair::Args),
     Eval(eval::Args),
+    Compare(compare::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Bench(bench::Args),
@@ -63,7 +68,10 @@ enum Command {
 
 /// Runs the command line and says how it ended.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e),
+    };
     let context = Context::new(&cli.global);
     let (name, result) = match start(&cli.global) {
         Err(e) => ("", Err(e)),
@@ -73,6 +81,7 @@ pub fn main() -> ExitCode {
             Command::Localize(a) => ("localize", localize::run(a, &context)),
             Command::Repair(a) => ("repair", repair::run(a, &context)),
             Command::Eval(a) => ("eval", eval::run(a, &context)),
+            Command::Compare(a) => ("compare", compare::run(a, &context)),
             Command::Inspect(a) => ("inspect", inspect::run(a, &context)),
             Command::Verify(a) => ("verify", verify::run(a, &context)),
             Command::Bench(a) => ("bench", bench::run(a, &context)),
@@ -83,9 +92,39 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(e) => {
             context::print_error(&e);
+            if context.json {
+                // Where even this cannot be written, the error above has said so.
+                let _ = print_json(name, context::error_json(&e));
+            }
             ExitCode::from(2)
         }
     }
+}
+
+/// Help and version, which clap hands over as errors, and arguments that are wrong.
+fn usage(e: &clap::Error) -> ExitCode {
+    let _ = e.print();
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    if e.use_stderr() && args.iter().any(|a| a == "--json") {
+        let cli = Cli::command();
+        let name = args.iter().find_map(|a| cli.find_subcommand(a));
+        let text = e.render().to_string();
+        let message = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        let fields = serde_json::json!({"error": {"message": message, "help": null}});
+        let _ = print_json(name.map_or("", clap::Command::get_name), fields);
+    }
+    ExitCode::from(if e.use_stderr() { 2 } else { 0 })
+}
+
+/// Prints the object of a command.
+fn print_json(name: &str, fields: serde_json::Value) -> std::io::Result<()> {
+    print(&format!("{:#}\n", crate::report::document(name, fields)))
+}
+
+fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 fn start(global: &args::GlobalArgs) -> anyhow::Result<()> {
@@ -98,13 +137,12 @@ fn start(global: &args::GlobalArgs) -> anyhow::Result<()> {
 }
 
 fn finish(name: &str, done: Done, context: &Context) -> anyhow::Result<ExitCode> {
-    let text = match done.plain {
-        Some(text) => text,
-        None if context.json => format!("{:#}\n", crate::report::document(name, done.fields)),
-        None => String::new(),
+    let printed = match done.plain {
+        Some(text) if !context.json => print(&text),
+        _ if context.json => print_json(name, done.fields),
+        _ => Ok(()),
     };
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match printed {
         // Whoever read our output has seen enough.
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
         Err(e) => {
@@ -126,7 +164,6 @@ fn finish(name: &str, done: Done, context: &Context) -> anyhow::Result<ExitCode>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_argument_definitions_are_sound() {

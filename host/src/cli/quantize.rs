@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::json;
 
-use super::args::{BackendArgs, ImageOutputArgs, PreprocessArgs, ReadArgs, parse_spec};
+use super::args::{BackendArgs, ImageOutputArgs, PreprocessArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done};
 use super::{inspect, models, stages};
 use crate::calibrate::Method;
@@ -32,7 +32,7 @@ pub struct Args {
     /// .npz, .npy, IDX, CSV or an image folder; samples in the shape that the network takes
     /// (channels first or last, see --layout), raw values as they were before the training's
     /// preprocessing.
-    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     data: DataSpec,
     #[command(flatten)]
     output: ImageOutputArgs,
@@ -49,9 +49,10 @@ pub struct Args {
     /// max at 8 bits and mse below
     #[arg(long, value_name = "max|mse", value_parser = parse_word::<Scales>)]
     scales: Option<Scales>,
-    /// How weights are rounded: nearest, squant (errors cancel within a channel; needs no data) or
-    /// gptq (errors made up for by later weights, on the calibration data)
-    #[arg(long, default_value = "nearest", value_name = "nearest|squant|gptq", value_parser = parse_word::<WeightRounding>)]
+    /// How weights are rounded: nearest, squant (errors cancel within a channel; needs no data),
+    /// gptq (errors made up for by later weights, on the calibration data) or adaround (the best
+    /// levels together, searched from gptq's; the most accurate)
+    #[arg(long, default_value = "nearest", value_name = "nearest|squant|gptq|adaround", value_parser = parse_word::<WeightRounding>)]
     rounding: WeightRounding,
     /// Correct biases by the mean error of each channel on the calibration data
     #[arg(long)]
@@ -59,8 +60,9 @@ pub struct Args {
     /// One weight scale a layer instead of one an output channel
     #[arg(long)]
     per_tensor: bool,
-    /// How activation ranges are chosen: minmax, percentile:P (as 99.99) or mse
-    #[arg(long, default_value = "minmax", value_name = "METHOD", value_parser = parse_word::<Method>)]
+    /// How activation ranges are chosen: minmax (nothing clipped), percentile:P (from the 100-Pth to
+    /// the Pth percentile; P above 50, by default 99.99) or mse (least squared error)
+    #[arg(long, default_value = "minmax", value_name = "minmax|percentile:P|mse", value_parser = parse_word::<Method>)]
     calibration: Method,
     #[command(flatten)]
     preprocess: PreprocessArgs,
@@ -93,7 +95,11 @@ pub fn parse_word<T: std::str::FromStr<Err: std::fmt::Display>>(s: &str) -> Resu
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
-    context.check_targets([&args.output.output], args.output.force)?;
+    context.check_targets(
+        [&args.output.output],
+        &[&args.model, &args.data.path],
+        args.output.force,
+    )?;
     let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
     let shape = teacher.shape();
     let pre = args.preprocess.preprocess(shape[2])?;
@@ -123,18 +129,10 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     );
     context.write(&args.output.output, &image, args.output.force)?;
 
-    let real = data.real(0..data.len(), &pre);
-    let (lo, hi) = real
-        .iter()
-        .fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), &x| {
-            (a.min(x), b.max(x))
-        });
+    let (lo, hi) = stages::real_range(&data, &pre);
     let input = model.tensor(model.input);
     let arena = plan(&model)?.arena_bytes;
-    context.say(format_args!(
-        "the network sees inputs from {lo} to {hi} (raw {}); is that what it was trained on? else see --scale, --mean, --std",
-        data.values.dtype()
-    ));
+    stages::say_inputs(context, &data, &pre);
     context.say(format_args!("{}", inspect::layer_table(&model)));
     if teacher.outputs() > 1 {
         context.say(format_args!(
@@ -154,6 +152,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         "image_bytes": image.len(),
         "arena_bytes": arena,
         "weight_bits": args.weights,
+        "rounding": args.rounding.to_string(),
+        "bias_correction": args.bias_correction,
         "layers": inspect::layers_json(&model),
         "input": {"shape": shape, "scale": input.scale, "zero_point": input.zero_point, "real_range": [lo, hi]},
         "preprocess": model.preprocess,

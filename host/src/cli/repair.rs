@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-use super::args::{BackendArgs, ImageOutputArgs, ReadArgs, parse_spec};
+use super::args::{BackendArgs, ImageOutputArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done};
 use super::quantize::parse_word;
 use super::{interrupt, models, stages};
@@ -34,10 +34,10 @@ pub struct Args {
     quant: PathBuf,
     /// Repair data: FILE, FOLDER, or either with a range as in FILE:0..2500; raw values as
     /// `quantize` took them
-    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     data: DataSpec,
     /// Holdout data, disjoint from --data: decides which changes stay
-    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     holdout: DataSpec,
     /// Labels of --holdout in a file of their own, where --labels gives those of --data
     #[arg(long, value_name = "FILE|none")]
@@ -60,11 +60,12 @@ pub struct Args {
     /// Write a certificate (.json) that `qmend verify` can replay
     #[arg(long, value_name = "FILE.json")]
     certificate: Option<PathBuf>,
-    /// Metric that ranks neurons where --top limits them, or the strategy asks for suspects
+    /// Metric that ranks neurons for --top: tarantula, ochiai, dstar, jaccard, ample, euclid, wong3,
+    /// or random as the control
     #[arg(long, default_value = "ochiai", value_name = "METRIC", value_parser = parse_word::<Metric>)]
     metric: Metric,
-    /// Change only this many of the most suspicious neurons
-    #[arg(long, value_name = "N")]
+    /// Change only this many of the most suspicious neurons; by default any
+    #[arg(long, value_name = "N", value_parser = parse_count)]
     top: Option<usize>,
     /// Most rounds of each kind of change
     #[arg(long, default_value_t = RepairConfig::default().rounds, value_name = "N")]
@@ -95,6 +96,13 @@ fn parse_targets(s: &str) -> Result<Targets, String> {
     }
 }
 
+fn parse_count(s: &str) -> Result<usize, String> {
+    match s.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("not a whole number above 0".into()),
+    }
+}
+
 pub fn parse_seconds(s: &str) -> Result<Duration, String> {
     let seconds: f64 = s
         .parse()
@@ -109,6 +117,7 @@ pub fn parse_seconds(s: &str) -> Result<Duration, String> {
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
     context.check_targets(
         [&args.output.output].into_iter().chain(&args.certificate),
+        &[&args.model, &args.data.path, &args.holdout.path],
         args.output.force,
     )?;
     interrupt::listen();
@@ -116,13 +125,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let original = models::load_integer(&args.quant)?;
     let model = &original.model;
     stages::check_pair(&teacher, model)?;
-    let data = stages::data_for(
-        &args.data,
-        &args.read,
-        teacher.shape(),
-        &model.labels,
-        &model.name,
-    )?;
+    let data = stages::integer_data(context, &args.data, &args.read, model)?;
     let read = match (&args.holdout_labels, &args.read.labels) {
         (None, None) => args.read.clone(),
         // The labels' file of --data does not fit the holdout set.
@@ -131,13 +134,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
             ..args.read.clone()
         },
     };
-    let holdout = stages::data_for(
-        &args.holdout,
-        &read,
-        teacher.shape(),
-        &model.labels,
-        &model.name,
-    )?;
+    let holdout = stages::integer_data(context, &args.holdout, &read, model)?;
     stages::check_disjoint(
         context,
         ("repair", &data),

@@ -7,7 +7,7 @@ use super::args::{DeviceArg, ReadArgs};
 use super::context::{Context, UserError};
 use crate::calibrate::{Method, Range, calibrate};
 use crate::classes::classes;
-use crate::data::{DataSpec, Dataset, load_spec, overlap};
+use crate::data::{DataSpec, Dataset, Values, load_spec, overlap};
 use crate::device::{Device, Difference, HostDevice, Qemu, QemuOptions, VerifyReport, verify};
 use crate::engine::Engine;
 use crate::float::{Backend, FloatNet};
@@ -26,6 +26,56 @@ pub fn data_for(
 ) -> Result<Dataset> {
     let data = load_spec(spec, &read.options(Some(shape), classes))?;
     Ok(data.check_shape(shape, who)?)
+}
+
+/// Reads data for an integer model, and warns where its values cannot be what the model's
+/// preprocessing was made for.
+pub fn integer_data(
+    context: &Context,
+    spec: &DataSpec,
+    read: &ReadArgs,
+    model: &QuantizedModel,
+) -> Result<Dataset> {
+    let input = model.tensor(model.input);
+    let data = data_for(spec, read, input.shape, &model.labels, &model.name)?;
+    // Such data are the input's integers.
+    if matches!(data.values, Values::I8(_)) && model.preprocess.is_identity() {
+        return Ok(data);
+    }
+    let (lo, hi) = real_range(&data, &model.preprocess);
+    let end = |q: i32| (q - i32::from(input.zero_point)) as f32 * input.scale;
+    let (least, most) = (end(-128), end(127));
+    let span = most - least;
+    if hi - lo < span * NARROW || lo < least - span || hi > most + span {
+        let (raw_lo, raw_hi) = data.values.range().unwrap_or((0.0, 0.0));
+        context.warn(format_args!(
+            "{}: its raw values, {raw_lo} to {raw_hi}, become {lo} to {hi} by the preprocessing stored in the model, whose input holds {least} to {most}; are they the raw values that `quantize` took, not preprocessed already?",
+            data.source
+        ));
+    }
+    Ok(data)
+}
+
+/// Data that use less of the model's input range than this were hardly meant for it.
+const NARROW: f32 = 1.0 / 32.0;
+
+/// Least and greatest value after preprocessing, over all channels.
+pub fn real_range(data: &Dataset, pre: &Preprocess) -> (f32, f32) {
+    let (lo, hi) = data.values.range().unwrap_or((0.0, 0.0));
+    (0..data.shape[2].max(1))
+        .flat_map(|k| [pre.apply(lo, k), pre.apply(hi, k)])
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), x| {
+            (a.min(x), b.max(x))
+        })
+}
+
+/// Says what a float network sees: a forgotten --scale is the most usual mistake.
+pub fn say_inputs(context: &Context, data: &Dataset, pre: &Preprocess) {
+    let (lo, hi) = real_range(data, pre);
+    context.say(format_args!(
+        "the network sees inputs from {lo} to {hi} (raw {}); is that what it was trained on? else see --scale, --mean, --std",
+        data.values.dtype()
+    ));
 }
 
 /// A float network ready to run.

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::json;
 
-use super::args::{DeviceArg, ReadArgs, parse_spec};
+use super::args::{DeviceArg, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
 use super::inspect::read_certificate;
 use super::{models, stages};
 use crate::data::DataSpec;
 use crate::device::VerifyReport;
-use crate::repair::certificate::sha256_hex;
+use crate::repair::certificate::{Certificate, sha256_hex};
 
 /// Check on host or device, bit by bit, that an integer model gives the results that it should
 ///
@@ -28,7 +28,7 @@ pub struct Args {
     quant: PathBuf,
     /// Inputs to run: FILE, FOLDER, or either with a range as in FILE:0..2500; raw values as
     /// `quantize` took them
-    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     data: DataSpec,
     /// The certificate (.json) that `qmend repair --certificate` wrote
     #[arg(long, value_name = "FILE.json")]
@@ -46,8 +46,7 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let file = models::load_integer(&args.quant)?;
     let model = &file.model;
-    let shape = model.tensor(model.input).shape;
-    let data = stages::data_for(&args.data, &args.read, shape, &model.labels, &model.name)?;
+    let data = stages::integer_data(context, &args.data, &args.read, model)?;
     let inputs = data.model_inputs(model);
     let mut fields = json!({
         "model": args.quant,
@@ -71,7 +70,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
             )
             .into());
         }
-        let wrong = certificate.replay(model, &file.image, &inputs)?;
+        let mut wrong = contradictions(&certificate);
+        wrong.extend(certificate.replay(model, &file.image, &inputs)?);
         for line in wrong.iter().take(10) {
             context.say(format_args!("does not hold: {line}"));
         }
@@ -111,6 +111,56 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     })
 }
 
+/// What in a certificate cannot be true whatever the model computes: its counts follow from its
+/// lists.
+fn contradictions(c: &Certificate) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for t in &c.repaired {
+        if t.after != t.target || t.before == t.target {
+            wrong.push(format!(
+                "test {}: class {} before and {} after, where {} is wanted, is no repair",
+                t.test, t.before, t.after, t.target
+            ));
+        }
+    }
+    let repaired = c.repaired.iter().map(|t| t.test);
+    let mut named: Vec<usize> = repaired
+        .chain(c.lost.iter().copied())
+        .chain(c.unfixable.iter().copied())
+        .collect();
+    named.sort_unstable();
+    if let Some(twice) = named.windows(2).find(|w| w[0] == w[1]) {
+        wrong.push(format!("test {} is named twice", twice[0]));
+    }
+    if named.last().is_some_and(|&t| t >= c.tests) {
+        wrong.push(format!("a test beyond the {} is named", c.tests));
+    }
+    let failing = [c.repaired.len(), c.lost.len()].map(|n| n + c.unfixable.len());
+    let counted = failing.map(|f| c.tests.checked_sub(f));
+    if counted != c.passing.map(Some) {
+        wrong.push(format!(
+            "{} passing tests before and {} after do not follow from {} tests with {} repaired, {} lost and {} not mended",
+            c.passing[0],
+            c.passing[1],
+            c.tests,
+            c.repaired.len(),
+            c.lost.len(),
+            c.unfixable.len()
+        ));
+    }
+    if c.settings.strict && !c.lost.is_empty() {
+        wrong.push("a strict repair lost tests".into());
+    }
+    let [before, after] = c.holdout_passing;
+    if after < before || after > c.holdout_tests {
+        wrong.push(format!(
+            "{before} passing holdout tests before and {after} after, of {}",
+            c.holdout_tests
+        ));
+    }
+    wrong
+}
+
 /// A device's report in words.
 pub fn say(report: &VerifyReport, context: &Context) {
     let on = &report.device.name;
@@ -131,8 +181,12 @@ pub fn say(report: &VerifyReport, context: &Context) {
     let stack = m
         .stack_high_water
         .map_or(String::new(), |s| format!(", stack at most {s}"));
+    let firmware = match report.device.code_bytes {
+        0 => String::new(),
+        bytes => format!(", firmware {bytes}"),
+    };
     context.say(format_args!(
-        "bytes: image {}, firmware {}, arena {}, arena with input and output {}{stack}",
-        report.image_bytes, report.device.code_bytes, m.arena_bytes, m.tensor_bytes
+        "bytes of flash: image {}{firmware}; of RAM: arena {}, with input and output {}{stack}",
+        report.image_bytes, m.arena_bytes, m.tensor_bytes
     ));
 }

@@ -31,6 +31,14 @@ pub(super) fn read(
     let wanted = match &o.labels {
         // Labels from elsewhere or none: every column is a feature unless one is named.
         Labels::None | Labels::File(_) if o.label_column.is_none() => Some("none"),
+        // As many columns as the model has inputs leave none for labels.
+        Labels::Auto
+            if o.label_column.is_none()
+                && o.expected
+                    .is_some_and(|e| e.iter().product::<usize>() == columns) =>
+        {
+            Some("none")
+        }
         _ => o.label_column.as_deref(),
     };
     let label_at = table.label_column(wanted)?;
@@ -393,6 +401,18 @@ mod tests {
         assert_eq!((d.values, d.labels), want);
         let d = table("1,2\n3,4\n", &by("none")).unwrap();
         assert_eq!((d.shape, d.labels), ([1, 1, 2], None));
+    }
+
+    #[test]
+    fn a_table_with_a_column_for_each_input_has_no_labels() {
+        let takes = |features: usize| LoadOptions {
+            expected: Some([1, 1, features]),
+            ..Default::default()
+        };
+        let d = table("1,2,3\n4,5,6\n", &takes(3)).unwrap();
+        assert_eq!((d.shape, d.labels), ([1, 1, 3], None));
+        let d = table("1,2,3\n4,5,6\n", &takes(2)).unwrap();
+        assert_eq!((d.shape, d.labels), ([1, 1, 2], Some(vec![3, 6])));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub enum DataError {
         help: String,
     },
     /// An archive holds no array, or several, that could be the one wanted.
-    #[error("{}: {what}; it holds {}", path.display(), keys.join(", "))]
+    #[error("{}: {what}; it holds {}", path.display(), if keys.is_empty() { "no arrays".into() } else { keys.join(", ") })]
     Key {
         /// The archive.
         path: PathBuf,

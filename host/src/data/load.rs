@@ -118,6 +118,8 @@ pub(super) fn finish(path: &Path, raw: Raw, o: &LoadOptions) -> Result<Dataset, 
     }
     if let Some(l) = &labels
         && l.len() != n
+        // An array without axes is no set of samples at all, as `arrange` says.
+        && !samples.shape.is_empty()
     {
         return Err(DataError::LabelCount {
             path: path.into(),

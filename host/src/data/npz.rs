@@ -30,13 +30,17 @@ pub(super) fn read(path: &Path, o: &LoadOptions) -> Result<(Array, Option<Vec<u3
     let mut zip = NpzArchive::new(BufReader::new(file)).map_err(|e| read_error(path, e))?;
     let names: Vec<String> = zip.array_names().map(String::from).collect();
     let mut arrays: Vec<(String, Header)> = Vec::new();
+    let mut unreadable: Vec<(String, DataError)> = Vec::new();
     for name in names {
         let header = with_entry(path, &mut zip, &name, |r| npy::read_header(path, r));
         match header {
             Ok(h) => arrays.push((name, h)),
             // An array of strings or objects only matters when it is asked for.
-            Err(DataError::Malformed { .. })
-                if o.x_key.as_ref() != Some(&name) && o.y_key.as_ref() != Some(&name) => {}
+            Err(e @ DataError::Malformed { .. })
+                if o.x_key.as_ref() != Some(&name) && o.y_key.as_ref() != Some(&name) =>
+            {
+                unreadable.push((name, e));
+            }
             Err(e) => return Err(e),
         }
     }
@@ -45,7 +49,10 @@ pub(super) fn read(path: &Path, o: &LoadOptions) -> Result<(Array, Option<Vec<u3
     let x = pick(path, &arrays, &o.x_key, &X_NAMES, "samples", "--x-key")?;
     let x = match x {
         Some(name) => name,
-        None => only_tensor(path, &arrays)?,
+        None => match unreadable.into_iter().find(|(name, _)| is_one_of(name, &X_NAMES)) {
+            Some((_, why)) => return Err(why),
+            None => only_tensor(path, &arrays)?,
+        },
     };
     let y = match o.labels {
         Labels::Auto => pick(path, &arrays, &o.y_key, &Y_NAMES, "labels", "--y-key")?,
@@ -65,6 +72,10 @@ pub(super) fn read(path: &Path, o: &LoadOptions) -> Result<(Array, Option<Vec<u3
         None => None,
     };
     Ok((samples, labels))
+}
+
+fn is_one_of(name: &str, usual: &[&str]) -> bool {
+    usual.contains(&name.to_lowercase().as_str())
 }
 
 fn with_entry<T>(
@@ -110,7 +121,7 @@ fn pick(
     let hits: Vec<&String> = arrays
         .iter()
         .map(|(n, _)| n)
-        .filter(|n| usual.contains(&n.to_lowercase().as_str()))
+        .filter(|n| is_one_of(n, usual))
         .collect();
     match hits[..] {
         [] => Ok(None),
@@ -249,6 +260,22 @@ mod tests {
         )
         .unwrap_err();
         assert!(matches!(e, DataError::Key { .. }));
+    }
+
+    #[test]
+    fn samples_of_a_type_that_has_no_numbers_are_named_with_it() {
+        let entries = [
+            ("x", written("<c16", false, "(1, 1)", &[0; 16])),
+            ("y", written("|u1", false, "(1,)", &[0])),
+        ];
+        let e = open(&entries, &LoadOptions::default()).unwrap_err();
+        assert!(
+            e.to_string()
+                .contains("array \"x\": elements of NumPy type \"<c16\""),
+            "{e}"
+        );
+        let e = open(&[], &LoadOptions::default()).unwrap_err();
+        assert!(e.to_string().contains("it holds no arrays"), "{e}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 /// Version of the keys. A key is never renamed or dropped without a new number; new keys may come.
 pub const SCHEMA: u32 = 1;
 
-/// One object: `schema` and `command` first, then the command's own keys.
+/// One object: `schema` and `command` beside the command's own keys.
 ///
 /// `fields` is an object, as `serde_json::json!({...})` makes it; anything else becomes `result`.
 pub fn document(command: &str, fields: Value) -> Value {

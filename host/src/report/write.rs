@@ -71,7 +71,7 @@ impl WriteError {
 ///
 /// # Errors
 /// [`WriteError::Exists`] without `overwrite`, [`WriteError::NoFolder`], and [`WriteError::Io`]
-/// where a folder is in the way.
+/// where a folder is in the way or the folder takes no file.
 pub fn check_target(path: &Path, overwrite: bool) -> Result<(), WriteError> {
     match std::fs::metadata(path) {
         Ok(m) if m.is_dir() => {
@@ -85,14 +85,31 @@ pub fn check_target(path: &Path, overwrite: bool) -> Result<(), WriteError> {
         _ => {}
     }
     let folder = folder_of(path);
-    if folder.is_dir() {
-        Ok(())
-    } else {
-        Err(WriteError::NoFolder {
+    if !folder.is_dir() {
+        return Err(WriteError::NoFolder {
             path: path.into(),
             folder: folder.into(),
-        })
+        });
     }
+    if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+        return Ok(());
+    }
+    // Permissions, read-only disks and the like: only trying tells.
+    temporary(folder).map_err(|e| WriteError::from_io(path, 0, e))?;
+    Ok(())
+}
+
+/// A file that vanishes unless it is renamed.
+fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".qmend-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        // As any new file, not as a secret one: the umask takes its share.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -121,15 +138,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], overwrite: bool) -> Result<(), Wr
             .map_err(failed);
     }
     let folder = folder_of(path);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".qmend-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        // As any new file, not as a secret one: the umask takes its share.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder).map_err(failed)?;
+    let mut file = temporary(folder).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     let renamed = if overwrite {
