@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::args::{BackendArgs, ReadArgs, parse_spec};
+use super::args::{BackendArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
 use super::models;
 use super::stages::{self, Teacher};
@@ -43,7 +43,7 @@ pub struct Args {
     /// Samples to compare on: FILE, FOLDER, or either with a range as in FILE:0..500
     ///
     /// Raw values as `quantize` took them. Labels are not needed.
-    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     data: DataSpec,
     /// Compare the integer model with itself under another rounding rule: litert-xnnpack (LiteRT on
     /// a desktop), litert-reference (its reference kernels) or tflm
@@ -77,7 +77,9 @@ fn parse_db(s: &str) -> Result<f64, String> {
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
-    context.check_targets(&args.plot, args.force)?;
+    let mut inputs = vec![args.model.as_path(), args.data.path.as_path()];
+    inputs.extend(args.quant.as_deref());
+    context.check_targets(&args.plot, &inputs, args.force)?;
     match (&args.quant, args.against) {
         (Some(quant), _) => with_float(args, quant, context),
         (None, Some(against)) => with_rule(args, against, context),
