@@ -1,7 +1,7 @@
 //! Which of Burn's CPU backends computes.
 
 use super::FloatError;
-use burn::tensor::Device;
+use burn_tensor::Device;
 use std::fmt;
 use std::str::FromStr;
 

@@ -79,8 +79,8 @@ pub enum FloatError {
     Backend(String),
 }
 
-impl From<burn::tensor::TensorReadError> for FloatError {
-    fn from(e: burn::tensor::TensorReadError) -> Self {
+impl From<burn_tensor::TensorReadError> for FloatError {
+    fn from(e: burn_tensor::TensorReadError) -> Self {
         FloatError::Backend(e.to_string())
     }
 }

@@ -3,7 +3,7 @@
 use super::layout::ohwi_to_oihw;
 use super::ops::*;
 use crate::graph::{Activation, Op, Pool, Shape};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn_tensor::{Device, Tensor, TensorData};
 
 /// An operator with its constants on the device.
 pub(super) enum Kernel {

@@ -2,7 +2,7 @@
 
 use super::FloatError;
 use crate::graph::Shape;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn_tensor::{Device, Tensor, TensorData};
 
 /// A tensor `[rows, c, h, w]` from NHWC elements, each mapped to its real value.
 pub(super) fn tensor_from_nhwc<T: Copy>(

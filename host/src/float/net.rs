@@ -6,7 +6,7 @@ use super::layout::{tensor_from_nhwc, tensor_to_nhwc};
 use super::ops::activate;
 use super::{Backend, FloatError};
 use crate::graph::{Activation, Graph, Shape, ValueId};
-use burn::tensor::{Device, Tensor};
+use burn_tensor::{Device, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 

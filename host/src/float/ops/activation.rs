@@ -1,7 +1,7 @@
 //! Element-wise functions and softmax.
 
 use crate::graph::Activation;
-use burn::tensor::{Tensor, activation};
+use burn_tensor::{Tensor, activation};
 
 /// [`Activation::eval`] of every element.
 pub fn activate(x: Tensor<4>, a: Activation) -> Tensor<4> {

@@ -1,7 +1,7 @@
 //! Convolution.
 
 use crate::graph::Pads;
-use burn::tensor::{Tensor, module, ops::ConvOptions, ops::PadMode};
+use burn_tensor::{Tensor, module, ops::ConvOptions, ops::PadMode};
 
 /// Everything of a convolution but its weights.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! Fully connected layer.
 
 use crate::graph::Shape;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn_tensor::{Device, Tensor, TensorData};
 
 /// Weights `[in, out]` with `in` in CHW order from `[out, in]` with `in` in HWC order, so that the
 /// activations need no reordering.

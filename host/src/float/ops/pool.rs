@@ -2,8 +2,8 @@
 
 use super::conv::pad_if_asymmetric;
 use crate::graph::Pads;
-use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions, PadMode};
-use burn::tensor::{Device, Tensor, TensorData, module};
+use burn_tensor::ops::{AvgPoolOptions, MaxPoolOptions, PadMode};
+use burn_tensor::{Device, Tensor, TensorData, module};
 
 /// A pooling window.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use crate::float::layout::{nchw_to_nhwc, nhwc_to_nchw};
 use crate::graph::Shape;
-use burn::tensor::{Tensor, ops::PadMode};
+use burn_tensor::{Tensor, ops::PadMode};
 
 /// Constant border on H, W, C.
 pub fn pad(x: Tensor<4>, before: [usize; 3], after: [usize; 3], value: f32) -> Tensor<4> {

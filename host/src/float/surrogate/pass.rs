@@ -7,7 +7,7 @@ use crate::float::kernel::Kernel;
 use crate::float::layout::{tensor_from_nhwc, tensor_to_nhwc};
 use crate::float::{Backend, FloatError};
 use crate::model::{QuantizedModel, Tensor as QTensor, TensorId};
-use burn::tensor::{Device, Tensor};
+use burn_tensor::{Device, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 

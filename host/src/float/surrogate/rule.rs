@@ -1,7 +1,7 @@
 //! How each integer operator is differentiated.
 
 use crate::model::{Conv2d, FullyConnected, Op, QuantizedModel, Tensor as QTensor};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn_tensor::{Device, Tensor, TensorData};
 
 /// How far beyond a clamp, in units of the output's scale, counts as beyond: room for the rounding
 /// of f32 sums, so that a value exactly on the clamp still passes its gradient.
