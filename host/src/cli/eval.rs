@@ -116,11 +116,7 @@ impl Subject {
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
-    context.check_targets(
-        &args.outputs,
-        &[&args.model, &args.data.path],
-        args.force,
-    )?;
+    context.check_targets(&args.outputs, &[&args.model, &args.data.path], args.force)?;
     let subject = Subject::load(&args.model, args)?;
     let device = match (&subject, args.device) {
         (Subject::Float(_), Some(_)) => {
@@ -167,8 +163,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         }
         (Subject::Float(t), stored) => {
             let names = stored.map_or(&[][..], |m| &m.labels);
-            let data =
-                stages::data_for(&args.data, &args.read, t.shape(), names, &t.graph.name)?;
+            let data = stages::data_for(&args.data, &args.read, t.shape(), names, &t.graph.name)?;
             stages::say_inputs(context, &data, &pre);
             data
         }

@@ -279,7 +279,10 @@ pub fn read_certificate(path: &Path) -> Result<Certificate> {
         .and_then(|f| f.take(MAX_CERTIFICATE + 1).read_to_end(&mut text))
         .map_err(|e| refused(format!("cannot be read ({e})")))?;
     if text.len() as u64 > MAX_CERTIFICATE {
-        return Err(refused(format!("longer than {MAX_CERTIFICATE} bytes, so no certificate")).into());
+        return Err(refused(format!(
+            "longer than {MAX_CERTIFICATE} bytes, so no certificate"
+        ))
+        .into());
     }
     let text = String::from_utf8(text).map_err(|_| refused("not a certificate".into()))?;
     Ok(Certificate::from_json(&text).map_err(|e| refused(e.to_string()))?)

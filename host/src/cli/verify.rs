@@ -1,5 +1,6 @@
 //! `qmend verify`
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -123,23 +124,24 @@ fn contradictions(c: &Certificate) -> Vec<String> {
             ));
         }
     }
-    let repaired = c.repaired.iter().map(|t| t.test);
-    let mut named: Vec<usize> = repaired
-        .chain(c.lost.iter().copied())
-        .chain(c.unfixable.iter().copied())
-        .collect();
-    named.sort_unstable();
-    if let Some(twice) = named.windows(2).find(|w| w[0] == w[1]) {
-        wrong.push(format!("test {} is named twice", twice[0]));
+    // Lost tests are among those that still fail.
+    let failing: HashSet<usize> = c.unfixable.iter().copied().collect();
+    let mut changed = HashSet::new();
+    for (test, fails) in c
+        .repaired
+        .iter()
+        .map(|t| (t.test, false))
+        .chain(c.lost.iter().map(|&t| (t, true)))
+    {
+        if test >= c.tests || failing.contains(&test) != fails || !changed.insert(test) {
+            wrong.push(format!("test {test} cannot be in the lists where it is"));
+        }
     }
-    if named.last().is_some_and(|&t| t >= c.tests) {
-        wrong.push(format!("a test beyond the {} is named", c.tests));
-    }
-    let failing = [c.repaired.len(), c.lost.len()].map(|n| n + c.unfixable.len());
-    let counted = failing.map(|f| c.tests.checked_sub(f));
-    if counted != c.passing.map(Some) {
+    let after = c.tests.checked_sub(failing.len());
+    let before = after.and_then(|n| (n + c.lost.len()).checked_sub(c.repaired.len()));
+    if [before, after] != c.passing.map(Some) || failing.len() != c.unfixable.len() {
         wrong.push(format!(
-            "{} passing tests before and {} after do not follow from {} tests with {} repaired, {} lost and {} not mended",
+            "{} passing tests before and {} after do not follow from {} tests, {} repaired, {} lost and {} failing",
             c.passing[0],
             c.passing[1],
             c.tests,

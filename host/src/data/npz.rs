@@ -49,7 +49,10 @@ pub(super) fn read(path: &Path, o: &LoadOptions) -> Result<(Array, Option<Vec<u3
     let x = pick(path, &arrays, &o.x_key, &X_NAMES, "samples", "--x-key")?;
     let x = match x {
         Some(name) => name,
-        None => match unreadable.into_iter().find(|(name, _)| is_one_of(name, &X_NAMES)) {
+        None => match unreadable
+            .into_iter()
+            .find(|(name, _)| is_one_of(name, &X_NAMES))
+        {
             Some((_, why)) => return Err(why),
             None => only_tensor(path, &arrays)?,
         },
