@@ -6,6 +6,7 @@
 pub mod calibrate;
 pub mod classes;
 pub mod cli;
+pub mod compare;
 pub mod data;
 pub mod device;
 pub mod engine;

@@ -15,7 +15,11 @@ use qmend_tests::emulator::start_or_skip;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
 
+/// What the product carries: no checkout lacks it.
+const ASSETS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../host/assets");
+
 struct Case {
+    root: &'static str,
     model: &'static str,
     calibration: &'static str,
     samples: &'static str,
@@ -25,7 +29,7 @@ struct Case {
 }
 
 fn run(test: &str, case: Case) {
-    let path = |file: &str| Path::new(DATA).join(file);
+    let path = |file: &str| Path::new(case.root).join(file);
     for file in [case.model, case.calibration, case.samples] {
         if !path(file).is_file() {
             println!("SKIPPED {test}: {} is not there", path(file).display());
@@ -75,19 +79,20 @@ fn run(test: &str, case: Case) {
 }
 
 #[test]
-fn the_fashion_mnist_network_gives_identical_bits_at_every_width() {
+fn the_demo_network_gives_identical_bits_at_every_width() {
     run(
-        "the_fashion_mnist_network_gives_identical_bits_at_every_width",
+        "the_demo_network_gives_identical_bits_at_every_width",
         Case {
-            model: "models/fmnist_cnn_torchscript_op17.onnx",
-            calibration: "fashion-mnist/train_first_8000.npz",
-            samples: "fashion-mnist/t10k-images-idx3-ubyte.gz",
+            root: ASSETS,
+            model: "fmnist_cnn.onnx",
+            calibration: "t10k-images-idx3-ubyte.gz",
+            samples: "t10k-images-idx3-ubyte.gz",
             preprocess: Preprocess {
                 scale: 1.0 / 255.0,
                 ..Preprocess::default()
             },
             bits: &[8, 4, 3, 2],
-            inputs: 50,
+            inputs: 200,
         },
     );
 }
@@ -97,6 +102,7 @@ fn resnet_8_gives_identical_bits() {
     run(
         "resnet_8_gives_identical_bits",
         Case {
+            root: DATA,
             model: "models/resnet8_cifar10_folded.onnx",
             calibration: "cifar10_train_2000.npz",
             samples: "cifar10_test_even.npz",
@@ -112,6 +118,7 @@ fn the_keyword_spotting_network_gives_identical_bits() {
     run(
         "the_keyword_spotting_network_gives_identical_bits",
         Case {
+            root: DATA,
             model: "models/kws_dscnn_folded.onnx",
             calibration: "kws_mfcc_500.npz",
             samples: "kws_mfcc_500.npz",

@@ -6,8 +6,23 @@ use super::{Method, mse, percentile};
 use crate::float::FloatNet;
 use crate::graph::{Graph, ValueId};
 
-/// Samples, from the first on, over which the means of [`Calibration::mean`] are taken.
+/// The most samples over which the means of [`Calibration::mean`] are taken.
 pub const MEAN_SAMPLES: usize = 1024;
+
+/// Elements of one tensor over these samples: what the quantizer holds of it, as integers and for a
+/// moment as 4-byte accumulators.
+const MEAN_ELEMENTS: usize = 64 << 20;
+
+/// Of `n` samples, those from the first on that means are taken over, and that the quantizer runs
+/// through the integer network.
+pub(crate) fn mean_samples(graph: &Graph, n: usize) -> usize {
+    let largest = (0..graph.values.len())
+        .map(|v| graph.elements(ValueId(v)))
+        .max()
+        .unwrap_or(0);
+    n.min(MEAN_SAMPLES)
+        .min((MEAN_ELEMENTS / largest.max(1)).max(1))
+}
 
 /// A closed interval of real values.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,7 +112,7 @@ pub fn calibrate(
         .iter()
         .map(|id| beside_linear(id).then(|| vec![0.0; graph.elements(*id)]))
         .collect();
-    let mean_samples = MEAN_SAMPLES.min(inputs.len() / elements);
+    let mean_samples = mean_samples(graph, inputs.len() / elements);
     let mut bad = None;
     net.for_each_batch(inputs, &keep, |samples, values| {
         for (i, v) in values.iter().enumerate() {

@@ -17,6 +17,7 @@ mod method;
 mod mse;
 mod percentile;
 
+pub(crate) use collect::mean_samples;
 pub use collect::{Calibration, MEAN_SAMPLES, Range, calibrate};
 pub use error::CalibrateError;
 pub use histogram::Histogram;

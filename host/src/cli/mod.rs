@@ -6,6 +6,7 @@
 
 mod args;
 mod bench;
+mod compare;
 mod completions;
 mod context;
 mod demo;
@@ -58,6 +59,7 @@ enum Command {
     Localize(localize::Args),
     Repair(repair::Args),
     Eval(eval::Args),
+    Compare(compare::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Bench(bench::Args),
@@ -79,6 +81,7 @@ pub fn main() -> ExitCode {
             Command::Localize(a) => ("localize", localize::run(a, &context)),
             Command::Repair(a) => ("repair", repair::run(a, &context)),
             Command::Eval(a) => ("eval", eval::run(a, &context)),
+            Command::Compare(a) => ("compare", compare::run(a, &context)),
             Command::Inspect(a) => ("inspect", inspect::run(a, &context)),
             Command::Verify(a) => ("verify", verify::run(a, &context)),
             Command::Bench(a) => ("bench", bench::run(a, &context)),

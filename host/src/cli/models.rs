@@ -7,9 +7,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::context::UserError;
-use crate::export::read_image;
+use crate::export::{read_image, write_image};
 use crate::graph::Graph;
-use crate::import::load_graph;
+use crate::import::{load_graph, load_qdq};
 use crate::model::QuantizedModel;
 
 /// First bytes of an image.
@@ -48,7 +48,7 @@ pub fn is_image(path: &Path) -> Result<bool> {
 
 /// Reads a model of either kind.
 pub fn load_any(path: &Path) -> Result<AnyModel> {
-    if is_image(path)? {
+    if is_image(path)? || load_qdq(path)?.is_some() {
         Ok(AnyModel::Integer(Box::new(load_integer(path)?)))
     } else {
         Ok(AnyModel::Float(Box::new(load_float(path)?)))
@@ -75,8 +75,15 @@ pub fn load_float(path: &Path) -> Result<Graph> {
     Ok(graph)
 }
 
-/// Reads an image.
+/// Reads an image, or a QDQ network as onnxruntime's quantization writes it.
 pub fn load_integer(path: &Path) -> Result<Integer> {
+    if let Some(mut model) = load_qdq(path)? {
+        if let Some(stem) = path.file_stem() {
+            model.name = stem.to_string_lossy().into_owned();
+        }
+        let image = write_image(&model).with_context(|| path.display().to_string())?;
+        return Ok(Integer { model, image });
+    }
     if !is_image(path)? {
         return Err(UserError::new(
             format!("{}: not an integer model (.qmend)", path.display()),

@@ -175,4 +175,13 @@ pub enum ImportError {
         #[source]
         source: crate::graph::GraphError,
     },
+    /// The finished integer network cannot be run (an accumulator could overflow, for example).
+    #[error("{file}: {source}")]
+    Integer {
+        /// The file.
+        file: String,
+        /// The rule.
+        #[source]
+        source: Box<crate::engine::EngineError>,
+    },
 }

@@ -11,7 +11,7 @@
 //! Behind a ReLU or another clamp, what the next layer sees is the clamped value, and an error among
 //! the values that are clamped away does not matter. There the bias is moved on until the mean of
 //! the *outputs* is the float network's ([`match_outputs`]); a mean of clamped sums grows with the
-//! bias, so bisection finds it.
+//! bias, so there is one such bias.
 
 use rayon::prelude::*;
 
@@ -51,9 +51,6 @@ pub(super) fn biases(
         .collect()
 }
 
-/// Accumulators of a channel that are looked at.
-const LOOKED_AT: usize = 16_384;
-
 /// Changes of the biases, in units of the accumulators, that bring each channel's mean output to
 /// `target`.
 ///
@@ -70,37 +67,59 @@ pub(super) fn match_outputs(
     clamp: (f64, f64),
 ) -> Vec<f64> {
     let out_c = target.len();
-    let step = (acc.len() / out_c).div_ceil(LOOKED_AT).max(1) * out_c;
     let change = |c: usize| {
         let unit = unit(c);
-        let (lo, hi) = (clamp.0 / unit, clamp.1 / unit);
-        let values: Vec<f64> = acc[c..].iter().step_by(step).map(|&a| a as f64).collect();
-        let want = target[c] / unit * values.len() as f64;
-        let sum = |delta: f64| {
-            values
-                .iter()
-                .map(|v| (v + delta).clamp(lo, hi))
-                .sum::<f64>()
-        };
-        let (smallest, largest) = values
-            .iter()
-            .fold((f64::MAX, f64::MIN), |(a, b), &v| (a.min(v), b.max(v)));
-        // From all values at the lower end to all at the upper.
-        let (mut a, mut b) = (lo - largest, hi - smallest);
-        if want <= sum(a) || want >= sum(b) {
-            return 0.0;
-        }
-        while b - a > 0.25 {
-            let middle = (a + b) / 2.0;
-            if sum(middle) < want {
-                a = middle
-            } else {
-                b = middle
-            }
-        }
-        (a + b) / 2.0
+        let values: Vec<i32> = acc[c..].iter().step_by(out_c).copied().collect();
+        shift_to_mean(&values, target[c] / unit, (clamp.0 / unit, clamp.1 / unit))
     };
     (0..out_c).into_par_iter().map(change).collect()
+}
+
+/// Largest difference to the wanted mean.
+const CLOSE_ENOUGH: f64 = 0.1;
+
+/// The shift that brings the mean of clamped values to `want`; zero where none can.
+fn shift_to_mean(values: &[i32], want: f64, (lo, hi): (f64, f64)) -> f64 {
+    let n = values.len() as f64;
+    // Mean, and the share of values inside, which is the mean's slope.
+    let at = |shift: f64| {
+        let (mut sum, mut inside) = (0.0, 0usize);
+        for &v in values {
+            let moved = v as f64 + shift;
+            sum += moved.clamp(lo, hi);
+            inside += (moved > lo && moved < hi) as usize;
+        }
+        (sum / n, inside as f64 / n)
+    };
+    let (smallest, largest) = values.iter().fold((f64::MAX, f64::MIN), |(a, b), &v| {
+        (a.min(v as f64), b.max(v as f64))
+    });
+    if want <= lo || want >= hi || values.is_empty() {
+        return 0.0;
+    }
+    // From all values at the lower end to all at the upper; Newton's steps, or halves where they
+    // would leave what is left of it.
+    let (mut a, mut b) = (lo - largest, hi - smallest);
+    let mut shift = 0.0f64.clamp(a, b);
+    for _ in 0..60 {
+        let (mean, slope) = at(shift);
+        let missing = want - mean;
+        if missing.abs() < CLOSE_ENOUGH {
+            break;
+        }
+        if missing > 0.0 {
+            a = shift
+        } else {
+            b = shift
+        }
+        let newton = shift + missing / slope;
+        shift = if newton > a && newton < b {
+            newton
+        } else {
+            (a + b) / 2.0
+        };
+    }
+    shift
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::patches::{self, Filter};
 use super::rounding::{Samples, needs_samples};
 use super::tensors::{TensorScale, assign, roots};
 use super::{QuantizeError, Scales, WeightRounding, bias_correction, ops, quantize_multiplier};
-use crate::calibrate::{Calibration, MEAN_SAMPLES};
+use crate::calibrate::{Calibration, mean_samples};
 use crate::engine::{Engine, check_channel, node_accumulators, run_node};
 use crate::graph::{self, Activation, Graph, ValueId};
 use crate::model::*;
@@ -16,7 +16,7 @@ use crate::model::*;
 /// Quantizes `graph` with the ranges of `calibration`.
 ///
 /// `inputs` are the calibration samples, `[n][h][w][c]`, preprocessed; the first
-/// [`MEAN_SAMPLES`] are run through the integer network where bias correction or the rounding
+/// [`MEAN_SAMPLES`](crate::calibrate::MEAN_SAMPLES) (fewer for huge tensors) are run through the integer network where bias correction or the rounding
 /// method asks for it (with neither, they may be empty). `preprocess` is stored with the model.
 /// Tensors and nodes keep the names of the graph's values and nodes.
 ///
@@ -130,7 +130,7 @@ impl<'a> Build<'a> {
                 shape: self.graph.shape(self.graph.input),
             });
         }
-        let n = (inputs.len() / elements).min(MEAN_SAMPLES);
+        let n = mean_samples(self.graph, inputs.len() / elements);
         if n == 0 {
             let method = if by_rounding {
                 self.config.weight_rounding.name()

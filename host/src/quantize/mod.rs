@@ -15,7 +15,7 @@ mod config;
 mod error;
 mod linear;
 mod multiplier;
-mod ops;
+pub(crate) mod ops;
 mod patches;
 mod rounding;
 mod scales;

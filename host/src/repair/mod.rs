@@ -19,6 +19,8 @@ pub mod neuron;
 mod patches;
 mod run;
 mod state;
+#[cfg(test)]
+mod tests;
 mod tests_set;
 
 pub use run::{Edits, Job, Outcome, RepairConfig, RepairError, Step, Strategy, repair};

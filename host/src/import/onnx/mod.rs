@@ -14,6 +14,7 @@ mod importer;
 mod input;
 mod node;
 mod ops;
+pub mod qdq;
 #[cfg(test)]
 mod tests;
 
@@ -64,13 +65,7 @@ pub fn import_onnx(bytes: &[u8], file: &str) -> Result<Graph, ImportError> {
         .as_ref()
         .ok_or_else(|| damaged("it holds no graph".into()))?;
     let opset = opset(&model, file)?;
-    if source.node.len() > MAX_NODES {
-        return Err(ImportError::TooLarge {
-            file: file.into(),
-            what: format!("its {} nodes", source.node.len()),
-            limit: format!("{MAX_NODES} nodes"),
-        });
-    }
+    check_node_count(source, file)?;
     let mut graph = convert(source, opset, file)?;
     passes::simplify(&mut graph);
     graph.check().map_err(|source| ImportError::Graph {
@@ -78,6 +73,17 @@ pub fn import_onnx(bytes: &[u8], file: &str) -> Result<Graph, ImportError> {
         source,
     })?;
     Ok(graph)
+}
+
+fn check_node_count(source: &ast::Graph<'_>, file: &str) -> Result<(), ImportError> {
+    if source.node.len() <= MAX_NODES {
+        return Ok(());
+    }
+    Err(ImportError::TooLarge {
+        file: file.into(),
+        what: format!("its {} nodes", source.node.len()),
+        limit: format!("{MAX_NODES} nodes"),
+    })
 }
 
 fn opset(model: &ast::Model<'_>, file: &str) -> Result<i64, ImportError> {

@@ -8,7 +8,7 @@ use crate::model::Add;
 /// Both addends are scaled to twice the larger input scale, with 20 bits of headroom; `None` where
 /// a ratio does not fit (the output's range is far narrower than the inputs') or the activation
 /// does not only clamp.
-pub(in super::super) fn add(
+pub(crate) fn add(
     inputs: [TensorScale; 2],
     output: TensorScale,
     activation: Activation,

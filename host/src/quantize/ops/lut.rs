@@ -5,7 +5,7 @@ use crate::graph::Activation;
 
 /// The output level of each of the 256 input levels: the function in f64, rounded to nearest with
 /// ties away from zero, clamped to int8.
-pub(in super::super) fn lut(
+pub(crate) fn lut(
     function: Activation,
     input: TensorScale,
     output: TensorScale,

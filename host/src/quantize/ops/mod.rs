@@ -4,6 +4,6 @@ mod add;
 mod lut;
 mod softmax;
 
-pub(super) use add::add;
-pub(super) use lut::lut;
-pub(super) use softmax::softmax;
+pub(crate) use add::add;
+pub(crate) use lut::lut;
+pub(crate) use softmax::softmax;

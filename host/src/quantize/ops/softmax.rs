@@ -11,7 +11,7 @@ const INTEGER_BITS: u32 = 5;
 ///
 /// The multiplier is kept from 1 to below 2^30. Scales beyond that (a level of less than 2^-26, or
 /// of 16 and more) give the same probabilities to int8's precision.
-pub(in super::super) fn softmax(input_scale: f32) -> Op {
+pub(crate) fn softmax(input_scale: f32) -> Op {
     let fraction_bits = 31 - INTEGER_BITS;
     let real =
         (input_scale as f64 * (1u32 << fraction_bits) as f64).clamp(1.0, (1u32 << 30) as f64 - 1.0);
