@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::args::{BackendArgs, ReadArgs, parse_spec};
+use super::args::{BackendArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
 use super::models;
 use super::stages::{self, Teacher};
@@ -43,7 +43,7 @@ pub struct Args {
     /// Samples to compare on: FILE, FOLDER, or either with a range as in FILE:0..500
     ///
     /// Raw values as `quantize` took them. Labels are not needed.
-    #[arg(long, value_name = "DATA", value_parser = parse_spec)]
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     data: DataSpec,
     /// Compare the integer model with itself under another rounding rule: litert-xnnpack (LiteRT on
     /// a desktop), litert-reference (its reference kernels) or tflm
@@ -77,7 +77,9 @@ fn parse_db(s: &str) -> Result<f64, String> {
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
-    context.check_targets(&args.plot, args.force)?;
+    let mut read = vec![args.model.as_path(), args.data.path.as_path()];
+    read.extend(args.quant.as_deref());
+    context.check_targets(&args.plot, &read, args.force)?;
     match (&args.quant, args.against) {
         (Some(quant), _) => with_float(args, quant, context),
         (None, Some(against)) => with_rule(args, against, context),
@@ -104,13 +106,7 @@ fn with_float(args: &Args, quant: &std::path::Path, context: &Context) -> Result
     let teacher = Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
     let model = models::load_integer(quant)?.model;
     stages::check_pair(&teacher, &model)?;
-    let data = stages::data_for(
-        &args.data,
-        &args.read,
-        teacher.shape(),
-        &model.labels,
-        &model.name,
-    )?;
+    let data = stages::integer_data(context, &args.data, &args.read, &model)?;
     let mut comparison = LayerComparison::new(&teacher.graph, &teacher.net, &model)?;
     let bar = context.progress.start("compare", data.len() as u64);
     for range in batches(data.len(), comparison.batch()) {
@@ -256,8 +252,7 @@ fn verdict(layers: &Layers, threshold: f64) -> String {
 
 fn with_rule(args: &Args, against: Against, context: &Context) -> Result<Done> {
     let model = models::load_integer(&args.model)?.model;
-    let input = model.tensor(model.input).shape;
-    let data = stages::data_for(&args.data, &args.read, input, &model.labels, &model.name)?;
+    let data = stages::integer_data(context, &args.data, &args.read, &model)?;
     let mut comparison =
         RuleComparison::new(&model, against).with_context(|| model.name.clone())?;
     let bar = context.progress.start("compare", data.len() as u64);

@@ -5,11 +5,7 @@ use crate::graph::Activation;
 
 /// The output level of each of the 256 input levels: the function in f64, rounded to nearest with
 /// ties away from zero, clamped to int8.
-pub(crate) fn lut(
-    function: Activation,
-    input: TensorScale,
-    output: TensorScale,
-) -> Box<[i8; 256]> {
+pub(crate) fn lut(function: Activation, input: TensorScale, output: TensorScale) -> Box<[i8; 256]> {
     let mut table = Box::new([0; 256]);
     for (i, entry) in table.iter_mut().enumerate() {
         let q = (i as i32 - 128) as i8;
