@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::args::{BackendArgs, ReadArgs, spec_parser};
+use super::args::{BackendArgs, PreprocessArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
 use super::models;
 use super::stages::{self, Teacher};
@@ -60,6 +60,8 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
+    preprocess: PreprocessArgs,
+    #[command(flatten)]
     read: ReadArgs,
     #[command(flatten)]
     backend: BackendArgs,
@@ -104,7 +106,7 @@ fn integers(data: &Dataset, range: std::ops::Range<usize>, model: &QuantizedMode
 
 fn with_float(args: &Args, quant: &std::path::Path, context: &Context) -> Result<Done> {
     let teacher = Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
-    let model = models::load_integer(quant)?.model;
+    let model = models::load_integer_with(quant, &args.preprocess)?.model;
     stages::check_pair(&teacher, &model)?;
     let data = stages::integer_data(context, &args.data, &args.read, &model)?;
     let mut comparison = LayerComparison::new(&teacher.graph, &teacher.net, &model)?;
@@ -251,7 +253,7 @@ fn verdict(layers: &Layers, threshold: f64) -> String {
 }
 
 fn with_rule(args: &Args, against: Against, context: &Context) -> Result<Done> {
-    let model = models::load_integer(&args.model)?.model;
+    let model = models::load_integer_with(&args.model, &args.preprocess)?.model;
     let data = stages::integer_data(context, &args.data, &args.read, &model)?;
     let mut comparison =
         RuleComparison::new(&model, against).with_context(|| model.name.clone())?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::json;
 
-use super::args::{DeviceArg, ReadArgs, spec_parser};
+use super::args::{DeviceArg, PreprocessArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
 use super::inspect::read_certificate;
 use super::{models, stages};
@@ -41,11 +41,13 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     inputs: Option<u64>,
     #[command(flatten)]
+    preprocess: PreprocessArgs,
+    #[command(flatten)]
     read: ReadArgs,
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
-    let file = models::load_integer(&args.quant)?;
+    let file = models::load_integer_with(&args.quant, &args.preprocess)?;
     let model = &file.model;
     let data = stages::integer_data(context, &args.data, &args.read, model)?;
     let inputs = data.model_inputs(model);

@@ -199,3 +199,19 @@ fn values_that_the_preprocessing_was_not_made_for_are_warned_of() {
     assert!(warned("scaled.npy"));
     assert!(!warned(&images("0..4")));
 }
+
+#[test]
+fn a_network_that_brings_no_preprocessing_takes_it_from_the_command_line() {
+    let net = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/fixtures/qdq/fashion_int8.onnx"
+    );
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = images("0..200");
+    let eval = ["eval", net, "--data", &data];
+    let correct = |more: &[&str]| number(&json(dir.path(), &[&eval[..], more].concat())["correct"]);
+    assert!(correct(&["--scale", "1/255"]) > 170.0);
+    assert!(correct(&["--scale", "1/255"]) > correct(&[]) + 10.0);
+    let verify = ["verify", net, "--data", &data, "--scale", "1/255"];
+    assert_eq!(json(dir.path(), &verify)["identical"], true);
+}
