@@ -27,6 +27,9 @@ use std::time::Duration;
 const PRICE: f64 = 0.01;
 /// Weights move by at most this many steps in one round.
 const STEPS: i32 = 2;
+/// Weights of one neuron that enter its program: the time of a program grows with their square, and
+/// few move.
+const MOST_VARIABLES: usize = 160;
 /// Passes of single steps after rounding.
 const SWEEPS: usize = 6;
 
@@ -256,26 +259,42 @@ impl SampledRows {
                 .for_each(|(s, &g)| *s += y * g as f64);
         }
         let price = PRICE * slope[..taps].iter().fold(0.0f64, |m, s| m.max(s.abs()));
-        let mut bounds: Vec<Bounds> = steps
-            .iter()
-            .map(|&(lo, hi)| Bounds {
-                lo: lo as f64,
-                hi: hi as f64,
-                price,
-            })
-            .collect();
         let reach = 4.0 * spread / n.max(1) as f64 + scale;
-        bounds.push(Bounds {
+        let free = Bounds {
             lo: -reach,
             hi: reach,
             price: 0.0,
-        });
+        };
+
+        // The program moves the weights with the steepest slope; the sweeps below try all.
+        let mut chosen: Vec<usize> = (0..taps).collect();
+        chosen.sort_by(|&a, &b| slope[b].abs().total_cmp(&slope[a].abs()).then(a.cmp(&b)));
+        chosen.truncate(MOST_VARIABLES);
+        chosen.sort_unstable();
+        chosen.push(taps);
+        let columns: Vec<f32> = coefficients
+            .chunks_exact(k)
+            .flat_map(|g| chosen.iter().map(|&j| g[j]))
+            .collect();
+        let bounds: Vec<Bounds> = chosen
+            .iter()
+            .map(|&j| {
+                steps.get(j).map_or(free, |&(lo, hi)| Bounds {
+                    lo: lo as f64,
+                    hi: hi as f64,
+                    price,
+                })
+            })
+            .collect();
         let problem = FitProblem {
-            coefficients: &coefficients,
+            coefficients: &columns,
             rows: &rows,
             bounds: &bounds,
         };
-        let solution = fit(&problem, limit)?;
+        let mut solution = vec![0.0f64; k];
+        for (&j, d) in chosen.iter().zip(fit(&problem, limit)?) {
+            solution[j] = d;
+        }
 
         // Whole steps for the weights around the bias that the program chose, then the bias anew.
         let shifted: Vec<Row> = rows
@@ -327,7 +346,7 @@ impl SampledRows {
             .min_by(|a, b| cost(*a).total_cmp(&cost(*b)))
             .unwrap_or(0.0);
         let best = best.clamp(-reach, reach);
-        let gain = problem.value(&vec![0.0; k]) - cost(best);
+        let gain = problem.value(&vec![0.0; bounds.len()]) - cost(best);
         Ok(Refit {
             steps: whole,
             bias: (best / scale).round() as i32,
