@@ -118,7 +118,9 @@ pub fn spec_parser() -> impl TypedValueParser<Value = DataSpec> {
 
 /// From raw data to what the float network takes: real = (raw * scale - mean) / std.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Preprocessing: real = (raw * scale - mean) / std, as in training")]
+#[command(
+    next_help_heading = "Preprocessing: real = (raw * scale - mean) / std, as in training; a .qmend brings its own"
+)]
 pub struct PreprocessArgs {
     /// Factor on every raw value, a number or a fraction: 1/255 where the network was trained on
     /// pixels from 0 to 1; by default 1

@@ -80,9 +80,9 @@ fn parse_db(s: &str) -> Result<f64, String> {
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
-    let mut inputs = vec![args.model.as_path(), args.data.path.as_path()];
-    inputs.extend(args.quant.as_deref());
-    context.check_targets(&args.plot, &inputs, args.force)?;
+    let mut read = vec![args.model.as_path(), args.data.path.as_path()];
+    read.extend(args.quant.as_deref());
+    context.check_targets(&args.plot, &read, args.force)?;
     match (&args.quant, args.against) {
         (Some(quant), _) => with_float(args, quant, context),
         (None, Some(against)) => with_rule(args, against, context),
@@ -105,21 +105,6 @@ fn integers(data: &Dataset, range: std::ops::Range<usize>, model: &QuantizedMode
     data.integers(range, &model.preprocess, model.tensor(model.input))
 }
 
-/// The integer model with its preprocessing; files of other tools have none, so for them it is given
-/// on the command line.
-fn integer_model(args: &Args, path: &std::path::Path) -> Result<QuantizedModel> {
-    let mut model = models::load_integer(path)?.model;
-    if !args.preprocess.is_empty() {
-        if models::is_image(path)? {
-            args.preprocess.refuse_for(path)?;
-        }
-        model.preprocess = args
-            .preprocess
-            .preprocess(model.tensor(model.input).shape[2])?;
-    }
-    Ok(model)
-}
-
 /// What the float network takes, for the samples whose integers these are.
 fn reals(
     data: &Dataset,
@@ -137,7 +122,7 @@ fn reals(
 
 fn with_float(args: &Args, quant: &std::path::Path, context: &Context) -> Result<Done> {
     let teacher = Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
-    let model = integer_model(args, quant)?;
+    let model = models::load_integer_with(quant, &args.preprocess)?.model;
     stages::check_pair(&teacher, &model)?;
     let data = stages::integer_data(context, &args.data, &args.read, &model)?;
     let mut comparison = LayerComparison::new(&teacher.graph, &teacher.net, &model)?;
@@ -298,7 +283,7 @@ fn verdict(layers: &Layers, threshold: f64) -> String {
 }
 
 fn with_rule(args: &Args, against: Against, context: &Context) -> Result<Done> {
-    let model = integer_model(args, &args.model)?;
+    let model = models::load_integer_with(&args.model, &args.preprocess)?.model;
     let data = stages::integer_data(context, &args.data, &args.read, &model)?;
     let mut comparison =
         RuleComparison::new(&model, against).with_context(|| model.name.clone())?;

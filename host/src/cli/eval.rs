@@ -66,6 +66,10 @@ impl Subject {
             AnyModel::Float(graph) => {
                 Subject::Float(Box::new(Teacher::new(*graph, args.backend.backend)?))
             }
+            // Only a file that brings none takes it; `run` refuses it for the others.
+            AnyModel::Integer(_) if !models::is_image(path)? => {
+                Subject::Integer(Box::new(models::load_integer_with(path, &args.preprocess)?))
+            }
             AnyModel::Integer(m) => Subject::Integer(m),
         })
     }
@@ -152,7 +156,10 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
             } else {
                 args.reference.as_ref()
             };
-            args.preprocess.refuse_for(whose.unwrap_or(&args.model))?;
+            let whose = whose.unwrap_or(&args.model);
+            if models::is_image(whose)? {
+                args.preprocess.refuse_for(whose)?;
+            }
             m.preprocess.clone()
         }
         None => args.preprocess.preprocess(subject.shape()[2])?,

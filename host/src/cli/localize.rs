@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::args::{BackendArgs, ReadArgs, spec_parser};
+use super::args::{BackendArgs, PreprocessArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
 use super::quantize::parse_word;
 use super::{models, stages};
@@ -44,6 +44,8 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
+    preprocess: PreprocessArgs,
+    #[command(flatten)]
     read: ReadArgs,
     #[command(flatten)]
     backend: BackendArgs,
@@ -51,7 +53,7 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
-    let model = models::load_integer(&args.quant)?.model;
+    let model = models::load_integer_with(&args.quant, &args.preprocess)?.model;
     stages::check_pair(&teacher, &model)?;
     if let Some(layer) = &args.layer {
         let known: Vec<&str> = model

@@ -43,11 +43,11 @@ pub struct Cli {
 }
 
 const DATA_HELP: &str = "\
-Data: .npz, .npy, IDX, CSV (each of the last two also as .gz) or a folder with one sub-folder of png,
-jpeg or bmp images a class. Any of them may be cut: FILE:0..2500 takes the first 2,500 samples, so
-one file can be split into disjoint calibration, repair, holdout and test sets.
+Data: .npz, .npy, IDX, CSV (each of the last two also as .gz) or a folder with one sub-folder of \
+png, jpeg or bmp images a class. Any of them may be cut: FILE:0..2500 takes the first 2,500 samples, \
+so one file can be split into disjoint calibration, repair, holdout and test sets.
 
-With --json a command prints one object on the standard output: `schema`, `command`, and its own
+With --json a command prints one object on the standard output: `schema`, `command`, and its own \
 keys, or `error` with `message` and `help`.
 
 Exit codes: 0 done, 1 a check failed, 2 an error, 130 ended by a second Ctrl-C.";

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use super::args::PreprocessArgs;
 use super::context::UserError;
 use crate::export::{read_image, write_image};
 use crate::graph::Graph;
@@ -73,6 +74,22 @@ pub fn load_float(path: &Path) -> Result<Graph> {
         graph.name = stem.to_string_lossy().into_owned();
     }
     Ok(graph)
+}
+
+/// Reads an integer model. Preprocessing may be given for a file that brings none; a .qmend has its
+/// own.
+pub fn load_integer_with(path: &Path, preprocess: &PreprocessArgs) -> Result<Integer> {
+    let mut file = load_integer(path)?;
+    if preprocess.is_empty() {
+        return Ok(file);
+    }
+    if is_image(path)? {
+        preprocess.refuse_for(path)?;
+    }
+    let channels = file.model.tensor(file.model.input).shape[2];
+    file.model.preprocess = preprocess.preprocess(channels)?;
+    file.image = write_image(&file.model).with_context(|| path.display().to_string())?;
+    Ok(file)
 }
 
 /// Reads an image, or a QDQ network as onnxruntime's quantization writes it.

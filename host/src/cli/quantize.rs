@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::args::{BackendArgs, ImageOutputArgs, PreprocessArgs, ReadArgs, spec_parser};
@@ -115,7 +115,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         ..QuantizeConfig::default()
     };
     let bar = context.progress.start("quantize", 0);
-    let model = stages::quantized(&teacher, &data, &pre, args.calibration, &config)?;
+    let model = stages::quantized(&teacher, &data, &pre, args.calibration, &config)
+        .with_context(|| args.model.display().to_string())?;
     let image = write_image(&model)?;
     bar.finish(&format!(
         "{} samples, {}-bit weights",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-use super::args::{BackendArgs, ImageOutputArgs, ReadArgs, spec_parser};
+use super::args::{BackendArgs, ImageOutputArgs, PreprocessArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done};
 use super::quantize::parse_word;
 use super::{interrupt, models, stages};
@@ -83,6 +83,8 @@ pub struct Args {
     #[arg(long)]
     allow_overlap: bool,
     #[command(flatten)]
+    preprocess: PreprocessArgs,
+    #[command(flatten)]
     read: ReadArgs,
     #[command(flatten)]
     backend: BackendArgs,
@@ -122,7 +124,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     )?;
     interrupt::listen();
     let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
-    let original = models::load_integer(&args.quant)?;
+    let original = models::load_integer_with(&args.quant, &args.preprocess)?;
     let model = &original.model;
     stages::check_pair(&teacher, model)?;
     let data = stages::integer_data(context, &args.data, &args.read, model)?;

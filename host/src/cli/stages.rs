@@ -49,7 +49,7 @@ pub fn integer_data(
     if hi - lo < span * NARROW || lo < least - span || hi > most + span {
         let (raw_lo, raw_hi) = data.values.range().unwrap_or((0.0, 0.0));
         context.warn(format_args!(
-            "{}: its raw values, {raw_lo} to {raw_hi}, become {lo} to {hi} by the preprocessing stored in the model, whose input holds {least} to {most}; are they the raw values that `quantize` took, not preprocessed already?",
+            "{}: its raw values, {raw_lo} to {raw_hi}, become {lo} to {hi} by the model's preprocessing, and its input holds {least} to {most}; are they the raw values that `quantize` took, not preprocessed already? (for a model that is no .qmend: see --scale, --mean, --std)",
             data.source
         ));
     }

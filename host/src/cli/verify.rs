@@ -1,11 +1,12 @@
 //! `qmend verify`
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use serde_json::json;
 
-use super::args::{DeviceArg, ReadArgs, spec_parser};
+use super::args::{DeviceArg, PreprocessArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
 use super::inspect::read_certificate;
 use super::{models, stages};
@@ -40,11 +41,13 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     inputs: Option<u64>,
     #[command(flatten)]
+    preprocess: PreprocessArgs,
+    #[command(flatten)]
     read: ReadArgs,
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
-    let file = models::load_integer(&args.quant)?;
+    let file = models::load_integer_with(&args.quant, &args.preprocess)?;
     let model = &file.model;
     let data = stages::integer_data(context, &args.data, &args.read, model)?;
     let inputs = data.model_inputs(model);
@@ -123,23 +126,24 @@ fn contradictions(c: &Certificate) -> Vec<String> {
             ));
         }
     }
-    let repaired = c.repaired.iter().map(|t| t.test);
-    let mut named: Vec<usize> = repaired
-        .chain(c.lost.iter().copied())
-        .chain(c.unfixable.iter().copied())
-        .collect();
-    named.sort_unstable();
-    if let Some(twice) = named.windows(2).find(|w| w[0] == w[1]) {
-        wrong.push(format!("test {} is named twice", twice[0]));
+    // Lost tests are among those that still fail.
+    let failing: HashSet<usize> = c.unfixable.iter().copied().collect();
+    let mut changed = HashSet::new();
+    for (test, fails) in c
+        .repaired
+        .iter()
+        .map(|t| (t.test, false))
+        .chain(c.lost.iter().map(|&t| (t, true)))
+    {
+        if test >= c.tests || failing.contains(&test) != fails || !changed.insert(test) {
+            wrong.push(format!("test {test} cannot be in the lists where it is"));
+        }
     }
-    if named.last().is_some_and(|&t| t >= c.tests) {
-        wrong.push(format!("a test beyond the {} is named", c.tests));
-    }
-    let failing = [c.repaired.len(), c.lost.len()].map(|n| n + c.unfixable.len());
-    let counted = failing.map(|f| c.tests.checked_sub(f));
-    if counted != c.passing.map(Some) {
+    let after = c.tests.checked_sub(failing.len());
+    let before = after.and_then(|n| (n + c.lost.len()).checked_sub(c.repaired.len()));
+    if [before, after] != c.passing.map(Some) || failing.len() != c.unfixable.len() {
         wrong.push(format!(
-            "{} passing tests before and {} after do not follow from {} tests with {} repaired, {} lost and {} not mended",
+            "{} passing tests before and {} after do not follow from {} tests, {} repaired, {} lost and {} failing",
             c.passing[0],
             c.passing[1],
             c.tests,

@@ -87,10 +87,15 @@ impl Bar {
                 let of = if self.total == 0 {
                     String::new()
                 } else {
-                    format!(" of {}", self.total)
+                    format!("{done} of {}, ", self.total)
+                };
+                let note = if note.is_empty() {
+                    String::new()
+                } else {
+                    format!("; {note}")
                 };
                 say(format_args!(
-                    "{}: {done}{of}, {} {note}",
+                    "{}: {of}{} so far{note}",
                     self.what,
                     seconds(self.started.elapsed())
                 ));

@@ -1,0 +1,19 @@
+//! The command line as a user calls it: the example's own files through every command, and what
+//! happens when something is wrong.
+
+mod bad_data;
+mod bad_networks;
+mod certificates;
+mod demo;
+mod devices;
+mod formats;
+mod help;
+mod images;
+#[cfg(unix)]
+mod interrupt;
+mod localize;
+mod output;
+mod quantize;
+mod road;
+mod support;
+mod usage;
