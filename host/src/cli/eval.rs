@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::args::{BackendArgs, PreprocessArgs, ReadArgs, parse_spec};
 use super::context::{Context, Done};
-use super::models::{self, AnyModel};
+use super::models::{self, AnyModel, Integer};
 use super::stages::{self, Teacher};
 use crate::classes::classes;
 use crate::data::{DataSpec, Dataset, npy_bytes};
@@ -21,7 +21,7 @@ use crate::report::{Proportion, mcnemar_exact};
 /// give the same class, and McNemar's exact test of whether their accuracies differ by chance.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The model: float (.onnx) or integer (.qmend)
+    /// The model: float (.onnx, .tflite) or integer (.qmend, int8 .tflite)
     model: PathBuf,
     /// Test data: FILE, FOLDER, or either with a range as in FILE:5000..10000
     ///
@@ -50,7 +50,7 @@ pub struct Args {
 /// A model under evaluation.
 enum Subject {
     Float(Box<Teacher>),
-    Integer(Box<crate::model::QuantizedModel>),
+    Integer(Box<Integer>),
 }
 
 impl Subject {
@@ -59,28 +59,28 @@ impl Subject {
             AnyModel::Float(graph) => {
                 Subject::Float(Box::new(Teacher::new(*graph, args.backend.backend)?))
             }
-            AnyModel::Integer(m) => Subject::Integer(Box::new(m.model)),
+            AnyModel::Integer(m) => Subject::Integer(m),
         })
     }
 
     fn shape(&self) -> [usize; 3] {
         match self {
             Subject::Float(t) => t.shape(),
-            Subject::Integer(m) => m.tensor(m.input).shape,
+            Subject::Integer(m) => m.model.tensor(m.model.input).shape,
         }
     }
 
     fn outputs(&self) -> usize {
         match self {
             Subject::Float(t) => t.outputs(),
-            Subject::Integer(m) => m.tensor(m.output).elements(),
+            Subject::Integer(m) => m.model.tensor(m.model.output).elements(),
         }
     }
 
     fn name(&self) -> &str {
         match self {
             Subject::Float(t) => &t.graph.name,
-            Subject::Integer(m) => &m.name,
+            Subject::Integer(m) => &m.model.name,
         }
     }
 
@@ -97,7 +97,7 @@ impl Subject {
                 )
             }
             Subject::Integer(m) => {
-                let out = stages::run_integer(m, data)?;
+                let out = stages::run_integer(&m.model, data)?;
                 let bytes: Vec<u8> = out.iter().map(|&v| v as u8).collect();
                 (
                     classes(&out, self.outputs()),
@@ -108,35 +108,56 @@ impl Subject {
     }
 }
 
+/// What stands between the data and every model: an image's own preprocessing, or else the command
+/// line's, or that of int8 data for a .tflite. It serves the other model too.
+fn preprocess(
+    args: &Args,
+    subject: &mut Subject,
+    reference: Option<&mut Subject>,
+    data: &Dataset,
+) -> Result<Preprocess> {
+    let channels = subject.shape()[2];
+    let paths = [Some(&args.model), args.reference.as_ref()];
+    let mut integers: Vec<(&mut Integer, &PathBuf)> = [Some(subject), reference]
+        .into_iter()
+        .zip(paths)
+        .filter_map(|(s, path)| match s? {
+            Subject::Integer(m) => Some((&mut **m, path?)),
+            Subject::Float(_) => None,
+        })
+        .collect();
+    // Images first.
+    integers.sort_by_key(|(m, _)| m.is_tflite());
+    let mut first: Option<Preprocess> = None;
+    for (m, path) in integers {
+        match &first {
+            Some(pre) if m.is_tflite() => m.model.preprocess = pre.clone(),
+            _ => m.take_preprocess(&args.preprocess, path, data)?,
+        }
+        first.get_or_insert_with(|| m.model.preprocess.clone());
+    }
+    Ok(match first {
+        Some(pre) => pre,
+        None => args.preprocess.preprocess(channels)?,
+    })
+}
+
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
     context.check_targets(&args.outputs, args.force)?;
-    let subject = Subject::load(&args.model, args)?;
-    let reference = args
+    let mut subject = Subject::load(&args.model, args)?;
+    let mut reference = args
         .reference
         .as_ref()
         .map(|p| Subject::load(p, args))
         .transpose()?;
-    let stored = [Some(&subject), reference.as_ref()]
+    let names = [Some(&subject), reference.as_ref()]
         .into_iter()
         .flatten()
         .find_map(|s| match s {
-            Subject::Integer(m) => Some(m),
+            Subject::Integer(m) => Some(&m.model.labels[..]),
             Subject::Float(_) => None,
-        });
-    // An integer model's own preprocessing also serves a float network beside it.
-    let pre = match stored {
-        Some(m) => {
-            let whose = if matches!(subject, Subject::Integer(_)) {
-                Some(&args.model)
-            } else {
-                args.reference.as_ref()
-            };
-            args.preprocess.refuse_for(whose.unwrap_or(&args.model))?;
-            m.preprocess.clone()
-        }
-        None => args.preprocess.preprocess(subject.shape()[2])?,
-    };
-    let names = stored.map_or(&[][..], |m| &m.labels);
+        })
+        .unwrap_or_default();
     let data = stages::data_for(
         &args.data,
         &args.read,
@@ -144,6 +165,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         names,
         subject.name(),
     )?;
+    let pre = preprocess(args, &mut subject, reference.as_mut(), &data)?;
     let labels = match (&data.labels, args.outputs.is_some() || reference.is_some()) {
         (None, true) => None,
         _ => Some(data.checked_labels(subject.outputs(), subject.name(), "accuracy")?),

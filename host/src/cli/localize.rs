@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::args::{BackendArgs, ReadArgs, parse_spec};
+use super::args::{BackendArgs, PreprocessArgs, ReadArgs, parse_spec};
 use super::context::{Context, Done};
 use super::quantize::parse_word;
 use super::{models, stages};
@@ -21,9 +21,9 @@ use crate::report::Table;
 /// computes a suspiciousness; labels are not needed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The float network (.onnx)
+    /// The float network (.onnx, .tflite)
     model: PathBuf,
-    /// The integer model made of it (.qmend)
+    /// The integer model made of it (.qmend, int8 .tflite)
     quant: PathBuf,
     /// Data that the network was not trained on: FILE, FOLDER, or either with a range as in
     /// FILE:0..2500; raw values as `quantize` took them
@@ -40,6 +40,8 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
+    preprocess: PreprocessArgs,
+    #[command(flatten)]
     read: ReadArgs,
     #[command(flatten)]
     backend: BackendArgs,
@@ -47,15 +49,17 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
-    let model = models::load_integer(&args.quant)?.model;
-    stages::check_pair(&teacher, &model)?;
+    let mut quant = models::load_integer(&args.quant)?;
+    stages::check_pair(&teacher, &quant.model)?;
     let data = stages::data_for(
         &args.data,
         &args.read,
         teacher.shape(),
-        &model.labels,
-        &model.name,
+        &quant.model.labels,
+        &quant.model.name,
     )?;
+    quant.take_preprocess(&args.preprocess, &args.quant, &data)?;
+    let model = quant.model;
     let bar = context.progress.start("localize", 0);
     let reals = data.real(0..data.len(), &model.preprocess);
     let found = localize(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-use super::args::{BackendArgs, ImageOutputArgs, ReadArgs, parse_spec};
+use super::args::{BackendArgs, ImageOutputArgs, PreprocessArgs, ReadArgs, parse_spec};
 use super::context::{Context, Done};
 use super::quantize::parse_word;
 use super::{interrupt, models, stages};
@@ -28,9 +28,9 @@ use crate::report::{Proportion, Table};
 /// Ctrl-C, or the end of --time-budget, keeps the best model so far.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The float network (.onnx)
+    /// The float network (.onnx, .tflite)
     model: PathBuf,
-    /// The integer model made of it (.qmend)
+    /// The integer model made of it (.qmend, int8 .tflite)
     quant: PathBuf,
     /// Repair data: FILE, FOLDER, or either with a range as in FILE:0..2500; raw values as
     /// `quantize` took them
@@ -82,6 +82,8 @@ pub struct Args {
     #[arg(long)]
     allow_overlap: bool,
     #[command(flatten)]
+    preprocess: PreprocessArgs,
+    #[command(flatten)]
     read: ReadArgs,
     #[command(flatten)]
     backend: BackendArgs,
@@ -113,16 +115,17 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     )?;
     interrupt::listen();
     let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
-    let original = models::load_integer(&args.quant)?;
-    let model = &original.model;
-    stages::check_pair(&teacher, model)?;
+    let mut original = models::load_integer(&args.quant)?;
+    stages::check_pair(&teacher, &original.model)?;
     let data = stages::data_for(
         &args.data,
         &args.read,
         teacher.shape(),
-        &model.labels,
-        &model.name,
+        &original.model.labels,
+        &original.model.name,
     )?;
+    original.take_preprocess(&args.preprocess, &args.quant, &data)?;
+    let model = &original.model;
     let read = match (&args.holdout_labels, &args.read.labels) {
         (None, None) => args.read.clone(),
         // The labels' file of --data does not fit the holdout set.
@@ -193,7 +196,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let certificate = match &args.certificate {
         Some(path) => {
             let c = Certificate::new(
-                (model, &original.image),
+                (model, &original.file),
                 &outcome,
                 &image,
                 &tests,

@@ -28,6 +28,16 @@ pub fn data_for(
     Ok(data.check_shape(shape, who)?)
 }
 
+/// Reads data for an integer model.
+pub fn data_for_integer(
+    spec: &DataSpec,
+    read: &ReadArgs,
+    model: &QuantizedModel,
+) -> Result<Dataset> {
+    let shape = model.tensor(model.input).shape;
+    data_for(spec, read, shape, &model.labels, &model.name)
+}
+
 /// A float network ready to run.
 pub struct Teacher {
     pub graph: Graph,

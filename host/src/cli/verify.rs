@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::json;
 
-use super::args::{DeviceArg, ReadArgs, parse_spec};
+use super::args::{DeviceArg, PreprocessArgs, ReadArgs, parse_spec};
 use super::context::{Context, Done, UserError};
 use super::inspect::read_certificate;
 use super::{models, stages};
@@ -24,7 +24,7 @@ use crate::repair::certificate::sha256_hex;
 /// Exit code 1 where anything differs.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The integer model (.qmend)
+    /// The integer model (.qmend, int8 .tflite)
     quant: PathBuf,
     /// Inputs to run: FILE, FOLDER, or either with a range as in FILE:0..2500; raw values as
     /// `quantize` took them
@@ -40,18 +40,20 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     inputs: Option<u64>,
     #[command(flatten)]
+    preprocess: PreprocessArgs,
+    #[command(flatten)]
     read: ReadArgs,
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
-    let file = models::load_integer(&args.quant)?;
+    let mut file = models::load_integer(&args.quant)?;
+    let data = stages::data_for_integer(&args.data, &args.read, &file.model)?;
+    file.take_preprocess(&args.preprocess, &args.quant, &data)?;
     let model = &file.model;
-    let shape = model.tensor(model.input).shape;
-    let data = stages::data_for(&args.data, &args.read, shape, &model.labels, &model.name)?;
     let inputs = data.model_inputs(model);
     let mut fields = json!({
         "model": args.quant,
-        "image_sha256": sha256_hex(&file.image),
+        "image_sha256": sha256_hex(&file.file),
         "data_sha256": data.fingerprint(),
     });
 
@@ -71,7 +73,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
             )
             .into());
         }
-        let wrong = certificate.replay(model, &file.image, &inputs)?;
+        let wrong = certificate.replay(model, &file.file, &inputs)?;
         for line in wrong.iter().take(10) {
             context.say(format_args!("does not hold: {line}"));
         }

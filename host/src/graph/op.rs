@@ -195,7 +195,9 @@ impl Op {
     /// The operator's name, for people.
     pub fn kind(&self) -> &'static str {
         match self {
-            Op::Conv2d(c) if c.groups > 1 && c.weights.shape.get(3) == Some(&1) => "DepthwiseConv2d",
+            Op::Conv2d(c) if c.groups > 1 && c.weights.shape.get(3) == Some(&1) => {
+                "DepthwiseConv2d"
+            }
             Op::Conv2d(_) => "Conv2d",
             Op::FullyConnected(_) => "FullyConnected",
             Op::Affine(_) => "Affine",

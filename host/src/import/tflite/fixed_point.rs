@@ -1,6 +1,6 @@
 //! Real numbers of a file made integer as TFLM's `Prepare` functions do it.
 
-use super::network::Problem;
+use super::problem::Problem;
 use super::schema::Options;
 use crate::model::Multiplier;
 use crate::quantize::quantize_multiplier;

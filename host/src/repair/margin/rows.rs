@@ -50,16 +50,16 @@ pub fn endangered(state: &State<'_>, limit: usize) -> Vec<MarginRow> {
     let mut rows: Vec<MarginRow> = (0..state.repair().len())
         .flat_map(|test| margins_of(state, test))
         .collect();
-    let by_margin = |a: &MarginRow, b: &MarginRow| {
-        a.margin.total_cmp(&b.margin).then(a.test.cmp(&b.test))
-    };
+    let by_margin =
+        |a: &MarginRow, b: &MarginRow| a.margin.total_cmp(&b.margin).then(a.test.cmp(&b.test));
     rows.sort_by(by_margin);
     if !state.strict() {
         rows.truncate(limit);
         return rows;
     }
-    let (mut passing, mut failing): (Vec<_>, Vec<_>) =
-        rows.into_iter().partition(|r| state.passed_at_start(r.test));
+    let (mut passing, mut failing): (Vec<_>, Vec<_>) = rows
+        .into_iter()
+        .partition(|r| state.passed_at_start(r.test));
     failing.reverse();
     failing.truncate(limit / 2);
     passing.truncate(limit - failing.len());

@@ -49,7 +49,11 @@ pub fn run(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), Repai
 }
 
 /// At most `rounds` accepted steps; ends early once nothing is lost, where lost tests are won back.
-fn fine_rounds(state: &mut State<'_>, context: &mut Context<'_>, rounds: usize) -> Result<(), RepairError> {
+fn fine_rounds(
+    state: &mut State<'_>,
+    context: &mut Context<'_>,
+    rounds: usize,
+) -> Result<(), RepairError> {
     let first = context.config.radius;
     let mut radius = first;
     for _ in 0..rounds {
