@@ -43,7 +43,7 @@ fi
 
 if ! $quick; then
     if cargo fmt --version >/dev/null 2>&1; then
-        step "format" cargo fmt --all --check
+        step "format" cargo fmt --all -- --check -l
     else
         skipped+=("format: rustup component add rustfmt")
     fi

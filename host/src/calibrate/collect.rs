@@ -53,7 +53,7 @@ impl Calibration {
         }
     }
 
-    /// Mean over samples of each element, `[h][w][c]`, of a value that a linear operator reads.
+    /// Mean over samples of each element, `[h][w][c]`, of a value that a linear operator reads or writes.
     pub fn mean(&self, id: ValueId) -> Option<&[f64]> {
         self.means.get(id.0)?.as_deref()
     }
@@ -88,16 +88,14 @@ pub fn calibrate(
     let keep: Vec<ValueId> = std::iter::once(graph.input)
         .chain(graph.nodes.iter().map(|n| n.output))
         .collect();
-    let linear_input = |id: &ValueId| {
-        graph
-            .consumers(*id)
-            .any(|n| graph.nodes[n].op.weights().is_some())
-    };
+    let linear = |n: usize| graph.nodes[n].op.weights().is_some();
+    let beside_linear =
+        |id: &ValueId| graph.consumers(*id).any(linear) || graph.producer(*id).is_some_and(linear);
 
     let mut ends = vec![(f32::INFINITY, f32::NEG_INFINITY); keep.len()];
     let mut sums: Vec<Option<Vec<f64>>> = keep
         .iter()
-        .map(|id| linear_input(id).then(|| vec![0.0; graph.elements(*id)]))
+        .map(|id| beside_linear(id).then(|| vec![0.0; graph.elements(*id)]))
         .collect();
     let mean_samples = MEAN_SAMPLES.min(inputs.len() / elements);
     let mut bad = None;

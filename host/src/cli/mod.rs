@@ -5,6 +5,7 @@
 //! certificate does not hold), 2 an error.
 
 mod args;
+mod bench;
 mod completions;
 mod context;
 mod demo;
@@ -56,6 +57,7 @@ enum Command {
     Eval(eval::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
+    Bench(bench::Args),
     Completions(completions::Args),
 }
 
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
             Command::Eval(a) => ("eval", eval::run(a, &context)),
             Command::Inspect(a) => ("inspect", inspect::run(a, &context)),
             Command::Verify(a) => ("verify", verify::run(a, &context)),
+            Command::Bench(a) => ("bench", bench::run(a, &context)),
             Command::Completions(a) => ("completions", completions::run(a)),
         },
     };

@@ -1,20 +1,22 @@
 //! `qmend repair`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::args::{BackendArgs, ImageOutputArgs, PreprocessArgs, ReadArgs, parse_spec};
-use super::context::{Context, Done};
+use super::context::{Context, Done, UserError};
 use super::quantize::parse_word;
 use super::{interrupt, models, stages};
 use crate::data::DataSpec;
+use crate::export::tflite::{Patchable, Replaced};
 use crate::export::write_image;
-use crate::localize::Metric;
+use crate::localize::{LayerMatches, Metric, match_layers};
+use crate::model::QuantizedModel;
 use crate::repair::certificate::Certificate;
-use crate::repair::{Outcome, RepairConfig, Step, Strategy, Targets, repair};
+use crate::repair::{Freedom, Job, Outcome, RepairConfig, Step, Strategy, Targets, repair};
 use crate::report::{Proportion, Table};
 
 /// Mend an integer model where it differs from its float network
@@ -26,6 +28,10 @@ use crate::report::{Proportion, Table};
 /// where the integers break. 2,000 or more samples each work well.
 ///
 /// Ctrl-C, or the end of --time-budget, keeps the best model so far.
+///
+/// An int8 .tflite can be written as a .tflite again (-o FILE.tflite): the original file in which
+/// only bytes of weights and biases differ. Multipliers then stay, since such a file cannot hold
+/// them to the last bit, and layers are matched by structure where names differ.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The float network (.onnx, .tflite)
@@ -97,7 +103,7 @@ fn parse_targets(s: &str) -> Result<Targets, String> {
     }
 }
 
-fn parse_seconds(s: &str) -> Result<Duration, String> {
+pub fn parse_seconds(s: &str) -> Result<Duration, String> {
     let seconds: f64 = s
         .parse()
         .map_err(|_| "not a number of seconds".to_string())?;
@@ -149,6 +155,9 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     )?;
     let tests = stages::tests(&teacher, model, &data, args.targets)?;
     let kept = stages::tests(&teacher, model, &holdout, args.targets)?;
+    let target = Target::new(&args.output.output, &original)?;
+    let matches = match_layers(&teacher.graph, model);
+    say_matches(&matches, model, context);
     let config = RepairConfig {
         strategy: args.strategy,
         metric: args.metric,
@@ -159,6 +168,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         seed: args.seed,
         rounds: args.rounds,
         weight_steps: !args.no_weight_steps,
+        freedom: target.freedom(),
         backend: args.backend.backend,
         ..RepairConfig::default()
     };
@@ -166,11 +176,13 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let bar = context.progress.start("repair", 0);
     let mut steps = 0;
     let outcome = repair(
-        &teacher.graph,
-        &teacher.net,
-        model,
-        &tests,
-        &kept,
+        &Job {
+            graph: &teacher.graph,
+            float: &teacher.net,
+            model,
+            repair: &tests,
+            holdout: &kept,
+        },
         &config,
         &interrupt::asked,
         &mut |s: &Step| {
@@ -192,13 +204,13 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         accepted(&outcome)
     ));
 
-    let image = write_image(&outcome.model)?;
+    let (written, replaced) = target.bytes(&outcome.model)?;
     let certificate = match &args.certificate {
         Some(path) => {
             let c = Certificate::new(
                 (model, &original.file),
                 &outcome,
-                &image,
+                &written,
                 &tests,
                 args.targets,
                 &config,
@@ -207,7 +219,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         }
         None => None,
     };
-    context.write(&args.output.output, &image, args.output.force)?;
+    context.write(&args.output.output, &written, args.output.force)?;
     if let Some((path, json)) = &certificate {
         context.write(path, json.as_bytes(), args.output.force)?;
     }
@@ -215,8 +227,16 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     context.say(format_args!(
         "wrote {} ({} bytes)",
         args.output.output.display(),
-        image.len()
+        written.len()
     ));
+    if let Some(r) = replaced {
+        context.say(format_args!(
+            "{} bytes of {} layers differ from {}; everything else is as it was",
+            r.bytes,
+            r.layers,
+            args.quant.display()
+        ));
+    }
     if let Some((path, _)) = &certificate {
         context.say(format_args!("wrote {}", path.display()));
     }
@@ -224,9 +244,93 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     fields["output"] = json!(args.output.output);
     fields["certificate"] = json!(args.certificate);
     fields["targets"] = json!(args.targets);
+    fields["replaced"] = json!(replaced);
+    fields["layers"] = matches_json(&matches, model);
     fields["repair"]["data_sha256"] = json!(data.fingerprint());
     fields["holdout"]["data_sha256"] = json!(holdout.fingerprint());
     Ok(Done::new(fields))
+}
+
+/// What the result is written as.
+enum Target {
+    /// An image.
+    Image,
+    /// The original .tflite with other weights and biases.
+    Tflite(Box<Patchable>),
+}
+
+impl Target {
+    /// By the extension of the file to write.
+    fn new(output: &Path, original: &models::Integer) -> Result<Self> {
+        if !output
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("tflite"))
+        {
+            return Ok(Target::Image);
+        }
+        if !original.is_tflite() {
+            return Err(UserError::new(
+                format!(
+                    "{}: the model did not come from a .tflite, so there is none to put the repair into",
+                    output.display()
+                ),
+                "write a .qmend (-o FILE.qmend); `qmend export` makes a .tflite of it where that is possible",
+            )
+            .into());
+        }
+        let name = output.display().to_string();
+        let patchable = Patchable::new(&original.file, &name)?;
+        Ok(Target::Tflite(Box::new(patchable)))
+    }
+
+    fn freedom(&self) -> Freedom {
+        match self {
+            Target::Image => Freedom::default(),
+            Target::Tflite(p) => p.freedom(),
+        }
+    }
+
+    fn bytes(&self, model: &QuantizedModel) -> Result<(Vec<u8>, Option<Replaced>)> {
+        match self {
+            Target::Image => Ok((write_image(model)?, None)),
+            Target::Tflite(p) => {
+                let (bytes, replaced) = p.patch(model).context("the repaired model")?;
+                Ok((bytes, Some(replaced)))
+            }
+        }
+    }
+}
+
+/// Says which layers were matched by structure, and which have no partner.
+fn say_matches(m: &LayerMatches, model: &QuantizedModel, context: &Context) {
+    if m.by_structure > 0 {
+        context.say(format_args!(
+            "layers matched: {} by name, {} by structure",
+            m.by_name, m.by_structure
+        ));
+    }
+    if !m.unmatched.is_empty() {
+        context.warn(format_args!(
+            "no layer of the float network stands for {}; localization, and the strategies layer and neuron, leave them out",
+            unmatched(m, model).join(", ")
+        ));
+    }
+}
+
+fn unmatched(m: &LayerMatches, model: &QuantizedModel) -> Vec<String> {
+    m.unmatched
+        .iter()
+        .map(|n| format!("`{}`", model.nodes[*n].name))
+        .collect()
+}
+
+fn matches_json(m: &LayerMatches, model: &QuantizedModel) -> serde_json::Value {
+    let unmatched: Vec<&str> = m
+        .unmatched
+        .iter()
+        .map(|n| model.nodes[*n].name.as_str())
+        .collect();
+    json!({"by_name": m.by_name, "by_structure": m.by_structure, "unmatched": unmatched})
 }
 
 fn accepted(o: &Outcome) -> usize {

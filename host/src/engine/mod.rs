@@ -29,7 +29,7 @@ pub use activations::{Activations, Rewind};
 pub use bound::{accumulator_bound, check_channel};
 pub use error::EngineError;
 pub use isa::Isa;
-pub use net::{Engine, run_node};
+pub use net::{Engine, node_accumulators, run_node};
 
 #[cfg(test)]
 mod image_tests;

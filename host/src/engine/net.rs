@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::step::{Kernel, Scratch, Step};
+use super::step::{Scratch, Step};
 use super::{Activations, EngineError, Isa, check};
 use crate::model::{QuantizedModel, TensorId};
 
@@ -190,26 +190,7 @@ impl Engine {
             0,
             "input of node {node} is not a multiple of {x} elements"
         );
-        if matches!(step.kernel, Kernel::Shared(_)) {
-            return Vec::new();
-        }
-        let n = input.len() / x;
-        let chunk = self.chunk(n);
-        let mut out = vec![0; n * y];
-        out.par_chunks_mut(chunk * y)
-            .zip(input.par_chunks(chunk * x))
-            .for_each_init(Scratch::default, |scratch, (out, input)| {
-                match &step.kernel {
-                    Kernel::Conv(c) => {
-                        c.accumulators(self.isa, input, input.len() / x, &mut scratch.plane, out)
-                    }
-                    Kernel::Depthwise(d) => {
-                        d.accumulators(self.isa, input, input.len() / x, &mut scratch.plane, out)
-                    }
-                    Kernel::Shared(_) => {}
-                }
-            });
-        out
+        step.accumulators(self.isa, input, (x, y), self.chunk(input.len() / x))
     }
 
     pub(super) fn samples(&self, inputs: &[i8]) -> usize {
@@ -285,4 +266,32 @@ pub fn run_node(
             step.execute(isa, &part, out, n, scratch);
         });
     Ok(out)
+}
+
+/// As [`run_node`], but the accumulators of a linear node, bias included, `[n][h][w][out_c]`; empty
+/// for a node that has no weights.
+///
+/// # Errors
+/// As [`run_node`].
+///
+/// # Panics
+/// As [`run_node`].
+pub fn node_accumulators(
+    model: &QuantizedModel,
+    node: usize,
+    input: &[i8],
+    n: usize,
+) -> Result<Vec<i32>, EngineError> {
+    check::node(model, &model.nodes[node])?;
+    let isa = Isa::detect();
+    let step = Step::new(model, node, isa);
+    let x = model.tensors[step.inputs[0]].elements();
+    let y = model.tensors[step.output].elements();
+    assert_eq!(input.len(), n * x, "input of node {node}");
+    Ok(step.accumulators(
+        isa,
+        input,
+        (x, y),
+        n.div_ceil(4 * rayon::current_num_threads()).clamp(1, 16),
+    ))
 }

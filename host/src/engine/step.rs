@@ -1,5 +1,7 @@
 //! One node made ready, and its execution over a chunk of samples.
 
+use rayon::prelude::*;
+
 use super::conv::Conv;
 use super::depthwise::Depthwise;
 use super::isa::Isa;
@@ -98,5 +100,34 @@ impl Step {
                 }
             }
         }
+    }
+
+    /// Accumulators of a linear node, `[n][y]`, from its input, `[n][x]`, on all cores; empty for
+    /// one without weights.
+    pub(super) fn accumulators(
+        &self,
+        isa: Isa,
+        input: &[i8],
+        (x, y): (usize, usize),
+        chunk: usize,
+    ) -> Vec<i32> {
+        if matches!(self.kernel, Kernel::Shared(_)) {
+            return Vec::new();
+        }
+        let mut out = vec![0; input.len() / x * y];
+        out.par_chunks_mut(chunk * y)
+            .zip(input.par_chunks(chunk * x))
+            .for_each_init(Scratch::default, |scratch, (out, input)| {
+                match &self.kernel {
+                    Kernel::Conv(c) => {
+                        c.accumulators(isa, input, input.len() / x, &mut scratch.plane, out)
+                    }
+                    Kernel::Depthwise(d) => {
+                        d.accumulators(isa, input, input.len() / x, &mut scratch.plane, out)
+                    }
+                    Kernel::Shared(_) => {}
+                }
+            });
+        out
     }
 }

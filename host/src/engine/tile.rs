@@ -88,25 +88,28 @@ impl Tile<'_> {
         }
     }
 
+    /// Position by position, so that eight accumulators stay in registers.
     fn portable(&self, acc: &mut [i32; MAX_ACC]) {
         const LANES: usize = 8;
-        let mut sums = [[0i32; LANES]; TILE];
-        for s in &mut sums {
+        let (weights, _) = self.weights.as_chunks::<{ 2 * LANES }>();
+        for (sums, &origin) in acc.as_chunks_mut::<LANES>().0.iter_mut().zip(self.origins) {
+            let mut s = [0i32; LANES];
             s.copy_from_slice(&self.bias[..LANES]);
-        }
-        let mut weights = self.weights.as_chunks::<{ 2 * LANES }>().0.iter();
-        for run in &self.runs.list {
-            for (pair, w) in (0..run.pairs).zip(&mut weights) {
-                for (s, &origin) in sums.iter_mut().zip(self.origins) {
-                    let at = origin + run.offset + 2 * pair;
-                    let (x0, x1) = (self.plane[at] as i32, self.plane[at + 1] as i32);
+            let mut weights = weights;
+            for run in &self.runs.list {
+                let (inputs, _) =
+                    self.plane[origin + run.offset..][..2 * run.pairs].as_chunks::<2>();
+                let (of_run, rest) = weights.split_at(run.pairs);
+                for (x, w) in inputs.iter().zip(of_run) {
                     for lane in 0..LANES {
-                        s[lane] += x0 * w[lane] as i32 + x1 * w[LANES + lane] as i32;
+                        s[lane] +=
+                            x[0] as i32 * w[lane] as i32 + x[1] as i32 * w[LANES + lane] as i32;
                     }
                 }
+                weights = rest;
             }
+            *sums = s;
         }
-        acc[..TILE * LANES].copy_from_slice(sums.as_flattened());
     }
 
     /// # Safety

@@ -62,7 +62,7 @@ pub fn localize(
         });
     }
     let sample = model.tensor(model.input).elements();
-    if sample == 0 || reals.len() != integers.len() || reals.len() % sample != 0 {
+    if sample == 0 || reals.len() != integers.len() || !reals.len().is_multiple_of(sample) {
         return Err(LocalizeError::Inputs {
             reals: reals.len(),
             integers: integers.len(),

@@ -6,7 +6,14 @@
 //! network's own inputs (Nagel et al., "Data-Free Quantization Through Weight Equalization and
 //! Bias Correction", ICCV 2019, in the empirical form of its appendix). A pre-activation is linear
 //! in what the filter sees, so its mean is the filter times the mean patch, and no sample needs to
-//! be run.
+//! be run ([`biases`]).
+//!
+//! Behind a ReLU or another clamp, what the next layer sees is the clamped value, and an error among
+//! the values that are clamped away does not matter. There the bias is moved on until the mean of
+//! the *outputs* is the float network's ([`match_outputs`]); a mean of clamped sums grows with the
+//! bias, so bisection finds it.
+
+use rayon::prelude::*;
 
 use super::patches::Filter;
 
@@ -42,4 +49,88 @@ pub(super) fn biases(
             (bias[c] as f64 + real) / unit(c) - units
         })
         .collect()
+}
+
+/// Accumulators of a channel that are looked at.
+const LOOKED_AT: usize = 16_384;
+
+/// Changes of the biases, in units of the accumulators, that bring each channel's mean output to
+/// `target`.
+///
+/// - `acc`: accumulators with the biases as they are, `[n][h][w][out_c]`;
+/// - `target`: mean of the float output by channel;
+/// - `unit`: real value of one unit of a channel's accumulator;
+/// - `clamp`: real ends of the output's range.
+///
+/// A channel whose target is at or beyond an end of the range keeps its bias.
+pub(super) fn match_outputs(
+    acc: &[i32],
+    target: &[f64],
+    unit: impl Fn(usize) -> f64 + Sync,
+    clamp: (f64, f64),
+) -> Vec<f64> {
+    let out_c = target.len();
+    let step = (acc.len() / out_c).div_ceil(LOOKED_AT).max(1) * out_c;
+    let change = |c: usize| {
+        let unit = unit(c);
+        let (lo, hi) = (clamp.0 / unit, clamp.1 / unit);
+        let values: Vec<f64> = acc[c..].iter().step_by(step).map(|&a| a as f64).collect();
+        let want = target[c] / unit * values.len() as f64;
+        let sum = |delta: f64| {
+            values
+                .iter()
+                .map(|v| (v + delta).clamp(lo, hi))
+                .sum::<f64>()
+        };
+        let (smallest, largest) = values
+            .iter()
+            .fold((f64::MAX, f64::MIN), |(a, b), &v| (a.min(v), b.max(v)));
+        // From all values at the lower end to all at the upper.
+        let (mut a, mut b) = (lo - largest, hi - smallest);
+        if want <= sum(a) || want >= sum(b) {
+            return 0.0;
+        }
+        while b - a > 0.25 {
+            let middle = (a + b) / 2.0;
+            if sum(middle) < want {
+                a = middle
+            } else {
+                b = middle
+            }
+        }
+        (a + b) / 2.0
+    };
+    (0..out_c).into_par_iter().map(change).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_behind_a_clamp_get_the_mean_that_was_asked_for() {
+        // Two channels, one of them mostly clamped away.
+        let acc: Vec<i32> = (0..2000)
+            .map(|i| if i % 2 == 0 { i - 1900 } else { 3 * (i % 700) })
+            .collect();
+        let (unit, clamp) = (|c: usize| [0.01, 0.02][c], (0.0, 30.0));
+        let target = [0.5, 17.0];
+        let delta = match_outputs(&acc, &target, unit, clamp);
+        for c in 0..2 {
+            let outputs = acc[c..]
+                .iter()
+                .step_by(2)
+                .map(|&a| ((a as f64 + delta[c]) * unit(c)).clamp(0.0, 30.0));
+            let mean = outputs.sum::<f64>() / 1000.0;
+            assert!((mean - target[c]).abs() < unit(c), "{c}: {mean}");
+        }
+    }
+
+    #[test]
+    fn a_channel_that_is_never_active_keeps_its_bias() {
+        assert_eq!(
+            match_outputs(&[5, -3, 8], &[0.0], |_| 0.1, (0.0, 6.0)),
+            [0.0]
+        );
+    }
 }

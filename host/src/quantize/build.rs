@@ -7,9 +7,9 @@ use super::linear::Layer;
 use super::patches::{self, Filter};
 use super::rounding::{Samples, needs_samples};
 use super::tensors::{TensorScale, assign, roots};
-use super::{QuantizeError, Scales, WeightRounding, ops, quantize_multiplier};
+use super::{QuantizeError, Scales, WeightRounding, bias_correction, ops, quantize_multiplier};
 use crate::calibrate::{Calibration, MEAN_SAMPLES};
-use crate::engine::{Engine, run_node};
+use crate::engine::{Engine, check_channel, node_accumulators, run_node};
 use crate::graph::{self, Activation, Graph, ValueId};
 use crate::model::*;
 
@@ -173,6 +173,9 @@ impl<'a> Build<'a> {
         if self.samples == 0 {
             return Ok(());
         }
+        if self.config.bias_correction {
+            self.match_outputs(index, node)?;
+        }
         let operands: Vec<&[i8]> = node
             .inputs
             .iter()
@@ -184,6 +187,52 @@ impl<'a> Build<'a> {
         let graph = self.graph;
         self.data
             .retain(|v, _| graph.consumers(*v).any(|reader| reader > index));
+        Ok(())
+    }
+
+    /// Moves the biases of the node just appended, where a clamp follows, to the float network's
+    /// mean outputs. A bias that would break the accumulator's bound stays as it is.
+    fn match_outputs(&mut self, index: usize, node: &graph::Node) -> Result<(), QuantizeError> {
+        let clamps = match &node.op {
+            graph::Op::Conv2d(c) => c.activation != Activation::Identity,
+            graph::Op::FullyConnected(f) => f.activation != Activation::Identity,
+            _ => false,
+        };
+        let (Some(mean), Some(input), true) = (
+            self.calibration.mean(node.output),
+            self.data.get(&node.inputs[0]),
+            clamps,
+        ) else {
+            return Ok(());
+        };
+        let acc = node_accumulators(&self.model, index, input, self.samples)?;
+        let y = self.scale(node.output)?;
+        let out_c = self.graph.shape(node.output)[2];
+        let positions = (mean.len() / out_c) as f64;
+        let target: Vec<f64> = (0..out_c)
+            .map(|c| mean[c..].iter().step_by(out_c).sum::<f64>() / positions)
+            .collect();
+        let model = &self.model;
+        let l = model.nodes[index]
+            .op
+            .linear()
+            .expect("a node that clamps here is linear");
+        let clamp = (y.dequantize(l.act_min), y.dequantize(l.act_max));
+        let changes = bias_correction::match_outputs(
+            &acc,
+            &target,
+            |c| model.accumulator_scale(index, c),
+            clamp,
+        );
+        let zx = self.scale(node.inputs[0])?.zero_point;
+        if let Some(l) = self.model.nodes[index].op.linear_mut() {
+            for (c, change) in changes.into_iter().enumerate() {
+                let bias = (l.bias[c] as f64 + change).round() as i32;
+                if check_channel(&node.name, c, l.row(c), bias, zx, l.multipliers[c]).is_ok() {
+                    l.bias[c] = bias;
+                }
+            }
+        }
         Ok(())
     }
 

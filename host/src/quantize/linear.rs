@@ -146,6 +146,7 @@ impl Layer<'_> {
                 weights: &in_levels,
                 lattice: scales::lattice(self.bits, self.scales),
                 samples: self.samples,
+                free_bias: self.means.is_some(),
             },
         );
         let biases: Vec<f64> = match self.means {

@@ -24,6 +24,6 @@ mod state;
 mod tests_set;
 
 pub use freedom::Freedom;
-pub use run::{Edits, Outcome, RepairConfig, RepairError, Step, Strategy, repair};
+pub use run::{Edits, Job, Outcome, RepairConfig, RepairError, Step, Strategy, repair};
 pub use state::{Proposal, Score, State, Verdict, logits};
 pub use tests_set::{Targets, Tests};

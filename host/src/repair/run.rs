@@ -302,6 +302,21 @@ impl Context<'_> {
     }
 }
 
+/// What is to be repaired, and on what.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    /// The float network.
+    pub graph: &'a Graph,
+    /// Runs it.
+    pub float: &'a FloatNet,
+    /// The integer model made of it.
+    pub model: &'a QuantizedModel,
+    /// The tests to mend.
+    pub repair: &'a Tests,
+    /// The tests that decide what stays.
+    pub holdout: &'a Tests,
+}
+
 /// Repairs a model.
 ///
 /// `interrupted` is asked between steps; when it says yes the best model so far is the result.
@@ -310,15 +325,18 @@ impl Context<'_> {
 /// # Errors
 /// [`RepairError`]; a program that cannot be solved is not one (see [`Outcome::unsolved`]).
 pub fn repair(
-    graph: &Graph,
-    float: &FloatNet,
-    model: &QuantizedModel,
-    repair: &Tests,
-    holdout: &Tests,
+    job: &Job<'_>,
     config: &RepairConfig,
     interrupted: &dyn Fn() -> bool,
     progress: &mut dyn FnMut(&Step),
 ) -> Result<Outcome, RepairError> {
+    let Job {
+        graph,
+        float,
+        model,
+        repair,
+        holdout,
+    } = *job;
     let classes = model.tensor(model.output).elements();
     for (name, set) in [("repair", repair), ("holdout", holdout)] {
         if set.is_empty() {

@@ -20,7 +20,7 @@ use crate::localize::{Metric, localize};
 use crate::model::{Preprocess, QuantizedModel};
 use crate::quantize::QuantizeConfig;
 use crate::repair::certificate::Certificate;
-use crate::repair::{RepairConfig, Step, Targets, Tests, repair};
+use crate::repair::{Job, RepairConfig, Step, Targets, Tests, repair};
 use crate::report::{Proportion, Table};
 use example::Example;
 
@@ -271,11 +271,13 @@ fn one_width(
     let bar = context.progress.start(format!("{bits}-bit weights"), 0);
     let mut steps = 0;
     let outcome = repair(
-        &teacher.graph,
-        &teacher.net,
-        &model,
-        &tests,
-        &kept,
+        &Job {
+            graph: &teacher.graph,
+            float: &teacher.net,
+            model: &model,
+            repair: &tests,
+            holdout: &kept,
+        },
         &settings,
         &interrupt::asked,
         &mut |s: &Step| {

@@ -41,7 +41,8 @@ pub(super) fn round_then(p: &Problem, then: impl Fn(&[f64], &[f64], &mut [i8]) +
         let rows = group * per_group * taps..(group + 1) * per_group * taps;
         for start in (0..taps).step_by(block) {
             let columns = start..(start + block).min(taps);
-            let mut moments = second_moments(p.filter, samples, group, columns.clone());
+            let mut moments =
+                second_moments(p.filter, samples, group, columns.clone(), p.free_bias);
             damp(&mut moments, columns.len());
             let plan = Plan::new(&moments, columns.len());
             let weights = p.weights[rows.clone()].par_chunks_exact(taps);
@@ -231,6 +232,7 @@ mod tests {
             weights: &weights,
             lattice: (-4, 3),
             samples: Some(&samples),
+            free_bias: false,
         };
         let error = |levels: &[i8]| -> f64 {
             let mut e = 0.0;

@@ -19,11 +19,15 @@ const MAX_PATCHES: usize = 16_384;
 const BLOCK: usize = 64;
 
 /// `sum over patches of x[i] * x[j]` for taps `columns` of `group`, a full symmetric matrix in rows.
+///
+/// `centred` takes the mean patch off first. That is the matrix to use where the bias is chosen
+/// after the weights and can take back any mean error: what remains is the variance.
 pub(super) fn second_moments(
     filter: &Filter,
     samples: &Samples,
     group: usize,
     columns: std::ops::Range<usize>,
+    centred: bool,
 ) -> Vec<f64> {
     let k = columns.len();
     let elements: usize = filter.input.iter().product();
@@ -37,8 +41,8 @@ pub(super) fn second_moments(
     let z = samples.zero_point as i32;
     let mut moments = vec![0.0f64; k * k];
     let mut block = vec![0f32; BLOCK * k];
-    let mut filled = 0;
-    let mut index = 0;
+    let mut sums = vec![0.0f64; k];
+    let (mut filled, mut index, mut patches) = (0, 0, 0.0);
     while index < total {
         let sample = &samples.q[index / positions * elements..][..elements];
         let patch = &mut block[filled * k..(filled + 1) * k];
@@ -48,6 +52,10 @@ pub(super) fn second_moments(
                 patch[tap - columns.start] = (sample[at] as i32 - z) as f32;
             }
         });
+        sums.iter_mut()
+            .zip(&*patch)
+            .for_each(|(s, &x)| *s += x as f64);
+        patches += 1.0;
         filled += 1;
         index += step;
         if filled == BLOCK || index >= total {
@@ -56,8 +64,11 @@ pub(super) fn second_moments(
         }
     }
     for i in 0..k {
-        for j in 0..i {
-            moments[i * k + j] = moments[j * k + i];
+        for j in i..k {
+            if centred {
+                moments[i * k + j] -= sums[i] * sums[j] / patches;
+            }
+            moments[j * k + i] = moments[i * k + j];
         }
     }
     moments

@@ -23,6 +23,8 @@ pub(super) struct Problem<'a> {
     pub lattice: (i8, i8),
     /// The layer's integer inputs, where the method needs them.
     pub samples: Option<&'a Samples<'a>>,
+    /// Whether the bias will be chosen to take back the mean error.
+    pub free_bias: bool,
 }
 
 impl Problem<'_> {

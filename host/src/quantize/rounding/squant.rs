@@ -78,6 +78,7 @@ mod tests {
             weights: &weights,
             lattice: (-8, 7),
             samples: None,
+            free_bias: false,
         };
         let levels = round(&p);
         let nearest: f64 = weights.iter().map(|w| w.round() - w).sum::<f64>().abs();

@@ -83,7 +83,7 @@ impl FineEdits {
 }
 
 impl Family for FineEdits {
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.variables.len()
     }
 

@@ -11,7 +11,7 @@ use crate::repair::state::Proposal;
 /// A kind of edit: the variables of a program, and how its answer becomes integers.
 pub trait Family {
     /// Number of variables.
-    fn len(&self) -> usize;
+    fn count(&self) -> usize;
 
     /// `[rows][variables]`: change of each margin per unit of each variable.
     ///
@@ -64,7 +64,7 @@ impl Program {
             rows: Vec::new(),
             wants: Vec::new(),
             coefficients: Vec::new(),
-            variables: family.len(),
+            variables: family.count(),
             quantum: state.model().tensor(state.logits()).scale as f64,
         };
         program.add(state, surrogate, family, rows)?;

@@ -69,17 +69,15 @@ fn fine_rounds(
         let mut program = Program::new(state, &surrogate, &family, rows)?;
         // The linearisation holds until a step is accepted; a refused one only shrinks the region.
         while radius >= first / SMALLEST && !context.stop() {
-            let ranges = vec![(-radius, radius); family.len()];
+            let ranges = vec![(-radius, radius); family.count()];
             let what =
                 |fraction: f64| format!("biases and multipliers, radius {:.4}", radius * fraction);
             let Some(solution) = guarded(
                 state,
                 context,
-                &surrogate,
                 &family,
-                &mut program,
+                (&surrogate, &mut program),
                 &ranges,
-                PRICE,
                 &what(1.0),
             )?
             else {
@@ -171,19 +169,16 @@ fn step_rounds(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), R
 /// Solves and proposes. `None`: accepted. `Some(None)`: no answer. `Some(Some(d))`: `d` was refused.
 ///
 /// In strict mode a refusal names the tests that broke, and the program is asked again with them.
-#[allow(clippy::too_many_arguments)]
 fn guarded(
     state: &mut State<'_>,
     context: &mut Context<'_>,
-    surrogate: &Surrogate,
     family: &dyn Family,
-    program: &mut Program,
+    (surrogate, program): (&Surrogate, &mut Program),
     ranges: &[(f64, f64)],
-    price: f64,
     what: &str,
 ) -> Result<Option<Option<Vec<f64>>>, RepairError> {
     for attempt in 0..=GUARDS {
-        let Some(solution) = program.solve(ranges, price, context) else {
+        let Some(solution) = program.solve(ranges, PRICE, context) else {
             return Ok(Some(None));
         };
         let proposal = family.proposal(state.model(), &solution);

@@ -111,7 +111,7 @@ impl WeightSteps {
 }
 
 impl Family for WeightSteps {
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.variables.len()
     }
 
