@@ -144,7 +144,9 @@ fn an_image_that_does_not_fit_is_refused_with_its_size() {
     // A table of one operator over tensors that fill more than the device's memory.
     let mut model = random_model(Focus::Lut, 8, 0);
     model.nodes.truncate(1);
-    model.nodes[0].op = qmend::model::Op::Lut { table: Box::new([3; 256]) };
+    model.nodes[0].op = qmend::model::Op::Lut {
+        table: Box::new([3; 256]),
+    };
     model.nodes[0].inputs = vec![TensorId(0)];
     model.nodes[0].output = TensorId(1);
     model.tensors.truncate(2);

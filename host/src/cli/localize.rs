@@ -60,6 +60,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     )?;
     quant.take_preprocess(&args.preprocess, &args.quant, &data)?;
     let model = quant.model;
+    let matched = stages::matched_layers(context, &teacher.graph, &model);
     let bar = context.progress.start("localize", 0);
     let reals = data.real(0..data.len(), &model.preprocess);
     let found = localize(
@@ -126,6 +127,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         "failing": found.failing,
         "neurons": neurons,
         "layers": layers_json(&found),
+        "matched": matched,
         "data_sha256": data.fingerprint(),
     })))
 }

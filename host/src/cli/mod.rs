@@ -10,6 +10,7 @@ mod completions;
 mod context;
 mod demo;
 mod eval;
+mod export;
 mod inspect;
 mod interrupt;
 mod localize;
@@ -55,6 +56,7 @@ enum Command {
     Localize(localize::Args),
     Repair(repair::Args),
     Eval(eval::Args),
+    Export(export::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Bench(bench::Args),
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
             Command::Localize(a) => ("localize", localize::run(a, &context)),
             Command::Repair(a) => ("repair", repair::run(a, &context)),
             Command::Eval(a) => ("eval", eval::run(a, &context)),
+            Command::Export(a) => ("export", export::run(a, &context)),
             Command::Inspect(a) => ("inspect", inspect::run(a, &context)),
             Command::Verify(a) => ("verify", verify::run(a, &context)),
             Command::Bench(a) => ("bench", bench::run(a, &context)),

@@ -13,7 +13,7 @@ use super::{interrupt, models, stages};
 use crate::data::DataSpec;
 use crate::export::tflite::{Patchable, Replaced};
 use crate::export::write_image;
-use crate::localize::{LayerMatches, Metric, match_layers};
+use crate::localize::Metric;
 use crate::model::QuantizedModel;
 use crate::repair::certificate::Certificate;
 use crate::repair::{Freedom, Job, Outcome, RepairConfig, Step, Strategy, Targets, repair};
@@ -156,8 +156,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let tests = stages::tests(&teacher, model, &data, args.targets)?;
     let kept = stages::tests(&teacher, model, &holdout, args.targets)?;
     let target = Target::new(&args.output.output, &original)?;
-    let matches = match_layers(&teacher.graph, model);
-    say_matches(&matches, model, context);
+    let matched = stages::matched_layers(context, &teacher.graph, model);
     let config = RepairConfig {
         strategy: args.strategy,
         metric: args.metric,
@@ -245,7 +244,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     fields["certificate"] = json!(args.certificate);
     fields["targets"] = json!(args.targets);
     fields["replaced"] = json!(replaced);
-    fields["layers"] = matches_json(&matches, model);
+    fields["matched"] = matched;
     fields["repair"]["data_sha256"] = json!(data.fingerprint());
     fields["holdout"]["data_sha256"] = json!(holdout.fingerprint());
     Ok(Done::new(fields))
@@ -299,38 +298,6 @@ impl Target {
             }
         }
     }
-}
-
-/// Says which layers were matched by structure, and which have no partner.
-fn say_matches(m: &LayerMatches, model: &QuantizedModel, context: &Context) {
-    if m.by_structure > 0 {
-        context.say(format_args!(
-            "layers matched: {} by name, {} by structure",
-            m.by_name, m.by_structure
-        ));
-    }
-    if !m.unmatched.is_empty() {
-        context.warn(format_args!(
-            "no layer of the float network stands for {}; localization, and the strategies layer and neuron, leave them out",
-            unmatched(m, model).join(", ")
-        ));
-    }
-}
-
-fn unmatched(m: &LayerMatches, model: &QuantizedModel) -> Vec<String> {
-    m.unmatched
-        .iter()
-        .map(|n| format!("`{}`", model.nodes[*n].name))
-        .collect()
-}
-
-fn matches_json(m: &LayerMatches, model: &QuantizedModel) -> serde_json::Value {
-    let unmatched: Vec<&str> = m
-        .unmatched
-        .iter()
-        .map(|n| model.nodes[*n].name.as_str())
-        .collect();
-    json!({"by_name": m.by_name, "by_structure": m.by_structure, "unmatched": unmatched})
 }
 
 fn accepted(o: &Outcome) -> usize {

@@ -12,6 +12,7 @@ use crate::device::{Device, Difference, HostDevice, Qemu, QemuOptions, VerifyRep
 use crate::engine::Engine;
 use crate::float::{Backend, FloatNet};
 use crate::graph::Graph;
+use crate::localize::match_layers;
 use crate::model::{Preprocess, QuantizedModel};
 use crate::quantize::{QuantizeConfig, quantize};
 use crate::repair::{Targets, Tests};
@@ -184,6 +185,30 @@ pub fn check_pair(teacher: &Teacher, model: &QuantizedModel) -> Result<()> {
         "give the float network that the integer model was quantized from",
     )
     .into())
+}
+
+/// Says which layers of the two networks were matched by structure, and which have no partner; the
+/// same for programs.
+pub fn matched_layers(context: &Context, graph: &Graph, model: &QuantizedModel) -> Value {
+    let m = match_layers(graph, model);
+    if m.by_structure > 0 {
+        context.say(format_args!(
+            "layers matched: {} by name, {} by structure",
+            m.by_name, m.by_structure
+        ));
+    }
+    let unmatched: Vec<&str> = m
+        .unmatched
+        .iter()
+        .map(|n| model.nodes[*n].name.as_str())
+        .collect();
+    if !unmatched.is_empty() {
+        context.warn(format_args!(
+            "no layer of the float network stands for `{}`; localization, and the strategies layer and neuron, leave them out",
+            unmatched.join("`, `")
+        ));
+    }
+    json!({"by_name": m.by_name, "by_structure": m.by_structure, "unmatched": unmatched})
 }
 
 /// Runs inputs on a device and compares every output: the device's engine on this machine with the

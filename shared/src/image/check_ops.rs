@@ -31,7 +31,10 @@ pub(super) fn check_op(model: &Model, op: &Op) -> Result<(), OpFault> {
             let x = tensor(model, o.input)?;
             ensure(y.shape == [1, 1, x.shape[2]], OpFault::Shape)?;
             let positions = x.shape[0] as u64 * x.shape[1] as u64;
-            ensure(o.multiplier.is_valid_quotient(), OpFault::Multiplier { channel: 0 })?;
+            ensure(
+                o.multiplier.is_valid_quotient(),
+                OpFault::Multiplier { channel: 0 },
+            )?;
             shifted_sum(o.multiplier, positions * largest_difference(&x), 0)
         }
         Op::Pad(o) => {

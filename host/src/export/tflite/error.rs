@@ -33,6 +33,30 @@ pub enum TfliteExportError {
         /// Why.
         reason: String,
     },
+    /// TFLite has no operator with the same bits.
+    #[error("{model}: `{node}` ({kind}) has no counterpart in TFLite: {reason}; {remedy}")]
+    Inexpressible {
+        /// The model.
+        model: String,
+        /// The node.
+        node: String,
+        /// Its operator.
+        kind: &'static str,
+        /// What TFLite cannot do.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Multipliers that no float32 scale gives.
+    #[error(
+        "{model}: the multipliers of {channels} channels are ones that no float32 scale gives, so a .tflite would give other bits; write a .qmend instead, or take the nearest scales with --round-multipliers"
+    )]
+    Multipliers {
+        /// The model.
+        model: String,
+        /// Their number.
+        channels: usize,
+    },
     /// The written bytes do not read back as the model.
     #[error(
         "{file}: after replacing its integers the file reads back as another network: its tables overlap"

@@ -1,6 +1,6 @@
 //! What is replaced, what stays, and what is refused.
 
-use super::{Patchable, TfliteExportError};
+use super::{Patchable, TfliteExportError, write_tflite};
 use crate::import::tflite::builder::*;
 use crate::import::tflite::import_tflite_int8;
 use crate::import::tflite::schema_codes::{CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED};
@@ -146,4 +146,105 @@ fn four_bit_weights_are_replaced_in_their_halves() {
     let (new, replaced) = file.patch(&m).expect("it fits");
     assert_eq!(replaced.bytes, 3);
     assert_eq!(import_tflite_int8(&new, "net.tflite"), Ok(m));
+}
+
+/// The example network at a width, with samples.
+fn example(bits: u8) -> (QuantizedModel, Vec<i8>) {
+    use rand::{Rng, SeedableRng};
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/fmnist_cnn.onnx");
+    let graph = crate::import::load_graph(path).expect("the example");
+    let net = crate::float::FloatNet::new(&graph, Default::default()).expect("it runs");
+    let mut rng = rand::rngs::StdRng::seed_from_u64(bits.into());
+    let x: Vec<f32> = (0..16 * graph.elements(graph.input))
+        .map(|_| rng.random_range(0.0..1.0))
+        .collect();
+    let method = crate::calibrate::Method::default();
+    let ranges = crate::calibrate::calibrate(&graph, &net, &x, method).expect("calibrated");
+    let config = crate::quantize::QuantizeConfig {
+        bits,
+        ..Default::default()
+    };
+    let model = crate::quantize::quantize(&graph, &ranges, &config, &x, Default::default())
+        .expect("quantized");
+    let input = model.tensor(model.input).clone();
+    let q = x.iter().map(|v| input.quantize(*v)).collect();
+    (model, q)
+}
+
+#[test]
+fn networks_quantized_here_become_files_with_the_same_bits_whatever_their_width() {
+    use crate::engine::Engine;
+    for bits in [8, 4] {
+        let (model, x) = example(bits);
+        let written = write_tflite(&model, false).expect("it can be expressed");
+        assert_eq!(written.rounded, 0);
+        let read = import_tflite_int8(&written.bytes, "net.tflite").expect("it is whole");
+        let run = |m: &QuantizedModel| Engine::new(m).expect("it runs").run(&x);
+        assert_eq!(run(&read), run(&model), "{bits} bits");
+        assert!(written.bytes.len().is_multiple_of(16));
+        let (_, places) = crate::import::tflite::read(&written.bytes, "net").expect("whole");
+        assert_eq!(places.len(), model.linears().count());
+        for p in &places {
+            let bias = p.bias.as_ref().expect("biases are always written");
+            for at in [&p.weights, bias] {
+                assert!(at.range.start.is_multiple_of(16) && !at.shared, "{at:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_multiplier_that_no_scale_gives_is_refused_unless_the_nearest_will_do() {
+    let (mut model, x) = example(8);
+    let node = model.linears().next().expect("a layer").0;
+    let l = model.nodes[node].op.linear_mut().expect("linear");
+    l.multipliers[0].mantissa ^= 1;
+    let e = write_tflite(&model, false)
+        .expect_err("other bits")
+        .to_string();
+    assert!(
+        e.contains("multipliers of 1 channels") && e.contains("--round-multipliers"),
+        "{e}"
+    );
+    let written = write_tflite(&model, true).expect("nearly the same");
+    assert_eq!(written.rounded, 1);
+    let read = import_tflite_int8(&written.bytes, "net.tflite").expect("it is whole");
+    let run = |m: &QuantizedModel| crate::engine::Engine::new(m).expect("it runs").run(&x);
+    let (a, b) = (run(&read), run(&model));
+    assert!(a.iter().zip(&b).all(|(a, b)| a.abs_diff(*b) <= 1));
+}
+
+#[test]
+fn random_networks_are_either_refused_by_node_or_give_the_same_bits() {
+    use crate::engine::Engine;
+    use crate::model::random::{KINDS, random_operator};
+    let (mut written, mut kinds) = (0, std::collections::BTreeSet::new());
+    for seed in 0..20 {
+        for kind in KINDS {
+            let model = random_operator(seed, kind);
+            match write_tflite(&model, true) {
+                Ok(w) => {
+                    let read = import_tflite_int8(&w.bytes, "net").expect("it is whole");
+                    if w.rounded == 0 {
+                        let size = model.tensor(model.input).elements();
+                        let x: Vec<i8> =
+                            (0..4 * size).map(|i| (i * 37 % 256) as u8 as i8).collect();
+                        let run = |m: &QuantizedModel| Engine::new(m).expect("it runs").run(&x);
+                        assert_eq!(run(&read), run(&model), "{kind} {seed}");
+                    }
+                    written += 1;
+                    kinds.insert(kind);
+                }
+                Err(e) => assert!(
+                    matches!(
+                        e,
+                        TfliteExportError::Inexpressible { .. } | TfliteExportError::Import(_)
+                    ),
+                    "{kind} {seed}: {e}"
+                ),
+            }
+        }
+    }
+    println!("{written} of {} written: {kinds:?}", 20 * KINDS.len());
+    assert!(written > 20, "{written}: {kinds:?}");
 }

@@ -54,6 +54,11 @@ pub(super) fn activation_range(
     })
 }
 
+/// The fused activation that limits an operator's outputs to a range, if there is one.
+pub(crate) fn fused_activation(min: i8, max: i8, scale: f32, zero_point: i8) -> Option<i8> {
+    (0..4).find(|a| activation_range(*a, scale, zero_point) == Ok((min, max)))
+}
+
 /// One axis of a sliding window, resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slide {

@@ -42,10 +42,12 @@ mod problem;
 mod schema;
 
 pub use error::{TfliteError, UnsupportedOperator};
+pub(crate) use fixed_point::fused_activation;
 pub use float::{import_tflite_float, supported_float_operators};
 pub use importer::import_tflite_int8;
 pub(crate) use importer::read;
 pub use ops::supported_operators;
+pub(crate) use schema::{code as schema_codes, options as schema_options};
 
 /// Whether bytes start like a TFLite file (identifier `TFL3` behind the root's offset).
 pub fn is_tflite(bytes: &[u8]) -> bool {
@@ -54,7 +56,5 @@ pub fn is_tflite(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 pub(crate) mod builder;
-#[cfg(test)]
-pub(crate) use schema::code as schema_codes;
 #[cfg(test)]
 mod tests;

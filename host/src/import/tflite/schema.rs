@@ -19,6 +19,7 @@
 //! | FullyConnectedOptions | 0 activation, 1 weights format |
 //! | AddOptions, MulOptions, SubOptions | 0 activation |
 //! | ConcatenationOptions | 0 axis, 1 activation |
+//! | ReducerOptions (written only) | 0 keep dimensions |
 //! | SoftmaxOptions | 0 beta |
 //! | LeakyReluOptions | 0 alpha |
 
@@ -106,7 +107,7 @@ pub(crate) mod code {
 }
 
 /// Kinds of options (the union's tag) of the operators that have any.
-pub(super) mod options {
+pub(crate) mod options {
     pub const CONV_2D: u8 = 1;
     pub const DEPTHWISE_CONV_2D: u8 = 2;
     pub const POOL_2D: u8 = 5;
@@ -115,6 +116,7 @@ pub(super) mod options {
     pub const CONCATENATION: u8 = 10;
     pub const ADD: u8 = 11;
     pub const MUL: u8 = 21;
+    pub const REDUCER: u8 = 27;
     pub const SUB: u8 = 28;
     pub const LEAKY_RELU: u8 = 75;
 }
