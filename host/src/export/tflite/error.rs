@@ -49,13 +49,13 @@ pub enum TfliteExportError {
     },
     /// Multipliers that no float32 scale gives.
     #[error(
-        "{model}: the multipliers of {channels} channels are ones that no float32 scale gives, so a .tflite would give other bits; write a .qmend instead, or take the nearest scales with --round-multipliers"
+        "{model}: {count} multipliers of channels and means are ones that no float32 scale gives there, so a .tflite would give other bits; write a .qmend instead, or take the nearest scales with --round-multipliers"
     )]
     Multipliers {
         /// The model.
         model: String,
         /// Their number.
-        channels: usize,
+        count: usize,
     },
     /// The written bytes do not read back as the model.
     #[error(

@@ -14,7 +14,7 @@ use crate::model::{Linear, Node, Op, QuantizedModel, Tensor, TensorId};
 pub struct Written {
     /// The file.
     pub bytes: Vec<u8>,
-    /// Channels whose multiplier the file holds only nearly (none unless asked for).
+    /// Channels and means whose multiplier the file holds only nearly (none unless asked for).
     pub rounded: usize,
 }
 
@@ -43,20 +43,26 @@ pub fn write_tflite(model: &QuantizedModel, round: bool) -> Result<Written, Tfli
         w.node(node)?;
     }
     w.file.output = w.of[lowered.output.0];
-    let (bytes, rounded) = (w.file.bytes(), w.rounded);
+    let (bytes, mut rounded) = (w.file.bytes(), w.rounded);
+    let back = import_tflite_int8(&bytes, &model.name)?;
+    for (ours, read) in lowered.nodes.iter_mut().zip(&back.nodes) {
+        // TFLM cuts the mantissa of a mean's multiplier where it divides by the number of elements.
+        if let (Op::Mean { multiplier: ours }, Op::Mean { multiplier: read }) =
+            (&mut ours.op, &read.op)
+            && ours != read
+        {
+            rounded += 1;
+            *ours = *read;
+        }
+        if let (Some(ours), Some(read)) = (ours.op.linear_mut(), read.op.linear()) {
+            ours.multipliers.clone_from(&read.multipliers);
+        }
+    }
     if rounded > 0 && !round {
         return Err(TfliteExportError::Multipliers {
             model: model.name.clone(),
-            channels: rounded,
+            count: rounded,
         });
-    }
-    let back = import_tflite_int8(&bytes, &model.name)?;
-    if rounded > 0 {
-        for (ours, read) in lowered.nodes.iter_mut().zip(&back.nodes) {
-            if let (Some(ours), Some(read)) = (ours.op.linear_mut(), read.op.linear()) {
-                ours.multipliers.clone_from(&read.multipliers);
-            }
-        }
     }
     faithful(&lowered, &back)?;
     Ok(Written { bytes, rounded })
