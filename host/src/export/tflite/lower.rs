@@ -120,11 +120,9 @@ impl Lowering<'_> {
             l.bits = 8;
         }
         match &mut op {
-            Op::Conv2d(c) => {
-                if padding(shape, c.kernel, c.stride, c.dilation, &c.pads).is_none() {
-                    inputs[0] = self.border(inputs[0], &c.pads, zero_point);
-                    c.pads = Pads::default();
-                }
+            Op::Conv2d(c) if padding(shape, c.kernel, c.stride, c.dilation, &c.pads).is_none() => {
+                inputs[0] = self.border(inputs[0], &c.pads, zero_point);
+                c.pads = Pads::default();
             }
             Op::MaxPool(p) if p.dilation != [1, 1] => {
                 return Err(unsupported(
