@@ -242,7 +242,7 @@ impl std::str::FromStr for DeviceArg {
 /// Where an image is written.
 #[derive(Clone, Debug, Args)]
 pub struct ImageOutputArgs {
-    /// The image to write (.qmend)
+    /// The file to write: an image (.qmend) or, where a command says so, a .tflite
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
     /// Replace files that exist

@@ -122,9 +122,16 @@ fn reals(
 
 fn with_float(args: &Args, quant: &std::path::Path, context: &Context) -> Result<Done> {
     let teacher = Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
-    let model = models::load_integer_with(quant, &args.preprocess)?.model;
-    stages::check_pair(&teacher, &model)?;
-    let data = stages::integer_data(context, &args.data, &args.read, &model)?;
+    let mut file = models::load_integer(quant)?;
+    stages::check_pair(&teacher, &file.model)?;
+    let data = stages::integer_data(
+        context,
+        &args.data,
+        &args.read,
+        &mut file,
+        (&args.preprocess, quant),
+    )?;
+    let model = file.model;
     let mut comparison = LayerComparison::new(&teacher.graph, &teacher.net, &model)?;
     let bar = context.progress.start("compare", data.len() as u64);
     for range in batches(data.len(), comparison.batch()) {
@@ -283,8 +290,15 @@ fn verdict(layers: &Layers, threshold: f64) -> String {
 }
 
 fn with_rule(args: &Args, against: Against, context: &Context) -> Result<Done> {
-    let model = models::load_integer_with(&args.model, &args.preprocess)?.model;
-    let data = stages::integer_data(context, &args.data, &args.read, &model)?;
+    let mut file = models::load_integer(&args.model)?;
+    let data = stages::integer_data(
+        context,
+        &args.data,
+        &args.read,
+        &mut file,
+        (&args.preprocess, &args.model),
+    )?;
+    let model = file.model;
     let mut comparison =
         RuleComparison::new(&model, against).with_context(|| model.name.clone())?;
     let bar = context.progress.start("compare", data.len() as u64);

@@ -22,7 +22,7 @@ use crate::report::{Proportion, mcnemar_exact};
 /// give the same class, and McNemar's exact test of whether their accuracies differ by chance.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The model: float (.onnx) or integer (.qmend)
+    /// The model: float (.onnx, .tflite) or integer (.qmend, int8 .tflite)
     model: PathBuf,
     /// Test data: FILE, FOLDER, or either with a range as in FILE:5000..10000
     ///
@@ -65,10 +65,6 @@ impl Subject {
         Ok(match models::load_any(path)? {
             AnyModel::Float(graph) => {
                 Subject::Float(Box::new(Teacher::new(*graph, args.backend.backend)?))
-            }
-            // Only a file that brings none takes it; `run` refuses it for the others.
-            AnyModel::Integer(_) if !models::is_image(path)? => {
-                Subject::Integer(Box::new(models::load_integer_with(path, &args.preprocess)?))
             }
             AnyModel::Integer(m) => Subject::Integer(m),
         })
@@ -119,61 +115,81 @@ impl Subject {
     }
 }
 
+/// What stands between the data and every model: an image's own preprocessing, or else the command
+/// line's, or that of int8 data for a file that holds none. It serves the other model too.
+fn preprocess(
+    args: &Args,
+    subject: &mut Subject,
+    reference: Option<&mut Subject>,
+    data: &Dataset,
+) -> Result<Preprocess> {
+    let channels = subject.shape()[2];
+    let paths = [Some(&args.model), args.reference.as_ref()];
+    let mut integers: Vec<(&mut Integer, &PathBuf)> = [Some(subject), reference]
+        .into_iter()
+        .zip(paths)
+        .filter_map(|(s, path)| match s? {
+            Subject::Integer(m) => Some((&mut **m, path?)),
+            Subject::Float(_) => None,
+        })
+        .collect();
+    // Images first.
+    integers.sort_by_key(|(m, _)| !m.is_image());
+    let mut first: Option<Preprocess> = None;
+    for (m, path) in integers {
+        match &first {
+            Some(pre) if !m.is_image() => m.model.preprocess = pre.clone(),
+            _ => m.take_preprocess(&args.preprocess, path, data)?,
+        }
+        first.get_or_insert_with(|| m.model.preprocess.clone());
+    }
+    Ok(match first {
+        Some(pre) => pre,
+        None => args.preprocess.preprocess(channels)?,
+    })
+}
+
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
     context.check_targets(&args.outputs, &[&args.model, &args.data.path], args.force)?;
-    let subject = Subject::load(&args.model, args)?;
-    let device = match (&subject, args.device) {
-        (Subject::Float(_), Some(_)) => {
-            return Err(UserError::new(
-                format!(
-                    "{}: a float network, and devices run integer models",
-                    args.model.display()
-                ),
-                "make one with `qmend quantize`, or leave --device out",
-            )
-            .into());
-        }
-        (Subject::Integer(m), Some(device)) => Some((m, device)),
-        (_, None) => None,
-    };
-    let reference = args
+    let mut subject = Subject::load(&args.model, args)?;
+    if args.device.is_some() && matches!(subject, Subject::Float(_)) {
+        return Err(UserError::new(
+            format!(
+                "{}: a float network, and devices run integer models",
+                args.model.display()
+            ),
+            "make one with `qmend quantize`, or leave --device out",
+        )
+        .into());
+    }
+    let mut reference = args
         .reference
         .as_ref()
         .map(|p| Subject::load(p, args))
         .transpose()?;
-    let stored = [Some(&subject), reference.as_ref()]
+    let names = [Some(&subject), reference.as_ref()]
         .into_iter()
         .flatten()
         .find_map(|s| match s {
-            Subject::Integer(m) => Some(&m.model),
+            Subject::Integer(m) => Some(&m.model.labels[..]),
             Subject::Float(_) => None,
-        });
-    // An integer model's own preprocessing also serves a float network beside it.
-    let pre = match stored {
-        Some(m) => {
-            let whose = if matches!(subject, Subject::Integer(_)) {
-                Some(&args.model)
-            } else {
-                args.reference.as_ref()
-            };
-            let whose = whose.unwrap_or(&args.model);
-            if models::is_image(whose)? {
-                args.preprocess.refuse_for(whose)?;
-            }
-            m.preprocess.clone()
-        }
-        None => args.preprocess.preprocess(subject.shape()[2])?,
-    };
-    let data = match (&subject, stored) {
-        (Subject::Integer(m), _) => {
-            stages::integer_data(context, &args.data, &args.read, &m.model)?
-        }
-        (Subject::Float(t), stored) => {
-            let names = stored.map_or(&[][..], |m| &m.labels);
-            let data = stages::data_for(&args.data, &args.read, t.shape(), names, &t.graph.name)?;
-            stages::say_inputs(context, &data, &pre);
-            data
-        }
+        })
+        .unwrap_or_default();
+    let data = stages::data_for(
+        &args.data,
+        &args.read,
+        subject.shape(),
+        names,
+        subject.name(),
+    )?;
+    let pre = preprocess(args, &mut subject, reference.as_mut(), &data)?;
+    match &subject {
+        Subject::Integer(m) => stages::warn_of_range(context, &data, &m.model),
+        Subject::Float(_) => stages::say_inputs(context, &data, &pre),
+    }
+    let device = match (&subject, args.device) {
+        (Subject::Integer(m), Some(device)) => Some((m, device)),
+        _ => None,
     };
     let labels = match (&data.labels, args.outputs.is_some() || reference.is_some()) {
         (None, true) => None,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::{ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
-use super::models::{self, AnyModel, Integer};
+use super::models::{self, AnyModel, Integer, Kind};
 use crate::data::{DataSpec, Dataset, load_spec};
 use crate::export::plan;
 use crate::graph::Graph;
@@ -23,7 +23,7 @@ use crate::report::Table;
 /// and scales; for data its shape, type, range of values and classes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The file (.onnx, .qmend, .npz, .npy, IDX, CSV, .json) or image folder
+    /// The file (.onnx, .tflite, .qmend, .npz, .npy, IDX, CSV, .json) or image folder
     #[arg(value_name = "FILE", value_parser = spec_parser())]
     file: DataSpec,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     if ends("json") {
         return certificate(path, context);
     }
-    if path.is_file() && (ends("onnx") || ends("tflite") || models::is_image(path)?) {
+    if path.is_file() && (ends("onnx") || ends("tflite") || models::kind(path)? != Kind::Other) {
         return Ok(match models::load_any(path)? {
             AnyModel::Float(graph) => float(&graph, context),
             AnyModel::Integer(model) => integer(&model, context)?,
@@ -137,10 +137,10 @@ pub fn layers_json(model: &QuantizedModel) -> Vec<Value> {
 }
 
 fn integer(file: &Integer, context: &Context) -> Result<Done> {
-    let Integer { model, image } = file;
+    let Integer { model, image, .. } = file;
     let (input, output) = (model.tensor(model.input), model.tensor(model.output));
     let plan = plan(model)?;
-    let hash = sha256_hex(image);
+    let hash = sha256_hex(&file.file);
     context.say(format_args!(
         "integer model {}: input {} (scale {}, zero point {}), output {} (scale {}, zero point {})",
         model.name,

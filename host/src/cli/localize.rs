@@ -22,9 +22,9 @@ use crate::report::Table;
 /// computes a suspiciousness; labels are not needed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The float network (.onnx)
+    /// The float network (.onnx, .tflite)
     model: PathBuf,
-    /// The integer model made of it (.qmend)
+    /// The integer model made of it (.qmend, int8 .tflite)
     quant: PathBuf,
     /// Data that the network was not trained on: FILE, FOLDER, or either with a range as in
     /// FILE:0..2500; raw values as `quantize` took them
@@ -53,8 +53,9 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
-    let model = models::load_integer_with(&args.quant, &args.preprocess)?.model;
-    stages::check_pair(&teacher, &model)?;
+    let mut quant = models::load_integer(&args.quant)?;
+    let model = &quant.model;
+    stages::check_pair(&teacher, model)?;
     if let Some(layer) = &args.layer {
         let known: Vec<&str> = model
             .nodes
@@ -70,7 +71,15 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
             .into());
         }
     }
-    let data = stages::integer_data(context, &args.data, &args.read, &model)?;
+    let data = stages::integer_data(
+        context,
+        &args.data,
+        &args.read,
+        &mut quant,
+        (&args.preprocess, &args.quant),
+    )?;
+    let model = quant.model;
+    let matched = stages::matched_layers(context, &teacher.graph, &model);
     let bar = context.progress.start("localize", 0);
     let reals = data.real(0..data.len(), &model.preprocess);
     let found = localize(
@@ -144,6 +153,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         "failing": found.failing,
         "neurons": neurons,
         "layers": layers_json(&found),
+        "matched": matched,
         "data_sha256": data.fingerprint(),
     })))
 }

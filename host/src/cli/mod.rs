@@ -11,6 +11,7 @@ mod completions;
 mod context;
 mod demo;
 mod eval;
+mod export;
 mod inspect;
 mod interrupt;
 mod localize;
@@ -60,6 +61,7 @@ enum Command {
     Repair(repair::Args),
     Eval(eval::Args),
     Compare(compare::Args),
+    Export(export::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Bench(bench::Args),
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
             Command::Repair(a) => ("repair", repair::run(a, &context)),
             Command::Eval(a) => ("eval", eval::run(a, &context)),
             Command::Compare(a) => ("compare", compare::run(a, &context)),
+            Command::Export(a) => ("export", export::run(a, &context)),
             Command::Inspect(a) => ("inspect", inspect::run(a, &context)),
             Command::Verify(a) => ("verify", verify::run(a, &context)),
             Command::Bench(a) => ("bench", bench::run(a, &context)),

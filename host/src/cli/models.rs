@@ -8,15 +8,17 @@ use anyhow::{Context as _, Result};
 
 use super::args::PreprocessArgs;
 use super::context::UserError;
+use crate::data::{Dataset, Values};
 use crate::export::{read_image, write_image};
 use crate::graph::Graph;
+use crate::import::tflite::{TfliteError, import_tflite_int8, is_tflite};
 use crate::import::{load_graph, load_qdq};
-use crate::model::QuantizedModel;
+use crate::model::{Preprocess, QuantizedModel};
 
 /// First bytes of an image.
 const IMAGE_MAGIC: &[u8] = b"QMND";
-/// Images are for microcontrollers; a longer file is no image.
-const MAX_IMAGE: u64 = 256 << 20;
+/// Images and TFLite files are for microcontrollers; a longer one is neither.
+const MAX_FILE: u64 = 256 << 20;
 
 /// A model of either kind.
 #[derive(Debug)]
@@ -31,43 +33,117 @@ pub enum AnyModel {
 #[derive(Debug)]
 pub struct Integer {
     pub model: QuantizedModel,
+    /// What a device runs.
     pub image: Vec<u8>,
+    /// The file as it is: the image, a .tflite, or a QDQ .onnx.
+    pub file: Vec<u8>,
 }
 
-/// Whether a file starts like an image.
-pub fn is_image(path: &Path) -> Result<bool> {
-    let mut start = [0u8; 4];
+impl Integer {
+    /// Whether the file is a .tflite.
+    pub fn is_tflite(&self) -> bool {
+        is_tflite(&self.file)
+    }
+
+    /// Whether the file is a .qmend, which holds its preprocessing.
+    pub fn is_image(&self) -> bool {
+        self.file.starts_with(IMAGE_MAGIC)
+    }
+
+    /// Takes the preprocessing of the command line where the file can hold none, and refuses it
+    /// where the file holds its own (.qmend).
+    ///
+    /// Without preprocessing, int8 data are such a file's input integers; their real values are
+    /// what its input tensor says.
+    ///
+    /// # Errors
+    /// [`UserError`] where preprocessing was given twice, or does not fit.
+    pub fn take_preprocess(
+        &mut self,
+        args: &PreprocessArgs,
+        path: &Path,
+        data: &Dataset,
+    ) -> Result<(), UserError> {
+        if self.is_image() {
+            return args.refuse_for(path);
+        }
+        let input = self.model.tensor(self.model.input);
+        self.model.preprocess = match data.values {
+            Values::I8(_) if args.is_empty() => Preprocess {
+                scale: input.scale,
+                mean: vec![input.scale * f32::from(input.zero_point)],
+                std: Vec::new(),
+            },
+            _ => args.preprocess(input.shape[2])?,
+        };
+        // The image's notes hold the preprocessing.
+        self.image = write_image(&self.model).map_err(|e| {
+            UserError::new(
+                format!("{}: {e}", path.display()),
+                "leave out --scale, --mean and --std",
+            )
+        })?;
+        Ok(())
+    }
+}
+
+/// What a file is, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A .qmend.
+    Image,
+    /// A .tflite, float or integer.
+    Tflite,
+    /// Anything else.
+    Other,
+}
+
+/// Looks at a file's first bytes.
+pub fn kind(path: &Path) -> Result<Kind> {
+    let mut start = [0u8; 8];
     let mut file = File::open(path).map_err(|e| {
         UserError::new(
             format!("{}: cannot be read ({e})", path.display()),
             "check the path and its permissions",
         )
     })?;
-    // A shorter file is not an image; what else it may be, its own reader says.
-    Ok(file.read_exact(&mut start).is_ok() && start == IMAGE_MAGIC)
+    // A shorter file is neither; what else it may be, its own reader says.
+    Ok(match file.read_exact(&mut start) {
+        Ok(()) if start.starts_with(IMAGE_MAGIC) => Kind::Image,
+        Ok(()) if is_tflite(&start) => Kind::Tflite,
+        _ => Kind::Other,
+    })
 }
 
 /// Reads a model of either kind.
 pub fn load_any(path: &Path) -> Result<AnyModel> {
-    if is_image(path)? || load_qdq(path)?.is_some() {
-        Ok(AnyModel::Integer(Box::new(load_integer(path)?)))
-    } else {
-        Ok(AnyModel::Float(Box::new(load_float(path)?)))
-    }
+    let integer = match kind(path)? {
+        Kind::Image => Some(load_integer(path)?),
+        Kind::Tflite => tflite(path)?,
+        Kind::Other => qdq(path)?,
+    };
+    Ok(match integer {
+        Some(integer) => AnyModel::Integer(Box::new(integer)),
+        None => AnyModel::Float(Box::new(float(path)?)),
+    })
 }
 
 /// Reads a float network, named after its file.
 pub fn load_float(path: &Path) -> Result<Graph> {
-    if is_image(path)? {
-        return Err(UserError::new(
+    match load_any(path)? {
+        AnyModel::Float(graph) => Ok(*graph),
+        AnyModel::Integer(_) => Err(UserError::new(
             format!(
                 "{}: an integer model, where the float network belongs",
                 path.display()
             ),
-            "MODEL is the float .onnx, QUANT the .qmend that was made of it",
+            "MODEL is the float .onnx or .tflite, QUANT the .qmend or int8 .tflite that was made of it",
         )
-        .into());
+        .into()),
     }
+}
+
+fn float(path: &Path) -> Result<Graph> {
     let mut graph = load_graph(path)?;
     // Exporters call every graph "main_graph" or "torch_jit"; the file's name says more.
     if let Some(stem) = path.file_stem() {
@@ -76,51 +152,70 @@ pub fn load_float(path: &Path) -> Result<Graph> {
     Ok(graph)
 }
 
-/// Reads an integer model. Preprocessing may be given for a file that brings none; a .qmend has its
-/// own.
-pub fn load_integer_with(path: &Path, preprocess: &PreprocessArgs) -> Result<Integer> {
-    let mut file = load_integer(path)?;
-    if preprocess.is_empty() {
-        return Ok(file);
-    }
-    if is_image(path)? {
-        preprocess.refuse_for(path)?;
-    }
-    let channels = file.model.tensor(file.model.input).shape[2];
-    file.model.preprocess = preprocess.preprocess(channels)?;
-    file.image = write_image(&file.model).with_context(|| path.display().to_string())?;
-    Ok(file)
-}
-
-/// Reads an image, or a QDQ network as onnxruntime's quantization writes it.
+/// Reads an image, an int8 .tflite, or a QDQ .onnx as onnxruntime's quantization writes it.
 pub fn load_integer(path: &Path) -> Result<Integer> {
-    if let Some(mut model) = load_qdq(path)? {
-        if let Some(stem) = path.file_stem() {
-            model.name = stem.to_string_lossy().into_owned();
-        }
-        let image = write_image(&model).with_context(|| path.display().to_string())?;
-        return Ok(Integer { model, image });
-    }
-    if !is_image(path)? {
-        return Err(UserError::new(
-            format!("{}: not an integer model (.qmend)", path.display()),
+    let other = |what: &str| {
+        UserError::new(
+            format!("{}: {what}", path.display()),
             "make one with `qmend quantize MODEL --data CAL -o FILE.qmend`",
         )
-        .into());
+    };
+    match kind(path)? {
+        Kind::Image => {
+            let image = bytes(path)?;
+            let model = read_image(&image).with_context(|| path.display().to_string())?;
+            let file = image.clone();
+            Ok(Integer { model, image, file })
+        }
+        Kind::Tflite => Ok(tflite(path)?
+            .ok_or_else(|| other("a float network, where the integer model belongs"))?),
+        Kind::Other => Ok(qdq(path)?
+            .ok_or_else(|| other("not an integer model (.qmend, int8 .tflite, QDQ .onnx)"))?),
     }
+}
+
+/// An int8 .tflite, named after its file; `None` where no operator computes in int8.
+fn tflite(path: &Path) -> Result<Option<Integer>> {
+    let shown = || path.display().to_string();
+    let file = bytes(path)?;
+    let mut model = match import_tflite_int8(&file, &shown()) {
+        Ok(model) => model,
+        Err(TfliteError::NotInt8 { .. }) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    if let Some(stem) = path.file_stem() {
+        model.name = stem.to_string_lossy().into_owned();
+    }
+    let image = write_image(&model).with_context(shown)?;
+    Ok(Some(Integer { model, image, file }))
+}
+
+/// A QDQ network, named after its file; `None` for anything else.
+fn qdq(path: &Path) -> Result<Option<Integer>> {
+    let Some(mut model) = load_qdq(path)? else {
+        return Ok(None);
+    };
+    if let Some(stem) = path.file_stem() {
+        model.name = stem.to_string_lossy().into_owned();
+    }
+    let image = write_image(&model).with_context(|| path.display().to_string())?;
+    let file = bytes(path)?;
+    Ok(Some(Integer { model, image, file }))
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>> {
     let shown = || path.display().to_string();
     let file = File::open(path).with_context(shown)?;
-    let mut image = Vec::new();
-    file.take(MAX_IMAGE + 1)
-        .read_to_end(&mut image)
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
         .with_context(shown)?;
-    if image.len() as u64 > MAX_IMAGE {
+    if bytes.len() as u64 > MAX_FILE {
         return Err(UserError::new(
-            format!("{}: longer than {MAX_IMAGE} bytes", shown()),
-            "such a file is no image",
+            format!("{}: longer than {MAX_FILE} bytes", shown()),
+            "such a file is no model for a microcontroller",
         )
         .into());
     }
-    let model = read_image(&image).with_context(shown)?;
-    Ok(Integer { model, image })
+    Ok(bytes)
 }

@@ -1,20 +1,22 @@
 //! `qmend repair`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::args::{BackendArgs, ImageOutputArgs, PreprocessArgs, ReadArgs, spec_parser};
-use super::context::{Context, Done};
+use super::context::{Context, Done, UserError};
 use super::quantize::parse_word;
 use super::{interrupt, models, stages};
 use crate::data::DataSpec;
+use crate::export::tflite::{Patchable, Replaced};
 use crate::export::write_image;
 use crate::localize::Metric;
+use crate::model::QuantizedModel;
 use crate::repair::certificate::Certificate;
-use crate::repair::{Job, Outcome, RepairConfig, Step, Strategy, Targets, repair};
+use crate::repair::{Freedom, Job, Outcome, RepairConfig, Step, Strategy, Targets, repair};
 use crate::report::{Proportion, Table};
 
 /// Mend an integer model where it differs from its float network
@@ -26,11 +28,15 @@ use crate::report::{Proportion, Table};
 /// where the integers break. 2,000 or more samples each work well.
 ///
 /// Ctrl-C, or the end of --time-budget, keeps the best model so far.
+///
+/// An int8 .tflite can be written as a .tflite again (-o FILE.tflite): the original file in which
+/// only bytes of weights and biases differ. Multipliers then stay, since such a file cannot hold
+/// them to the last bit, and layers are matched by structure where names differ.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The float network (.onnx)
+    /// The float network (.onnx, .tflite)
     model: PathBuf,
-    /// The integer model made of it (.qmend)
+    /// The integer model made of it (.qmend, int8 .tflite)
     quant: PathBuf,
     /// Repair data: FILE, FOLDER, or either with a range as in FILE:0..2500; raw values as
     /// `quantize` took them
@@ -124,10 +130,16 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     )?;
     interrupt::listen();
     let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
-    let original = models::load_integer_with(&args.quant, &args.preprocess)?;
+    let mut original = models::load_integer(&args.quant)?;
+    stages::check_pair(&teacher, &original.model)?;
+    let data = stages::integer_data(
+        context,
+        &args.data,
+        &args.read,
+        &mut original,
+        (&args.preprocess, &args.quant),
+    )?;
     let model = &original.model;
-    stages::check_pair(&teacher, model)?;
-    let data = stages::integer_data(context, &args.data, &args.read, model)?;
     let read = match (&args.holdout_labels, &args.read.labels) {
         (None, None) => args.read.clone(),
         // The labels' file of --data does not fit the holdout set.
@@ -136,7 +148,14 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
             ..args.read.clone()
         },
     };
-    let holdout = stages::integer_data(context, &args.holdout, &read, model)?;
+    let holdout = stages::data_for(
+        &args.holdout,
+        &read,
+        teacher.shape(),
+        &model.labels,
+        &model.name,
+    )?;
+    stages::warn_of_range(context, &holdout, model);
     stages::check_disjoint(
         context,
         ("repair", &data),
@@ -145,6 +164,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     )?;
     let tests = stages::tests(&teacher, model, &data, args.targets)?;
     let kept = stages::tests(&teacher, model, &holdout, args.targets)?;
+    let target = Target::new(&args.output.output, &original)?;
+    let matched = stages::matched_layers(context, &teacher.graph, model);
     let config = RepairConfig {
         strategy: args.strategy,
         metric: args.metric,
@@ -155,6 +176,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         seed: args.seed,
         rounds: args.rounds,
         weight_steps: !args.no_weight_steps,
+        freedom: target.freedom(),
         backend: args.backend.backend,
         ..RepairConfig::default()
     };
@@ -190,13 +212,13 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         accepted(&outcome)
     ));
 
-    let image = write_image(&outcome.model)?;
+    let (written, replaced) = target.bytes(&outcome.model)?;
     let certificate = match &args.certificate {
         Some(path) => {
             let c = Certificate::new(
-                (model, &original.image),
+                (model, &original.file),
                 &outcome,
-                &image,
+                &written,
                 &tests,
                 args.targets,
                 &config,
@@ -205,7 +227,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         }
         None => None,
     };
-    context.write(&args.output.output, &image, args.output.force)?;
+    context.write(&args.output.output, &written, args.output.force)?;
     if let Some((path, json)) = &certificate {
         context.write(path, json.as_bytes(), args.output.force)?;
     }
@@ -213,8 +235,16 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     context.say(format_args!(
         "wrote {} ({} bytes)",
         args.output.output.display(),
-        image.len()
+        written.len()
     ));
+    if let Some(r) = replaced {
+        context.say(format_args!(
+            "{} bytes of {} layers differ from {}; everything else is as it was",
+            r.bytes,
+            r.layers,
+            args.quant.display()
+        ));
+    }
     if let Some((path, _)) = &certificate {
         context.say(format_args!("wrote {}", path.display()));
     }
@@ -222,9 +252,61 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     fields["output"] = json!(args.output.output);
     fields["certificate"] = json!(args.certificate);
     fields["targets"] = json!(args.targets);
+    fields["replaced"] = json!(replaced);
+    fields["matched"] = matched;
     fields["repair"]["data_sha256"] = json!(data.fingerprint());
     fields["holdout"]["data_sha256"] = json!(holdout.fingerprint());
     Ok(Done::new(fields))
+}
+
+/// What the result is written as.
+enum Target {
+    /// An image.
+    Image,
+    /// The original .tflite with other weights and biases.
+    Tflite(Box<Patchable>),
+}
+
+impl Target {
+    /// By the extension of the file to write.
+    fn new(output: &Path, original: &models::Integer) -> Result<Self> {
+        if !output
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("tflite"))
+        {
+            return Ok(Target::Image);
+        }
+        if !original.is_tflite() {
+            return Err(UserError::new(
+                format!(
+                    "{}: the model did not come from a .tflite, so there is none to put the repair into",
+                    output.display()
+                ),
+                "write a .qmend (-o FILE.qmend); `qmend export` makes a .tflite of it where that is possible",
+            )
+            .into());
+        }
+        let name = output.display().to_string();
+        let patchable = Patchable::new(&original.file, &name)?;
+        Ok(Target::Tflite(Box::new(patchable)))
+    }
+
+    fn freedom(&self) -> Freedom {
+        match self {
+            Target::Image => Freedom::default(),
+            Target::Tflite(p) => p.freedom(),
+        }
+    }
+
+    fn bytes(&self, model: &QuantizedModel) -> Result<(Vec<u8>, Option<Replaced>)> {
+        match self {
+            Target::Image => Ok((write_image(model)?, None)),
+            Target::Tflite(p) => {
+                let (bytes, replaced) = p.patch(model).context("the repaired model")?;
+                Ok((bytes, Some(replaced)))
+            }
+        }
+    }
 }
 
 fn accepted(o: &Outcome) -> usize {

@@ -1,10 +1,13 @@
 //! Steps that several commands take in the same way.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::args::{DeviceArg, ReadArgs};
+use super::args::{DeviceArg, PreprocessArgs, ReadArgs};
 use super::context::{Context, UserError};
+use super::models::Integer;
 use crate::calibrate::{Method, Range, calibrate};
 use crate::classes::classes;
 use crate::data::{DataSpec, Dataset, Values, load_spec, overlap};
@@ -12,6 +15,7 @@ use crate::device::{Device, Difference, HostDevice, Qemu, QemuOptions, VerifyRep
 use crate::engine::Engine;
 use crate::float::{Backend, FloatNet};
 use crate::graph::Graph;
+use crate::localize::match_layers;
 use crate::model::{Preprocess, QuantizedModel};
 use crate::quantize::{QuantizeConfig, quantize};
 use crate::repair::{Targets, Tests};
@@ -28,21 +32,30 @@ pub fn data_for(
     Ok(data.check_shape(shape, who)?)
 }
 
-/// Reads data for an integer model, and warns where its values cannot be what the model's
-/// preprocessing was made for.
+/// Reads data for an integer model and settles its preprocessing ([`Integer::take_preprocess`]);
+/// warns where the values cannot be what that preprocessing was made for.
 pub fn integer_data(
     context: &Context,
     spec: &DataSpec,
     read: &ReadArgs,
-    model: &QuantizedModel,
+    file: &mut Integer,
+    (args, path): (&PreprocessArgs, &Path),
 ) -> Result<Dataset> {
-    let input = model.tensor(model.input);
-    let data = data_for(spec, read, input.shape, &model.labels, &model.name)?;
+    let shape = file.model.tensor(file.model.input).shape;
+    let data = data_for(spec, read, shape, &file.model.labels, &file.model.name)?;
+    file.take_preprocess(args, path, &data)?;
+    warn_of_range(context, &data, &file.model);
+    Ok(data)
+}
+
+/// Warns where data cannot be what a model's preprocessing was made for.
+pub fn warn_of_range(context: &Context, data: &Dataset, model: &QuantizedModel) {
     // Such data are the input's integers.
     if matches!(data.values, Values::I8(_)) && model.preprocess.is_identity() {
-        return Ok(data);
+        return;
     }
-    let (lo, hi) = real_range(&data, &model.preprocess);
+    let input = model.tensor(model.input);
+    let (lo, hi) = real_range(data, &model.preprocess);
     let end = |q: i32| (q - i32::from(input.zero_point)) as f32 * input.scale;
     let (least, most) = (end(-128), end(127));
     let span = most - least;
@@ -53,7 +66,6 @@ pub fn integer_data(
             data.source
         ));
     }
-    Ok(data)
 }
 
 /// Data that use less of the model's input range than this were hardly meant for it.
@@ -224,6 +236,30 @@ pub fn check_pair(teacher: &Teacher, model: &QuantizedModel) -> Result<()> {
         "give the float network that the integer model was quantized from",
     )
     .into())
+}
+
+/// Says which layers of the two networks were matched by structure, and which have no partner; the
+/// same for programs.
+pub fn matched_layers(context: &Context, graph: &Graph, model: &QuantizedModel) -> Value {
+    let m = match_layers(graph, model);
+    if m.by_structure > 0 {
+        context.say(format_args!(
+            "layers matched: {} by name, {} by structure",
+            m.by_name, m.by_structure
+        ));
+    }
+    let unmatched: Vec<&str> = m
+        .unmatched
+        .iter()
+        .map(|n| model.nodes[*n].name.as_str())
+        .collect();
+    if !unmatched.is_empty() {
+        context.warn(format_args!(
+            "no layer of the float network stands for `{}`; localization, and the strategies layer and neuron, leave them out",
+            unmatched.join("`, `")
+        ));
+    }
+    json!({"by_name": m.by_name, "by_structure": m.by_structure, "unmatched": unmatched})
 }
 
 /// Runs inputs on a device and compares every output: the device's engine on this machine with the

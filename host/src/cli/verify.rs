@@ -25,7 +25,7 @@ use crate::repair::certificate::{Certificate, sha256_hex};
 /// Exit code 1 where anything differs.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The integer model (.qmend)
+    /// The integer model (.qmend, int8 .tflite)
     quant: PathBuf,
     /// Inputs to run: FILE, FOLDER, or either with a range as in FILE:0..2500; raw values as
     /// `quantize` took them
@@ -47,13 +47,19 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
-    let file = models::load_integer_with(&args.quant, &args.preprocess)?;
+    let mut file = models::load_integer(&args.quant)?;
+    let data = stages::integer_data(
+        context,
+        &args.data,
+        &args.read,
+        &mut file,
+        (&args.preprocess, &args.quant),
+    )?;
     let model = &file.model;
-    let data = stages::integer_data(context, &args.data, &args.read, model)?;
     let inputs = data.model_inputs(model);
     let mut fields = json!({
         "model": args.quant,
-        "image_sha256": sha256_hex(&file.image),
+        "image_sha256": sha256_hex(&file.file),
         "data_sha256": data.fingerprint(),
     });
 
@@ -74,7 +80,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
             .into());
         }
         let mut wrong = contradictions(&certificate);
-        wrong.extend(certificate.replay(model, &file.image, &inputs)?);
+        wrong.extend(certificate.replay(model, &file.file, &inputs)?);
         for line in wrong.iter().take(10) {
             context.say(format_args!("does not hold: {line}"));
         }

@@ -2,12 +2,14 @@
 //!
 //! - [`plan`]: where every tensor lies in the arena,
 //! - [`image`]: the bytes of `shared/FORMAT.md`,
-//! - [`notes`]: what an image carries for the host alone.
+//! - [`notes`]: what an image carries for the host alone,
+//! - [`tflite`]: TFLite files as results.
 
 mod error;
 pub mod image;
 pub mod notes;
 pub mod plan;
+pub mod tflite;
 
 #[cfg(test)]
 mod test_models;

@@ -51,17 +51,14 @@ pub enum ImportError {
         source: std::io::Error,
     },
     /// The extension names no format that is known.
-    #[error("{}: neither .onnx nor .tflite; export the network as ONNX", path.display())]
+    #[error("{}: neither .onnx nor .tflite; export the network as ONNX or as float TFLite", path.display())]
     UnknownFormat {
         /// The file.
         path: PathBuf,
     },
-    /// A float TFLite network.
-    #[error("{}: float .tflite networks are not supported yet; convert it to ONNX, for example with tf2onnx --tflite", path.display())]
-    TfliteNotSupported {
-        /// The file.
-        path: PathBuf,
-    },
+    /// A TFLite file that cannot be imported.
+    #[error(transparent)]
+    Tflite(#[from] super::tflite::TfliteError),
     /// The bytes are not a whole, sane ONNX file.
     #[error("{file}: damaged or not an ONNX file: {reason}; export or copy it again")]
     Damaged {

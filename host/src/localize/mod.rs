@@ -7,11 +7,13 @@
 //! layer that is: when its sign differs. (QNNRepair, SEFM 2023, section 3.2, extended to
 //! convolutions.)
 
+mod matching;
 mod metric;
 mod spectrum;
 
+pub(crate) use matching::matched_layers;
+pub use matching::{LayerMatches, match_layers};
 pub use metric::{Metric, Spectrum};
-pub(crate) use spectrum::matched_layers;
 pub use spectrum::{LocalizeError, localize};
 
 use rand::SeedableRng;

@@ -1,6 +1,6 @@
 //! Counting: both networks run on the same tests, and their signs are compared.
 
-use super::{Localization, Neuron, Spectrum};
+use super::{Localization, Neuron, Spectrum, matched_layers};
 use crate::classes::argmax;
 use crate::engine::{Engine, EngineError};
 use crate::float::{FloatError, FloatNet};
@@ -41,20 +41,6 @@ pub enum LocalizeError {
     /// The integer engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-}
-
-/// Pairs of (linear node of the integer model, value of the float network) that stand for the same
-/// tensor, matched by the tensor's name.
-pub(crate) fn matched_layers(graph: &Graph, model: &QuantizedModel) -> Vec<(usize, ValueId)> {
-    model
-        .linears()
-        .filter_map(|(node, _)| {
-            let name = &model.tensor(model.nodes[node].output).name;
-            let value = graph.values.iter().position(|v| &v.name == name)?;
-            let output = model.tensor(model.nodes[node].output);
-            (graph.values[value].shape == output.shape).then_some((node, ValueId(value)))
-        })
-        .collect()
 }
 
 /// Runs both networks over the tests and counts each neuron's spectrum.

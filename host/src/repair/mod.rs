@@ -6,11 +6,13 @@
 //! - [`lp`]: the programs, solved through `good_lp`.
 //! - Strategies, one a file: [`margin`] (fine edits and weight steps over the whole network),
 //!   [`layer`] (each neuron back to its float twin), [`neuron`] (the paper's).
+//! - [`Freedom`]: limits, where the result goes into a file that cannot hold every change.
 //! - [`integer`]: from a program's real numbers to weights on the lattice.
 //! - [`certificate`]: what was repaired, in a form that can be replayed.
 //! - [`run`](repair): the whole of it.
 
 pub mod certificate;
+mod freedom;
 pub mod integer;
 pub mod layer;
 pub mod lp;
@@ -23,6 +25,7 @@ mod state;
 mod tests;
 mod tests_set;
 
+pub use freedom::Freedom;
 pub use run::{Edits, Job, Outcome, RepairConfig, RepairError, Step, Strategy, repair};
 pub use state::{Proposal, Score, State, Verdict, logits};
 pub use tests_set::{Targets, Tests};

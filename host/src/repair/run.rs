@@ -2,7 +2,7 @@
 
 use super::lp::LpError;
 use super::margin::SHORTEST_LP;
-use super::{Score, State, Tests, Verdict, layer, margin, neuron};
+use super::{Freedom, Score, State, Tests, Verdict, layer, margin, neuron};
 use crate::engine::EngineError;
 use crate::float::{Backend, FloatError, FloatNet};
 use crate::graph::Graph;
@@ -89,6 +89,8 @@ pub struct RepairConfig {
     pub weight_candidates: usize,
     /// Rows of one neuron's program in `layer` and `neuron`.
     pub neuron_rows: usize,
+    /// What may change.
+    pub freedom: Freedom,
     /// Runs the gradients.
     pub backend: Backend,
 }
@@ -111,6 +113,7 @@ impl Default for RepairConfig {
             weight_budget: 60,
             weight_candidates: 200,
             neuron_rows: 400,
+            freedom: Freedom::default(),
             backend: Backend::default(),
         }
     }
@@ -351,6 +354,7 @@ pub fn repair(
     let start = Instant::now();
     let localization = localize(graph, float, model, &repair.reals, &repair.integers)?;
     let mut state = State::new(model.clone(), repair, holdout, config.tau, config.strict)?;
+    state.limit(config.freedom.clone());
     let before = state.score();
     let passed_before = state.passing().to_vec();
     let mut context = Context {

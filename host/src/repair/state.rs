@@ -1,6 +1,6 @@
 //! The model under repair, and the rule by which an edit stays.
 
-use super::Tests;
+use super::{Freedom, Tests};
 use crate::classes::argmax;
 use crate::engine::{Activations, Engine, EngineError};
 use crate::model::{Linear, Op, QuantizedModel, TensorId};
@@ -50,6 +50,7 @@ pub struct State<'a> {
     /// Wanted margin in real logit units.
     tau: f64,
     strict: bool,
+    freedom: Freedom,
     passing: Vec<bool>,
     passed_at_start: Vec<bool>,
     /// Tests that passed at the start and fail under the last proposal.
@@ -101,6 +102,7 @@ impl<'a> State<'a> {
             logits,
             tau,
             strict,
+            freedom: Freedom::default(),
             passing: Vec::new(),
             passed_at_start: Vec::new(),
             broken: Vec::new(),
@@ -125,6 +127,16 @@ impl<'a> State<'a> {
         state.passed_at_start = passing.clone();
         state.passing = passing;
         Ok(state)
+    }
+
+    /// Limits what proposals may change; whatever else they hold is left out of them.
+    pub fn limit(&mut self, freedom: Freedom) {
+        self.freedom = freedom;
+    }
+
+    /// What proposals may change.
+    pub fn freedom(&self) -> &Freedom {
+        &self.freedom
     }
 
     /// The model as accepted so far.
@@ -235,11 +247,15 @@ impl<'a> State<'a> {
 
     /// Replays an edit bit for bit and keeps it when it fixes more than it breaks on the repair set
     /// (or fixes as many with larger margins) and the holdout agreement does not fall. In strict mode
-    /// each lost test counts several times. Otherwise everything is as before.
+    /// each lost test counts several times. What may not change ([`State::limit`]) is left out. Otherwise everything is as before.
     pub fn propose(&mut self, proposal: Proposal) -> Verdict {
         let changed: Vec<(usize, Linear)> = proposal
             .into_iter()
-            .filter(|(node, l)| self.model.nodes[*node].op.linear() != Some(l))
+            .filter_map(|(node, mut new)| {
+                let old = self.model.nodes[node].op.linear()?;
+                self.freedom.conform(node, old, &mut new);
+                (old != &new).then_some((node, new))
+            })
             .collect();
         let Some(first) = changed.iter().map(|(node, _)| *node).min() else {
             return Verdict::Unchanged;

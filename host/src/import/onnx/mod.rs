@@ -25,25 +25,12 @@ use onnx_rs::ast;
 use importer::{Fail, Importer, Item, Tensor};
 use node::OnnxNode;
 
-use super::{ImportError, Issue};
+use super::{ImportError, Issue, check_file_size};
 use crate::graph::{Graph, ValueId, passes};
 
 /// Operator sets whose definitions the importer follows.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
-const MAX_FILE: u64 = 128 << 20;
 const MAX_NODES: usize = 10_000;
-
-/// Refuses files larger than networks for microcontrollers are.
-pub(super) fn check_file_size(bytes: u64, file: &str) -> Result<(), ImportError> {
-    if bytes <= MAX_FILE {
-        return Ok(());
-    }
-    Err(ImportError::TooLarge {
-        file: file.into(),
-        what: format!("its size of {bytes} bytes"),
-        limit: format!("{} MiB", MAX_FILE >> 20),
-    })
-}
 
 /// Reads an ONNX file's bytes; `file` is its name in messages.
 ///

@@ -7,7 +7,7 @@ use flatbuffers::{
 
 /// A number of some width.
 #[derive(Clone, Copy)]
-pub(super) enum Value {
+pub(crate) enum Value {
     I8(i8),
     I32(i32),
     F32(f32),
@@ -15,7 +15,7 @@ pub(super) enum Value {
 
 /// A tensor of the file.
 #[derive(Clone)]
-pub(super) struct FileTensor {
+pub(crate) struct FileTensor {
     pub name: String,
     pub shape: Vec<i32>,
     pub element: i8,
@@ -26,7 +26,7 @@ pub(super) struct FileTensor {
 }
 
 /// An int8 activation.
-pub(super) fn activation(name: &str, shape: &[i32], scale: f32, zero_point: i64) -> FileTensor {
+pub(crate) fn activation(name: &str, shape: &[i32], scale: f32, zero_point: i64) -> FileTensor {
     FileTensor {
         name: name.to_string(),
         shape: shape.to_vec(),
@@ -39,7 +39,7 @@ pub(super) fn activation(name: &str, shape: &[i32], scale: f32, zero_point: i64)
 }
 
 /// An int8 constant.
-pub(super) fn constant(name: &str, shape: &[i32], data: &[i8], scale: f32) -> FileTensor {
+pub(crate) fn constant(name: &str, shape: &[i32], data: &[i8], scale: f32) -> FileTensor {
     let data = Some(data.iter().map(|w| *w as u8).collect());
     FileTensor {
         data,
@@ -48,7 +48,7 @@ pub(super) fn constant(name: &str, shape: &[i32], data: &[i8], scale: f32) -> Fi
 }
 
 /// A float tensor.
-pub(super) fn float(name: &str, shape: &[i32]) -> FileTensor {
+pub(crate) fn float(name: &str, shape: &[i32]) -> FileTensor {
     FileTensor {
         element: 0,
         scales: vec![],
@@ -59,7 +59,7 @@ pub(super) fn float(name: &str, shape: &[i32]) -> FileTensor {
 
 /// An operator of the file.
 #[derive(Clone)]
-pub(super) struct FileOperator {
+pub(crate) struct FileOperator {
     pub code: i32,
     pub inputs: Vec<i32>,
     pub outputs: Vec<i32>,
@@ -67,7 +67,7 @@ pub(super) struct FileOperator {
 }
 
 /// An operator without options.
-pub(super) fn operator(code: i32, inputs: &[i32], outputs: &[i32]) -> FileOperator {
+pub(crate) fn operator(code: i32, inputs: &[i32], outputs: &[i32]) -> FileOperator {
     FileOperator {
         code,
         inputs: inputs.to_vec(),
@@ -78,7 +78,7 @@ pub(super) fn operator(code: i32, inputs: &[i32], outputs: &[i32]) -> FileOperat
 
 /// A file with one subgraph.
 #[derive(Clone)]
-pub(super) struct Network {
+pub(crate) struct Network {
     pub tensors: Vec<FileTensor>,
     pub operators: Vec<FileOperator>,
     pub inputs: Vec<i32>,
@@ -90,7 +90,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn new(
+    pub(crate) fn new(
         tensors: Vec<FileTensor>,
         operators: Vec<FileOperator>,
         input: i32,
@@ -108,7 +108,7 @@ impl Network {
         }
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut b = FlatBufferBuilder::new();
         let start = b.start_table();
         let mut buffers = vec![b.end_table(start)];

@@ -1,13 +1,18 @@
 //! What an operator asks of the network while it is converted.
 
-use super::network::{Activation, Constant, Network, Problem};
-use super::schema::{ElementType, Operator};
+use super::file::Constant;
+use super::network::{Activation, Network};
+use super::place::Operands;
+use super::problem::Problem;
+use super::schema::{ElementType, Operator, code};
 use crate::model::{Node, TensorId};
 
 /// An operator being converted.
 pub(super) struct Call<'n, 'a> {
     pub network: &'n mut Network<'a>,
     pub operator: Operator<'a>,
+    /// Its builtin code.
+    pub code: i32,
 }
 
 impl<'a> Call<'_, 'a> {
@@ -66,6 +71,14 @@ impl<'a> Call<'_, 'a> {
     /// Adds the node.
     pub(super) fn push(&mut self, op: crate::model::Op, inputs: &[TensorId], output: TensorId) {
         let name = self.network.tensors[output.0].name.clone();
+        if let (Some(_), Some(weights)) = (op.linear(), self.operand(1)) {
+            self.network.places.push(Operands {
+                node: self.network.nodes.len(),
+                weights,
+                bias: self.operand(2),
+                depthwise: self.code == code::DEPTHWISE_CONV_2D,
+            });
+        }
         self.network.nodes.push(Node {
             name,
             op,
@@ -94,8 +107,8 @@ impl<'a> Call<'_, 'a> {
     /// If the output is the network's float output: takes operand 0 as the network's output.
     pub(super) fn leave(&mut self, types: &[ElementType]) -> Result<bool, Problem> {
         let index = self.output_index()?;
-        let t = self.network.file_tensor(index)?;
-        if index as usize != self.network.file_output || t.element != ElementType::FLOAT32 {
+        let t = self.network.file.tensor(index)?;
+        if index != self.network.file.output || t.element != ElementType::FLOAT32 {
             return Ok(false);
         }
         let x = self.network.activation(self.required(0)?, types)?;

@@ -38,7 +38,8 @@ fn lines(issues: &[UnsupportedOperator]) -> String {
     issues.iter().map(|i| format!("\n  - {i}")).collect()
 }
 
-/// Why a file did not become a [`crate::model::QuantizedModel`]. Every variant names the file.
+/// Why a file did not become a [`crate::model::QuantizedModel`] or [`crate::graph::Graph`]. Every
+/// variant names the file.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TfliteError {
@@ -91,6 +92,25 @@ pub enum TfliteError {
         file: String,
         /// Element type of the first operator's input.
         kind: String,
+    },
+    /// A network of which weights or activations are quantized, where a float one belongs.
+    #[error(
+        "{file}: it is no float network: {kind}; convert without any optimization (no converter.optimizations, no supported_types), or give an int8 network as QUANT"
+    )]
+    NotFloat {
+        /// The file.
+        file: String,
+        /// What is not float32.
+        kind: String,
+    },
+    /// The finished graph broke a rule (folding overflowed the float range, for example).
+    #[error("{file}: {source}")]
+    Graph {
+        /// The file.
+        file: String,
+        /// The rule.
+        #[source]
+        source: crate::graph::GraphError,
     },
     /// Operators that are not supported, all of them.
     #[error("{file}: {} of its operators cannot be imported:{}", operators.len(), lines(operators))]

@@ -1,6 +1,6 @@
 //! Real numbers of a file made integer as TFLM's `Prepare` functions do it.
 
-use super::network::Problem;
+use super::problem::Problem;
 use super::schema::Options;
 use crate::model::Multiplier;
 use crate::quantize::quantize_multiplier;
@@ -52,6 +52,11 @@ pub(super) fn activation_range(
             ));
         }
     })
+}
+
+/// The fused activation that limits an operator's outputs to a range, if there is one.
+pub(crate) fn fused_activation(min: i8, max: i8, scale: f32, zero_point: i8) -> Option<i8> {
+    (0..4).find(|a| activation_range(*a, scale, zero_point) == Ok((min, max)))
 }
 
 /// One axis of a sliding window, resolved.

@@ -1,12 +1,15 @@
-//! Reads an int8 network in TFLite's file format into a
+//! Reads networks in TFLite's file format: an int8 one into a
 //! [`QuantizedModel`](crate::model::QuantizedModel), so that it gives here the bits that it gives
-//! under TensorFlow Lite for Microcontrollers (TFLM).
+//! under TensorFlow Lite for Microcontrollers (TFLM); a float one into a
+//! [`Graph`](crate::graph::Graph) (`float`).
 //!
 //! - `flatbuffer`: tables and vectors of any flatbuffer, every access checked against the bytes.
 //! - `schema`: the part of TFLite's tables that is used here, by field number.
 //! - `names`: what operators are called.
-//! - `importer`: from the bytes to the network, operator after operator.
+//! - `file`: a file opened, its constants and operators; `problem`: what is wrong with an operator.
+//! - `importer`: from the file to the integer network, operator after operator.
 //! - `network`: the network as it grows; `call`: what an operator asks of it.
+//! - `place`: where in the file weights and biases stand, so that they can be replaced.
 //! - `ops`: one operator a file; [`supported_operators`] lists them.
 //! - `fixed_point`: real multipliers, activation ranges and padding as TFLM prepares them.
 //!
@@ -26,19 +29,32 @@
 
 mod call;
 mod error;
+mod file;
 mod fixed_point;
 mod flatbuffer;
+mod float;
 mod importer;
 mod names;
 mod network;
 mod ops;
+pub(crate) mod place;
+mod problem;
 mod schema;
 
 pub use error::{TfliteError, UnsupportedOperator};
+pub(crate) use fixed_point::fused_activation;
+pub use float::{import_tflite_float, supported_float_operators};
 pub use importer::import_tflite_int8;
+pub(crate) use importer::read;
 pub use ops::supported_operators;
+pub(crate) use schema::{code as schema_codes, options as schema_options};
+
+/// Whether bytes start like a TFLite file (identifier `TFL3` behind the root's offset).
+pub fn is_tflite(bytes: &[u8]) -> bool {
+    bytes.get(4..8) == Some(b"TFL3")
+}
 
 #[cfg(test)]
-mod builder;
+pub(crate) mod builder;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,8 @@
 //!
 //! | table | fields |
 //! |---|---|
-//! | Model | 0 version, 1 operator codes, 2 subgraphs, 4 buffers |
+//! | Model | 0 version, 1 operator codes, 2 subgraphs, 4 buffers, 6 metadata |
+//! | Metadata | 1 buffer |
 //! | OperatorCode | 0 deprecated builtin code (i8), 1 custom code, 3 builtin code (i32) |
 //! | SubGraph | 0 tensors, 1 inputs, 2 outputs, 3 operators |
 //! | Tensor | 0 shape, 1 element type (i8), 2 buffer, 3 name, 4 quantization, 5 is variable, 6 sparsity |
@@ -16,8 +17,9 @@
 //! | DepthwiseConv2DOptions | 0 padding, 1 stride w, 2 stride h, 3 multiplier, 4 activation, 5 dilation w, 6 dilation h |
 //! | Pool2DOptions | 0 padding, 1 stride w, 2 stride h, 3 filter w, 4 filter h, 5 activation |
 //! | FullyConnectedOptions | 0 activation, 1 weights format |
-//! | AddOptions | 0 activation |
+//! | AddOptions, MulOptions, SubOptions | 0 activation |
 //! | ConcatenationOptions | 0 axis, 1 activation |
+//! | ReducerOptions (written only) | 0 keep dimensions |
 //! | SoftmaxOptions | 0 beta |
 //! | LeakyReluOptions | 0 alpha |
 
@@ -54,9 +56,11 @@ pub(super) struct ElementType(pub i8);
 
 impl ElementType {
     pub(super) const FLOAT32: Self = Self(0);
+    pub(super) const FLOAT16: Self = Self(1);
     pub(super) const INT32: Self = Self(2);
     pub(super) const UINT8: Self = Self(3);
     pub(super) const INT64: Self = Self(4);
+    pub(super) const INT16: Self = Self(7);
     pub(super) const INT8: Self = Self(9);
     /// Two in a byte, the first in the lower half.
     pub(super) const INT4: Self = Self(17);
@@ -72,7 +76,7 @@ impl std::fmt::Display for ElementType {
 }
 
 /// Builtin operator codes of the operators that are read.
-pub(super) mod code {
+pub(crate) mod code {
     pub const ADD: i32 = 0;
     pub const AVERAGE_POOL_2D: i32 = 1;
     pub const CONCATENATION: i32 = 2;
@@ -82,7 +86,9 @@ pub(super) mod code {
     pub const FULLY_CONNECTED: i32 = 9;
     pub const LOGISTIC: i32 = 14;
     pub const MAX_POOL_2D: i32 = 17;
+    pub const MUL: i32 = 18;
     pub const RELU: i32 = 19;
+    pub const RELU_N1_TO_1: i32 = 20;
     pub const RELU6: i32 = 21;
     pub const RESHAPE: i32 = 22;
     pub const SOFTMAX: i32 = 25;
@@ -91,6 +97,7 @@ pub(super) mod code {
     pub const PAD: i32 = 34;
     pub const TRANSPOSE: i32 = 39;
     pub const MEAN: i32 = 40;
+    pub const SUB: i32 = 41;
     pub const SQUEEZE: i32 = 43;
     pub const PADV2: i32 = 60;
     pub const EXPAND_DIMS: i32 = 70;
@@ -100,7 +107,7 @@ pub(super) mod code {
 }
 
 /// Kinds of options (the union's tag) of the operators that have any.
-pub(super) mod options {
+pub(crate) mod options {
     pub const CONV_2D: u8 = 1;
     pub const DEPTHWISE_CONV_2D: u8 = 2;
     pub const POOL_2D: u8 = 5;
@@ -108,6 +115,9 @@ pub(super) mod options {
     pub const SOFTMAX: u8 = 9;
     pub const CONCATENATION: u8 = 10;
     pub const ADD: u8 = 11;
+    pub const MUL: u8 = 21;
+    pub const REDUCER: u8 = 27;
+    pub const SUB: u8 = 28;
     pub const LEAKY_RELU: u8 = 75;
 }
 
@@ -129,6 +139,10 @@ impl<'a> Model<'a> {
 
     pub(super) fn subgraphs(&self) -> Result<Tables<'a>> {
         self.0.tables(2)
+    }
+
+    pub(super) fn metadata(&self) -> Result<Tables<'a>> {
+        self.0.tables(6)
     }
 
     pub(super) fn buffers(&self) -> Result<Tables<'a>> {
@@ -249,6 +263,11 @@ impl Options<'_> {
     pub(super) fn f32(&self, field: usize) -> Result<f32> {
         self.0.map_or(Ok(0.0), |t| t.scalar(field, 0.0))
     }
+}
+
+/// Index of the Buffer of a Metadata table.
+pub(super) fn metadata_buffer(t: &Table<'_>) -> Result<usize> {
+    Ok(t.scalar(1, 0u32)? as usize)
 }
 
 /// Bytes of a Buffer, or that they stand outside the flatbuffer.

@@ -31,36 +31,49 @@ pub struct FineVariable {
     pub unit: f64,
 }
 
+/// Columns of one channel's variables, where it has them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Columns {
+    bias: Option<usize>,
+    multiplier: Option<usize>,
+}
+
 /// All fine edits of a network.
 pub struct FineEdits {
     variables: Vec<FineVariable>,
-    /// Column of each (node, channel)'s bias; its multiplier is the next.
-    columns: BTreeMap<usize, Vec<Option<usize>>>,
+    /// Columns of each channel of a node.
+    columns: BTreeMap<usize, Vec<Columns>>,
 }
 
 impl FineEdits {
-    /// The variables of the channels that `wanted` admits.
+    /// The variables of the channels that `wanted` admits, as far as [`State::freedom`] goes.
     pub fn new(state: &State<'_>, wanted: &dyn Fn(usize, usize) -> bool) -> Self {
         let deviations = deviations(state);
         let mut variables = Vec::new();
         let mut columns = BTreeMap::new();
         for (node, linear) in state.model().linears() {
             let unit = deviations[&node];
-            let of_node: Vec<Option<usize>> = (0..linear.out_channels())
+            let biases = !state.freedom().fixed_biases.contains(&node);
+            let multipliers = state.freedom().multipliers;
+            let of_node: Vec<Columns> = (0..linear.out_channels())
                 .map(|channel| {
                     let live = linear.multipliers[channel].mantissa != 0 && unit > 0.0;
-                    (live && wanted(node, channel)).then(|| {
-                        let at = variables.len();
-                        for (handle, unit) in [(Handle::Bias, unit), (Handle::Multiplier, 1.0)] {
-                            variables.push(FineVariable {
-                                node,
-                                channel,
-                                handle,
-                                unit,
-                            });
-                        }
-                        at
-                    })
+                    if !live || !wanted(node, channel) {
+                        return Columns::default();
+                    }
+                    let mut add = |handle, unit| {
+                        variables.push(FineVariable {
+                            node,
+                            channel,
+                            handle,
+                            unit,
+                        });
+                        variables.len() - 1
+                    };
+                    Columns {
+                        bias: biases.then(|| add(Handle::Bias, unit)),
+                        multiplier: multipliers.then(|| add(Handle::Multiplier, 1.0)),
+                    }
                 })
                 .collect();
             columns.insert(node, of_node);
@@ -105,9 +118,11 @@ impl Family for FineEdits {
                     }
                     let row = &mut coefficients[(chunk.first + r) * k..(chunk.first + r + 1) * k];
                     for c in 0..channels {
-                        if let Some(at) = columns[c] {
+                        if let Some(at) = columns[c].bias {
                             row[at] = (bias[c] * self.variables[at].unit) as f32;
-                            row[at + 1] = (gain[c] * scales[c]) as f32;
+                        }
+                        if let Some(at) = columns[c].multiplier {
+                            row[at] = (gain[c] * scales[c]) as f32;
                         }
                     }
                 }

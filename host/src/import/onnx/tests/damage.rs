@@ -188,18 +188,23 @@ fn reading_what_nothing_makes_and_making_a_name_twice_are_damage() {
 }
 
 #[test]
-fn files_are_chosen_by_extension_and_named_in_errors() {
-    let error = |path: &str| {
-        load_graph(path)
-            .expect_err("there is no such file")
-            .to_string()
-    };
-    assert!(
-        error("net.tflite").contains("net.tflite: float .tflite networks are not supported yet")
-    );
-    assert!(error("net.h5").contains("net.h5: neither .onnx nor .tflite"));
-    assert!(error("/nonexistent/net.onnx").contains("/nonexistent/net.onnx: cannot be read"));
+fn files_are_chosen_by_content_and_extension_and_named_in_errors() {
     let folder = tempfile::tempdir().expect("a folder");
+    let error = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).expect("written");
+        load_graph(&path).expect_err("it is no network").to_string()
+    };
+    let damaged = "damaged or not a .tflite file";
+    assert!(error("net.tflite", b"nothing").contains(damaged));
+    assert!(error("net.bin", b"\x08\0\0\0TFL3").contains(damaged));
+    assert!(error("net.h5", b"nothing").contains("net.h5: neither .onnx nor .tflite"));
+    let absent = load_graph("/nonexistent/net.onnx").expect_err("absent");
+    assert!(
+        absent
+            .to_string()
+            .contains("/nonexistent/net.onnx: cannot be read")
+    );
     let path = folder.path().join("Small.ONNX");
     std::fs::write(&path, small().bytes()).expect("written");
     assert_eq!(load_graph(&path).expect("imports").nodes.len(), 2);

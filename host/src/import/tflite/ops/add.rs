@@ -2,7 +2,7 @@
 
 use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::{activation_range, multiplier};
-use crate::import::tflite::network::Problem;
+use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::options;
 use crate::model::{Add, Multiplier, Op};
 

@@ -2,7 +2,8 @@
 
 use super::reshape::same_scale;
 use crate::import::tflite::call::Call;
-use crate::import::tflite::network::{Activation, Problem};
+use crate::import::tflite::network::Activation;
+use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::options;
 use crate::model::{Concat, ConcatInput, Op, TensorId};
 use qmend_shared::image::MAX_CONCAT_INPUTS;
@@ -26,7 +27,7 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
             "put the activation into an operator of its own",
         ));
     }
-    let axis = axis(options.i32(0, 0)?, y.rank)?;
+    let axis = concatenation_axis(options.i32(0, 0)?, y.rank)?;
     let mut expected = inputs[0].shape;
     expected[axis] = 0;
     for x in &inputs {
@@ -59,7 +60,10 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
 }
 
 /// An axis of the file as one of height, width and channels.
-fn axis(axis: i32, rank: usize) -> Result<usize, Problem> {
+pub(in crate::import::tflite) fn concatenation_axis(
+    axis: i32,
+    rank: usize,
+) -> Result<usize, Problem> {
     let positive = if axis < 0 {
         axis as i64 + rank as i64
     } else {

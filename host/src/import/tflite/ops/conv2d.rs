@@ -4,7 +4,8 @@ use super::filter::Filter;
 use crate::graph::Pads;
 use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::Window;
-use crate::import::tflite::network::{Activation, Problem};
+use crate::import::tflite::network::Activation;
+use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::options;
 use crate::model::{Conv2d, Op};
 

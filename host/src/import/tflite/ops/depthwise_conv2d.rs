@@ -5,7 +5,7 @@ use super::conv2d::pads;
 use super::filter::Filter;
 use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::Window;
-use crate::import::tflite::network::Problem;
+use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::options;
 use crate::model::{Conv2d, Op};
 

@@ -1,7 +1,8 @@
 //! Element-wise functions as tables.
 
 use crate::import::tflite::call::Call;
-use crate::import::tflite::network::{Activation, Problem};
+use crate::import::tflite::network::Activation;
+use crate::import::tflite::problem::Problem;
 use crate::model::Op;
 
 /// Adds a table of a function of one int8.

@@ -1,8 +1,10 @@
 //! Weights, biases and multipliers of linear operators.
 
 use crate::import::tflite::call::Call;
+use crate::import::tflite::file::{Constant, text};
 use crate::import::tflite::fixed_point::{activation_range, multiplier};
-use crate::import::tflite::network::{Activation, Constant, Problem, text};
+use crate::import::tflite::network::Activation;
+use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::ElementType;
 use crate::model::{Linear, Multiplier};
 

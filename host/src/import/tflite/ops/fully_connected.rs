@@ -3,7 +3,7 @@
 use super::filter::Filter;
 use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::multiplier;
-use crate::import::tflite::network::Problem;
+use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::options;
 use crate::model::{FullyConnected, Op};
 

@@ -4,7 +4,7 @@
 use super::elementwise::push;
 use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::multiplier;
-use crate::import::tflite::network::Problem;
+use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::options;
 
 pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {

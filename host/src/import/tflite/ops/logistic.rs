@@ -7,7 +7,7 @@
 use super::elementwise::{push, require_output};
 use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::multiplier;
-use crate::import::tflite::network::Problem;
+use crate::import::tflite::problem::Problem;
 use crate::model::Multiplier;
 use qmend_shared::arith::rounding_divide_by_pot;
 use qmend_shared::kernels::fixed_point::{exp_of_negative, one_over_one_plus};

@@ -6,7 +6,7 @@
 
 use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::multiplier;
-use crate::import::tflite::network::Problem;
+use crate::import::tflite::problem::Problem;
 use crate::model::{Multiplier, Op};
 
 pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
@@ -37,7 +37,10 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
 }
 
 /// Which of the file's axes (of at most four) are reduced; negative ones count from the end.
-fn reduced_axes(axes: &[i32], rank: usize) -> Result<[bool; 4], Problem> {
+pub(in crate::import::tflite) fn reduced_axes(
+    axes: &[i32],
+    rank: usize,
+) -> Result<[bool; 4], Problem> {
     let mut reduced = [false; 4];
     for &axis in axes {
         let positive = if axis < 0 {

@@ -20,9 +20,14 @@ mod softmax;
 mod tanh;
 mod transpose;
 
+pub(super) use concatenation::concatenation_axis;
+pub(super) use mean::reduced_axes;
+pub(super) use pad::hwc_paddings;
+pub(super) use transpose::hwc_permutation;
+
 use super::call::Call;
 use super::names;
-use super::network::Problem;
+use super::problem::Problem;
 use super::schema::code;
 
 type Convert = fn(&mut Call) -> Result<(), Problem>;
@@ -62,16 +67,10 @@ pub fn supported_operators() -> Vec<String> {
         .collect()
 }
 
-/// Converts the operator with a builtin code.
-pub(super) fn convert(code: i32, call: &mut Call) -> Result<(), Problem> {
-    match OPERATORS.iter().find(|(c, _)| *c == code) {
+/// Converts an operator by its builtin code.
+pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
+    match OPERATORS.iter().find(|(c, _)| *c == call.code) {
         Some((_, convert)) => convert(call),
-        None => Err(Problem::unsupported(
-            "this operator is not supported",
-            format!(
-                "replace it before conversion by some of {}",
-                supported_operators().join(", ")
-            ),
-        )),
+        None => Err(Problem::unknown_operator(&supported_operators())),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::reshape::same_scale;
 use crate::import::tflite::call::Call;
-use crate::import::tflite::network::Problem;
+use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::ElementType;
 use crate::model::{Op, Pad};
 
@@ -15,26 +15,7 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     };
     let y = call.output()?;
     same_scale(&x, &y)?;
-    let (mut before, mut after) = ([0; 3], [0; 3]);
-    if paddings.len() != 2 * x.rank || paddings.iter().any(|p| *p < 0) {
-        return Err(Problem::Damaged(format!(
-            "paddings {paddings:?} do not fit an input of {} axes",
-            x.rank
-        )));
-    }
-    for (axis, pair) in paddings.as_chunks::<2>().0.iter().enumerate() {
-        let pair = pair.map(|p| p as usize);
-        match (axis + 3).checked_sub(x.rank) {
-            Some(i) => [before[i], after[i]] = pair,
-            None if pair == [0, 0] => {}
-            None => {
-                return Err(Problem::unsupported(
-                    "it pads the batch",
-                    "leave the first axis as it is",
-                ));
-            }
-        }
-    }
+    let (before, after) = hwc_paddings(&paddings, x.rank)?;
     let expected: [usize; 3] = std::array::from_fn(|i| {
         x.shape[i]
             .saturating_add(before[i])
@@ -57,6 +38,34 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
         y.id,
     );
     Ok(())
+}
+
+/// Paddings of the file's axes (before and after, each) as those of height, width and channels.
+pub(in crate::import::tflite) fn hwc_paddings(
+    paddings: &[i32],
+    rank: usize,
+) -> Result<([usize; 3], [usize; 3]), Problem> {
+    let (mut before, mut after) = ([0; 3], [0; 3]);
+    if paddings.len() != 2 * rank || paddings.iter().any(|p| *p < 0) {
+        return Err(Problem::Damaged(format!(
+            "paddings {paddings:?} do not fit an input of {} axes",
+            rank
+        )));
+    }
+    for (axis, pair) in paddings.as_chunks::<2>().0.iter().enumerate() {
+        let pair = pair.map(|p| p as usize);
+        match (axis + 3).checked_sub(rank) {
+            Some(i) => [before[i], after[i]] = pair,
+            None if pair == [0, 0] => {}
+            None => {
+                return Err(Problem::unsupported(
+                    "it pads the batch",
+                    "leave the first axis as it is",
+                ));
+            }
+        }
+    }
+    Ok((before, after))
 }
 
 /// The border's integer, in the scale of input and output as TFLM demands.

@@ -3,7 +3,7 @@
 use super::conv2d::pads;
 use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::{Window, activation_range};
-use crate::import::tflite::network::Problem;
+use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::options;
 use crate::model::{Op, Pool};
 

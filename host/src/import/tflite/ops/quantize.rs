@@ -3,7 +3,7 @@
 
 use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::multiplier;
-use crate::import::tflite::network::Problem;
+use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::ElementType;
 use crate::model::Op;
 

@@ -8,7 +8,7 @@ use super::leaky_relu::rescale;
 use super::reshape::same_scale;
 use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::activation_range;
-use crate::import::tflite::network::Problem;
+use crate::import::tflite::problem::Problem;
 
 pub(super) fn relu(call: &mut Call) -> Result<(), Problem> {
     let x = call.activation(0)?;

@@ -2,7 +2,8 @@
 //! file (a second operand says the same and is not read).
 
 use crate::import::tflite::call::Call;
-use crate::import::tflite::network::{Activation, Problem};
+use crate::import::tflite::network::Activation;
+use crate::import::tflite::problem::Problem;
 use crate::model::Op;
 
 pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {

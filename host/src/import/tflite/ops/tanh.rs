@@ -6,7 +6,7 @@
 use super::elementwise::{push, require_output};
 use super::logistic::{Scaled, ScaledInput};
 use crate::import::tflite::call::Call;
-use crate::import::tflite::network::Problem;
+use crate::import::tflite::problem::Problem;
 use qmend_shared::arith::rounding_divide_by_pot;
 use qmend_shared::kernels::fixed_point::{exp_of_negative, one_minus_over_one_plus};
 

@@ -2,7 +2,7 @@
 
 use super::reshape::same_scale;
 use crate::import::tflite::call::Call;
-use crate::import::tflite::network::Problem;
+use crate::import::tflite::problem::Problem;
 use crate::model::Op;
 
 pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
@@ -10,7 +10,7 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     let perm = call.constant(1)?.integers()?;
     let y = call.output()?;
     same_scale(&x, &y)?;
-    let perm = hwc(&perm, x.rank)?;
+    let perm = hwc_permutation(&perm, x.rank)?;
     if perm.map(|p| x.shape[p]) != y.shape {
         return Err(Problem::Damaged(format!(
             "axes {perm:?} (of height, width, channels) of {:?} do not give {:?}",
@@ -22,7 +22,10 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
 }
 
 /// A permutation of the file's axes as one of height, width and channels.
-fn hwc(perm: &[i32], rank: usize) -> Result<[usize; 3], Problem> {
+pub(in crate::import::tflite) fn hwc_permutation(
+    perm: &[i32],
+    rank: usize,
+) -> Result<[usize; 3], Problem> {
     let mut sorted = perm.to_vec();
     sorted.sort_unstable();
     if perm.len() != rank || sorted.iter().enumerate().any(|(i, p)| *p != i as i32) {
@@ -55,12 +58,12 @@ mod tests {
 
     #[test]
     fn permutations_lose_the_batch_and_gain_the_absent_axes() {
-        assert_eq!(hwc(&[0, 3, 1, 2], 4), Ok([2, 0, 1]));
-        assert_eq!(hwc(&[0, 2, 1], 3), Ok([0, 2, 1]));
-        assert_eq!(hwc(&[0, 1], 2), Ok([0, 1, 2]));
-        assert_eq!(hwc(&[0], 1), Ok([0, 1, 2]));
-        assert!(hwc(&[1, 0], 2).is_err());
-        assert!(hwc(&[0, 1, 1], 3).is_err());
-        assert!(hwc(&[0, 1], 3).is_err());
+        assert_eq!(hwc_permutation(&[0, 3, 1, 2], 4), Ok([2, 0, 1]));
+        assert_eq!(hwc_permutation(&[0, 2, 1], 3), Ok([0, 2, 1]));
+        assert_eq!(hwc_permutation(&[0, 1], 2), Ok([0, 1, 2]));
+        assert_eq!(hwc_permutation(&[0], 1), Ok([0, 1, 2]));
+        assert!(hwc_permutation(&[1, 0], 2).is_err());
+        assert!(hwc_permutation(&[0, 1, 1], 3).is_err());
+        assert!(hwc_permutation(&[0, 1], 3).is_err());
     }
 }
