@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs everything: installs what the emulated device needs, builds the firmware, checks format and
-# lints, and runs all tests. What is skipped is listed at the end. With CI=true, a missing emulator
+# lints, and runs all tests (with burn-ndarray, which is compared with burn-flex). What is skipped is listed at the end. With CI=true, a missing emulator
 # or firmware is a failure, and so is a skipped test whose data is there.
 #
 #   tests/run.sh            all of it
@@ -41,6 +41,10 @@ if ! $device && [ "$ci" != true ]; then
     skipped+=("everything on the emulated device")
 fi
 
+if ! tests/python/setup.sh; then
+    if [ "$ci" = true ]; then failed+=("LiteRT"); else skipped+=("LiteRT: python3 with the package ai-edge-litert"); fi
+fi
+
 if ! $quick; then
     if cargo fmt --version >/dev/null 2>&1; then
         step "format" cargo fmt --all -- --check -l
@@ -48,7 +52,7 @@ if ! $quick; then
         skipped+=("format: rustup component add rustfmt")
     fi
     if cargo clippy --version >/dev/null 2>&1; then
-        step "lints" cargo clippy --release --workspace --all-targets --locked --quiet -- -D warnings
+        step "lints" cargo clippy --release --workspace --all-targets --features qmend/ndarray --locked --quiet -- -D warnings
         # Debian's way has no clippy for the target; the lints of the portable part are above.
         case $(firmware/build.sh --which 2>/dev/null) in
         rustup*)
@@ -65,7 +69,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 run_tests() {
     # The output of tests that pass is shown too: it holds what they measured and what they skipped.
-    cargo test --release --workspace --locked --no-fail-fast -- --show-output 2>&1 | tee "$log"
+    cargo test --release --workspace --features qmend/ndarray --locked --no-fail-fast -- --show-output 2>&1 | tee "$log"
 }
 step "tests" run_tests
 while IFS= read -r line; do skipped+=("$line"); done < <(grep SKIPPED "$log" | sort -u)
