@@ -33,6 +33,8 @@ impl Backend {
         }
     }
 
+    // Deprecated upstream in favour of flex, and kept here to check flex against.
+    #[cfg_attr(feature = "ndarray", expect(deprecated))]
     pub(super) fn device(self) -> Device {
         match self {
             Backend::Flex => Device::flex(),
