@@ -17,7 +17,8 @@ pub struct Spectrum {
     pub cns: u32,
 }
 
-/// How a [`Spectrum`] becomes a suspiciousness. An empty denominator scores 0.
+/// How a [`Spectrum`] becomes a suspiciousness. An empty denominator scores 0, but in
+/// [`Metric::DStar`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Metric {
@@ -25,7 +26,7 @@ pub enum Metric {
     Tarantula,
     /// Ochiai 1957: `Caf / sqrt((Caf+Cas)(Caf+Cnf))`.
     Ochiai,
-    /// Wong et al. 2014, with exponent 2: `Caf^2 / (Cas+Cnf)`.
+    /// Wong et al. 2014, with exponent 2: `Caf^2 / (Cas+Cnf)`; an empty denominator counts as 1/2.
     DStar,
     /// Jaccard 1901: `Caf / (Caf+Cnf+Cas)`.
     Jaccard,
@@ -63,9 +64,9 @@ impl Metric {
         match self {
             Metric::Tarantula => ratio(failing, failing + passing),
             Metric::Ochiai => ratio(caf, ((caf + cas) * (caf + cnf)).sqrt()),
-            // A neuron activated in every failing and no passing test is as suspicious as can be.
-            Metric::DStar if caf > 0.0 && cas + cnf == 0.0 => f64::INFINITY,
-            Metric::DStar => ratio(caf * caf, cas + cnf),
+            // Activated in every failing and no passing test is as suspicious as can be: 0 would put
+            // it last. One half keeps it above every neuron of as many failing tests.
+            Metric::DStar => caf * caf / (cas + cnf).max(0.5),
             Metric::Jaccard => ratio(caf, caf + cnf + cas),
             Metric::Ample => (failing - passing).abs(),
             Metric::Euclid => (caf + cns).sqrt(),
@@ -150,6 +151,23 @@ mod tests {
         assert_eq!(h(2), 2.0);
         assert!((h(10) - 2.8).abs() < 1e-12);
         assert!((h(110) - 3.8).abs() < 1e-12);
+    }
+
+    #[test]
+    fn dstar_puts_the_perfect_suspect_first() {
+        let perfect = Spectrum {
+            caf: 5,
+            cas: 0,
+            cnf: 0,
+            cns: 9,
+        };
+        let next = Spectrum {
+            cas: 1,
+            cns: 8,
+            ..perfect
+        };
+        assert!(Metric::DStar.score(perfect) > Metric::DStar.score(next));
+        assert!(Metric::DStar.score(perfect).is_finite());
     }
 
     #[test]
