@@ -84,7 +84,7 @@ fn no_damage_to_one_byte_changes_a_message_unseen() {
                 let got = accepted(&mut FrameReader::<1024>::new(), &bad);
                 assert_eq!(
                     got,
-                    [message.clone()],
+                    std::slice::from_ref(&message),
                     "length {len}, byte {at} became {value}"
                 );
             }
