@@ -7,7 +7,7 @@ use core::fmt;
 use core::ops::Range;
 
 use crate::image::{Add, Concat, Conv2d, Model, Op, Pool, TensorDesc, TensorId, Unary};
-use crate::kernels::{self, shape};
+use crate::kernels::{self, Kernels, Native, shape};
 
 /// Why an image was not run. The image itself has been checked, so only the buffers can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,22 @@ pub fn run_with(
     arena: &mut [i8],
     input: &[i8],
     output: &mut [i8],
+    observe: impl FnMut(usize, &Op, &[i8]),
+) -> Result<(), RunError> {
+    run_on::<Native>(model, arena, input, output, observe)
+}
+
+/// As [`run_with`], with these kernels rather than this processor's [`Native`] ones: they all give
+/// the same bits.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_on<K: Kernels>(
+    model: &Model,
+    arena: &mut [i8],
+    input: &[i8],
+    output: &mut [i8],
     mut observe: impl FnMut(usize, &Op, &[i8]),
 ) -> Result<(), RunError> {
     let needed = model.arena_bytes();
@@ -112,7 +128,7 @@ pub fn run_with(
     }
     arena[entry].copy_from_slice(input);
     for (index, op) in model.ops().enumerate() {
-        step(model, &op, arena);
+        step::<K>(model, &op, arena);
         observe(index, &op, &arena[place(&model.tensor(op.output()))]);
     }
     output.copy_from_slice(&arena[exit]);
@@ -137,12 +153,12 @@ fn output_and_input<'m>(
     (out, x)
 }
 
-fn step(model: &Model, op: &Op, arena: &mut [i8]) {
+fn step<K: Kernels>(model: &Model, op: &Op, arena: &mut [i8]) {
     let tensor = |id: TensorId| model.tensor(id);
     let y = tensor(op.output());
     match op {
-        Op::Conv2d(o) => convolution(model, o, arena, false),
-        Op::DepthwiseConv2d(o) => convolution(model, o, arena, true),
+        Op::Conv2d(o) => convolution::<K>(model, o, arena, false),
+        Op::DepthwiseConv2d(o) => convolution::<K>(model, o, arena, true),
         Op::FullyConnected(o) => {
             let x = tensor(o.input);
             let outputs = y.shape[2] as usize;
@@ -153,7 +169,7 @@ fn step(model: &Model, op: &Op, arena: &mut [i8]) {
                 channels: model.channels(o.channels, outputs, &y),
             };
             let (out, x) = output_and_input(arena, &y, &x);
-            kernels::fully_connected(&params, x, out);
+            K::fully_connected(&params, x, out);
         }
         Op::Add(o) => add(model, o, arena),
         Op::MaxPool(o) => pool(model, o, arena, kernels::max_pool),
@@ -234,7 +250,7 @@ fn step(model: &Model, op: &Op, arena: &mut [i8]) {
     }
 }
 
-fn convolution(model: &Model, o: &Conv2d, arena: &mut [i8], depthwise: bool) {
+fn convolution<K: Kernels>(model: &Model, o: &Conv2d, arena: &mut [i8], depthwise: bool) {
     let (x, y) = (model.tensor(o.input), model.tensor(o.output));
     let outputs = y.shape[2] as usize;
     let groups = o.groups as usize;
@@ -254,11 +270,22 @@ fn convolution(model: &Model, o: &Conv2d, arena: &mut [i8], depthwise: bool) {
         weights: model.rows(o.weights, rows, columns),
         channels: model.channels(o.channels, outputs, &y),
     };
-    let (out, x) = output_and_input(arena, &y, &x);
+    let (out, x, scratch) = match o.scratch() {
+        None => {
+            let (out, x) = output_and_input(arena, &y, &x);
+            (out, x, &mut [][..])
+        }
+        Some(scratch) => {
+            let [out, x, scratch] = arena
+                .get_disjoint_mut([place(&y), place(&x), scratch.range()])
+                .expect("the check refuses scratch memory that overlaps operands");
+            (out, &*x, scratch)
+        }
+    };
     if depthwise {
-        kernels::depthwise_conv2d(&params, x, out);
+        K::depthwise_conv2d(&params, scratch, x, out);
     } else {
-        kernels::conv2d(&params, x, out);
+        K::conv2d(&params, scratch, x, out);
     }
 }
 

@@ -7,7 +7,7 @@ use super::model::Model;
 use super::op::*;
 use crate::arith::Multiplier;
 use crate::kernels::{Axis, SoftmaxParams, shape};
-use crate::weights::{Rows, is_width, row_bytes, row_stride};
+use crate::weights::{Rows, is_width, row_stride};
 
 /// Rows or columns of padding that a window may hang over behind the input, as before it.
 const MAX_PAD: u64 = u8::MAX as u64;
@@ -164,23 +164,11 @@ fn constants<'a>(
     let rows = model.rows(weights, count as usize, columns as usize);
     for row in 0..count as usize {
         ensure(
-            padding_is_zero(&rows, row),
+            rows.padding_is_zero(row),
             OpFault::RowPadding { row: row as u32 },
         )?;
     }
     Ok(rows)
-}
-
-fn padding_is_zero(rows: &Rows, row: usize) -> bool {
-    let bytes = rows.row_bytes(row);
-    let filled = row_bytes(rows.columns, rows.bits);
-    let used_bits = (rows.columns % 8) as u32 * rows.bits as u32 % 8;
-    let last = if used_bits == 0 {
-        0
-    } else {
-        bytes[filled - 1] >> used_bits
-    };
-    last == 0 && bytes[filled..].iter().all(|&b| b == 0)
 }
 
 /// The accumulator bound of one output channel, given the sum of its weights' magnitudes.
@@ -211,8 +199,19 @@ fn magnitudes(rows: &Rows, row: usize) -> u64 {
     sum
 }
 
+/// Whether hints are empty or name working memory in the arena, apart from both operands.
+fn hints(model: &Model, o: &Conv2d, x: &TensorDesc, y: &TensorDesc) -> Result<(), OpFault> {
+    let Some(scratch) = o.scratch() else {
+        return ensure(o.hints.is_empty(), OpFault::Hints);
+    };
+    let (from, bytes) = (scratch.offset as u64, scratch.bytes as u64);
+    let inside = bytes > 0 && from + bytes <= model.manifest().arena_bytes as u64;
+    let apart = !x.overlaps(from, bytes) && !y.overlaps(from, bytes);
+    ensure(inside && apart, OpFault::Hints)
+}
+
 fn conv2d(model: &Model, o: &Conv2d, x: &TensorDesc, y: &TensorDesc) -> Result<(), OpFault> {
-    ensure(o.hints.is_empty(), OpFault::Hints)?;
+    hints(model, o, x, y)?;
     window(&o.window, x, y, false)?;
     let (groups, outputs) = (o.groups, y.shape[2]);
     let divide = groups >= 1 && x.shape[2].is_multiple_of(groups) && outputs.is_multiple_of(groups);
@@ -244,7 +243,7 @@ fn depthwise_conv2d(
     x: &TensorDesc,
     y: &TensorDesc,
 ) -> Result<(), OpFault> {
-    ensure(o.hints.is_empty(), OpFault::Hints)?;
+    hints(model, o, x, y)?;
     window(&o.window, x, y, false)?;
     let outputs = y.shape[2];
     ensure(

@@ -13,7 +13,7 @@ mod op;
 
 pub use check::{MAX_CONCAT_INPUTS, MAX_OPS};
 pub use error::{ImageError, OpFault, TensorFault};
-pub use header::{HEADER_BYTES, Header, LAYOUT_PORTABLE_ROWS, MAGIC, VERSION};
+pub use header::{HEADER_BYTES, Header, MAGIC, VERSION};
 pub use manifest::{Manifest, TensorDesc};
 pub use model::finish;
 pub use model::{Channels, Model, Ops};

@@ -6,7 +6,7 @@ use super::header::{HEADER_BYTES, Header};
 use super::manifest::{Manifest, TensorDesc};
 use super::op::{ChannelRef, Op, TensorId, WeightRef};
 use crate::arith::{Multiplier, Rounding};
-use crate::weights::{Rows, row_stride};
+use crate::weights::{Layout, Rows, row_stride};
 
 /// An image that has passed every check, read in place: nothing is copied.
 ///
@@ -89,6 +89,11 @@ impl<'a> Model<'a> {
         self.header.crc
     }
 
+    /// How weights lie in their rows.
+    pub fn layout(&self) -> Layout {
+        self.header.layout
+    }
+
     /// How accumulators are rounded.
     pub fn rounding(&self) -> Rounding {
         self.header.rounding
@@ -150,6 +155,7 @@ impl<'a> Model<'a> {
             bytes,
             columns,
             bits: weights.bits,
+            layout: self.header.layout,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Operators as they stand in an image: one postcard message each, back to back.
 
+use core::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::arith::Multiplier;
@@ -96,9 +98,49 @@ pub struct Conv2d<'a> {
     pub weights: WeightRef,
     /// Bias, multipliers, range.
     pub channels: ChannelRef,
-    /// Reserved for hints of optimised kernels; empty in this version.
+    /// Hints for optimised kernels: empty, or a [`Scratch`].
     #[serde(borrow)]
     pub hints: &'a [u8],
+}
+
+/// Working memory in the arena, which a kernel may overwrite while its operator runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scratch {
+    /// Where it starts in the arena.
+    pub offset: u32,
+    /// How long it is.
+    pub bytes: u32,
+}
+
+impl Scratch {
+    /// Length of its bytes.
+    pub const BYTES: usize = 8;
+
+    /// As it stands in an operator's hints.
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let ([a, b, c, d], [e, f, g, h]) = (self.offset.to_le_bytes(), self.bytes.to_le_bytes());
+        [a, b, c, d, e, f, g, h]
+    }
+
+    /// Reads hints.
+    pub fn from_bytes(b: &[u8; Self::BYTES]) -> Self {
+        Self {
+            offset: u32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            bytes: u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
+        }
+    }
+
+    /// Its place in the arena.
+    pub fn range(&self) -> Range<usize> {
+        self.offset as usize..self.offset as usize + self.bytes as usize
+    }
+}
+
+impl Conv2d<'_> {
+    /// Working memory for the kernel, where the plan has some.
+    pub fn scratch(&self) -> Option<Scratch> {
+        self.hints.as_array().map(Scratch::from_bytes)
+    }
 }
 
 /// Fully connected layer.
@@ -304,6 +346,14 @@ impl<'a> Op<'a> {
             Op::Requantize(o) => o.output,
             Op::Lut(o) => o.output,
             Op::Softmax(o) => o.output,
+        }
+    }
+
+    /// Working memory that it may overwrite.
+    pub fn scratch(&self) -> Option<Scratch> {
+        match self {
+            Op::Conv2d(o) | Op::DepthwiseConv2d(o) => o.scratch(),
+            _ => None,
         }
     }
 

@@ -1,4 +1,7 @@
-//! Portable kernels, one operator a file. Tensors are HWC int8, the batch is one.
+//! Kernels, one operator a file. Tensors are HWC int8, the batch is one.
+//!
+//! The functions here are portable and define every bit. Operators with weights have faster
+//! implementations for some processors behind [`Kernels`]; [`Native`] names this processor's.
 //!
 //! A kernel trusts its arguments as far as shapes go: [`crate::engine`] calls it only for
 //! operators of a checked image. Slices of another length than the shapes say lead to a panic or a
@@ -6,8 +9,11 @@
 
 mod add;
 mod average_pool;
+mod backend;
 mod concat;
 mod conv2d;
+#[cfg(not(qmend_kernels = "portable"))]
+mod cortex_m;
 mod depthwise_conv2d;
 pub mod fixed_point;
 mod fully_connected;
@@ -17,12 +23,14 @@ mod mean;
 mod pad;
 mod requantize;
 mod reshape;
+mod scratch;
 mod softmax;
 mod transpose;
 mod window;
 
 pub use add::{AddParams, add};
 pub use average_pool::average_pool;
+pub use backend::{Kernels, Native, Portable};
 pub use concat::{ConcatPart, concat_part};
 pub use conv2d::{ConvParams, conv2d};
 pub use depthwise_conv2d::depthwise_conv2d;
@@ -33,6 +41,7 @@ pub use mean::{MeanParams, mean};
 pub use pad::{PadParams, pad};
 pub use requantize::RequantizeParams;
 pub use reshape::reshape;
+pub use scratch::{conv2d_scratch_bytes, depthwise_scratch_bytes};
 pub use softmax::{SoftmaxParams, softmax};
 pub use transpose::transpose;
 pub use window::{Axis, PoolParams, Taps};
