@@ -13,7 +13,7 @@ mod firmware {
     #[cortex_m_rt::entry]
     fn main() -> ! {
         // `entry` hands a static of main out as `&'static mut`, once.
-        static mut ARENA: [i8; 8 * 1024] = [0; 8 * 1024];
+        static mut ARENA: [i8; 16 * 1024] = [0; 16 * 1024];
         let model = Model::from_bytes(IMAGE).expect("a sound image");
         let (input, mut scores) = (BOOT.map(|byte| byte as i8), [0; 10]);
         engine::run(&model, ARENA, &input, &mut scores).expect("buffers of the model's sizes");

@@ -9,7 +9,7 @@ use qmend_shared::engine;
 use qmend_shared::image::{Channels, Model, Window};
 use qmend_shared::kernels::{
     ConvParams, FullyConnectedParams, Kernels, Native, Portable, conv2d_scratch_bytes,
-    depthwise_scratch_bytes,
+    depthwise_scratch_bytes, fully_connected_scratch_bytes,
 };
 use qmend_shared::weights::{Layout, Rows, row_stride};
 
@@ -254,11 +254,12 @@ pub fn run(layer: &Layer, memory: &mut Memory, meter: &mut impl Meter) -> Measur
                 weights,
                 channels,
             };
+            let scratch = &mut m.scratch[..fully_connected_scratch_bytes(taps)];
             meter.start();
-            Native::fully_connected(&p, input, got);
+            Native::fully_connected(&p, scratch, input, got);
             measured.ticks = meter.stop();
             meter.start();
-            Portable::fully_connected(&p, input, expected);
+            Portable::fully_connected(&p, &mut [], input, expected);
             measured.portable_ticks = meter.stop();
         }
         Conv | Depthwise => {

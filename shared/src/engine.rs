@@ -6,7 +6,7 @@
 use core::fmt;
 use core::ops::Range;
 
-use crate::image::{Add, Concat, Conv2d, Model, Op, Pool, TensorDesc, TensorId, Unary};
+use crate::image::{Add, Concat, Conv2d, Model, Op, Pool, Scratch, TensorDesc, TensorId, Unary};
 use crate::kernels::{self, Kernels, Native, shape};
 
 /// Why an image was not run. The image itself has been checked, so only the buffers can be wrong.
@@ -153,6 +153,24 @@ fn output_and_input<'m>(
     (out, x)
 }
 
+/// As [`output_and_input`], and working memory (empty where the plan has none).
+fn operands<'m>(
+    arena: &'m mut [i8],
+    output: &TensorDesc,
+    input: &TensorDesc,
+    scratch: Option<Scratch>,
+) -> (&'m mut [i8], &'m [i8], &'m mut [i8]) {
+    let scratch = scratch.map_or(0..0, |s| s.range());
+    if scratch.is_empty() {
+        let (out, x) = output_and_input(arena, output, input);
+        return (out, x, &mut []);
+    }
+    let [out, x, scratch] = arena
+        .get_disjoint_mut([place(output), place(input), scratch])
+        .expect("the check refuses working memory that overlaps an operand");
+    (out, x, scratch)
+}
+
 fn step<K: Kernels>(model: &Model, op: &Op, arena: &mut [i8]) {
     let tensor = |id: TensorId| model.tensor(id);
     let y = tensor(op.output());
@@ -168,8 +186,8 @@ fn step<K: Kernels>(model: &Model, op: &Op, arena: &mut [i8]) {
                 weights: model.rows(o.weights, outputs, x.elements() as usize),
                 channels: model.channels(o.channels, outputs, &y),
             };
-            let (out, x) = output_and_input(arena, &y, &x);
-            K::fully_connected(&params, x, out);
+            let (out, x, scratch) = operands(arena, &y, &x, o.scratch());
+            K::fully_connected(&params, scratch, x, out);
         }
         Op::Add(o) => add(model, o, arena),
         Op::MaxPool(o) => pool(model, o, arena, kernels::max_pool),
@@ -270,18 +288,7 @@ fn convolution<K: Kernels>(model: &Model, o: &Conv2d, arena: &mut [i8], depthwis
         weights: model.rows(o.weights, rows, columns),
         channels: model.channels(o.channels, outputs, &y),
     };
-    let (out, x, scratch) = match o.scratch() {
-        None => {
-            let (out, x) = output_and_input(arena, &y, &x);
-            (out, x, &mut [][..])
-        }
-        Some(scratch) => {
-            let [out, x, scratch] = arena
-                .get_disjoint_mut([place(&y), place(&x), scratch.range()])
-                .expect("the check refuses scratch memory that overlaps operands");
-            (out, &*x, scratch)
-        }
-    };
+    let (out, x, scratch) = operands(arena, &y, &x, o.scratch());
     if depthwise {
         K::depthwise_conv2d(&params, scratch, x, out);
     } else {

@@ -63,6 +63,13 @@ pub struct Conv2d {
     pub linear: Linear,
 }
 
+impl Conv2d {
+    /// Whether every one of the input's `channels` is a group of its own.
+    pub fn is_depthwise(&self, channels: usize) -> bool {
+        self.groups > 1 && self.groups == channels
+    }
+}
+
 /// Fully connected layer over the input in HWC order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FullyConnected {

@@ -200,9 +200,9 @@ fn magnitudes(rows: &Rows, row: usize) -> u64 {
 }
 
 /// Whether hints are empty or name working memory in the arena, apart from both operands.
-fn hints(model: &Model, o: &Conv2d, x: &TensorDesc, y: &TensorDesc) -> Result<(), OpFault> {
-    let Some(scratch) = o.scratch() else {
-        return ensure(o.hints.is_empty(), OpFault::Hints);
+fn hints(model: &Model, hints: &[u8], x: &TensorDesc, y: &TensorDesc) -> Result<(), OpFault> {
+    let Some(scratch) = hints.as_array().map(Scratch::from_bytes) else {
+        return ensure(hints.is_empty(), OpFault::Hints);
     };
     let (from, bytes) = (scratch.offset as u64, scratch.bytes as u64);
     let inside = bytes > 0 && from + bytes <= model.manifest().arena_bytes as u64;
@@ -211,7 +211,7 @@ fn hints(model: &Model, o: &Conv2d, x: &TensorDesc, y: &TensorDesc) -> Result<()
 }
 
 fn conv2d(model: &Model, o: &Conv2d, x: &TensorDesc, y: &TensorDesc) -> Result<(), OpFault> {
-    hints(model, o, x, y)?;
+    hints(model, o.hints, x, y)?;
     window(&o.window, x, y, false)?;
     let (groups, outputs) = (o.groups, y.shape[2]);
     let divide = groups >= 1 && x.shape[2].is_multiple_of(groups) && outputs.is_multiple_of(groups);
@@ -243,7 +243,7 @@ fn depthwise_conv2d(
     x: &TensorDesc,
     y: &TensorDesc,
 ) -> Result<(), OpFault> {
-    hints(model, o, x, y)?;
+    hints(model, o.hints, x, y)?;
     window(&o.window, x, y, false)?;
     let outputs = y.shape[2];
     ensure(
@@ -281,6 +281,7 @@ fn fully_connected(
     y: &TensorDesc,
 ) -> Result<(), OpFault> {
     ensure(y.shape[0] == 1 && y.shape[1] == 1, OpFault::Shape)?;
+    hints(model, o.hints, x, y)?;
     let outputs = y.shape[2];
     let rows = constants(
         model,

@@ -21,7 +21,7 @@ pub enum Op<'a> {
     /// per filter position.
     DepthwiseConv2d(#[serde(borrow)] Conv2d<'a>),
     /// Fully connected over the whole input in HWC order, weights `[out_c][in_h * in_w * in_c]`.
-    FullyConnected(FullyConnected),
+    FullyConnected(#[serde(borrow)] FullyConnected<'a>),
     /// Element-wise sum of two tensors of one shape.
     Add(Add),
     /// Largest value in each window; padding never wins.
@@ -145,7 +145,7 @@ impl Conv2d<'_> {
 
 /// Fully connected layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FullyConnected {
+pub struct FullyConnected<'a> {
     /// Input tensor.
     pub input: TensorId,
     /// Output tensor.
@@ -154,6 +154,16 @@ pub struct FullyConnected {
     pub weights: WeightRef,
     /// Bias, multipliers, range.
     pub channels: ChannelRef,
+    /// Hints for optimised kernels: empty, or a [`Scratch`].
+    #[serde(borrow)]
+    pub hints: &'a [u8],
+}
+
+impl FullyConnected<'_> {
+    /// Working memory for the kernel, where the plan has some.
+    pub fn scratch(&self) -> Option<Scratch> {
+        self.hints.as_array().map(Scratch::from_bytes)
+    }
 }
 
 /// Element-wise sum. TFLite's int8 ADD: both inputs, less their zero points, are shifted left by
@@ -353,6 +363,7 @@ impl<'a> Op<'a> {
     pub fn scratch(&self) -> Option<Scratch> {
         match self {
             Op::Conv2d(o) | Op::DepthwiseConv2d(o) => o.scratch(),
+            Op::FullyConnected(o) => o.scratch(),
             _ => None,
         }
     }

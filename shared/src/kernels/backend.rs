@@ -19,8 +19,14 @@ pub trait Kernels {
     /// [`super::depthwise_scratch_bytes`].
     fn depthwise_conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &mut [i8]);
 
-    /// A fully connected layer.
-    fn fully_connected(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]);
+    /// A fully connected layer; `scratch` as in [`Self::conv2d`], see
+    /// [`super::fully_connected_scratch_bytes`].
+    fn fully_connected(
+        p: &FullyConnectedParams,
+        scratch: &mut [i8],
+        input: &[i8],
+        output: &mut [i8],
+    );
 }
 
 /// The portable kernels.
@@ -38,7 +44,7 @@ impl Kernels for Portable {
         super::depthwise_conv2d(p, input, output);
     }
 
-    fn fully_connected(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]) {
+    fn fully_connected(p: &FullyConnectedParams, _: &mut [i8], input: &[i8], output: &mut [i8]) {
         super::fully_connected(p, input, output);
     }
 }

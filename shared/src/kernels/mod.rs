@@ -41,7 +41,7 @@ pub use mean::{MeanParams, mean};
 pub use pad::{PadParams, pad};
 pub use requantize::RequantizeParams;
 pub use reshape::reshape;
-pub use scratch::{conv2d_scratch_bytes, depthwise_scratch_bytes};
+pub use scratch::{conv2d_scratch_bytes, depthwise_scratch_bytes, fully_connected_scratch_bytes};
 pub use softmax::{SoftmaxParams, softmax};
 pub use transpose::transpose;
 pub use window::{Axis, PoolParams, Taps};

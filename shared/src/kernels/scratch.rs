@@ -24,3 +24,8 @@ pub const fn conv2d_scratch_bytes(taps: usize, outputs: usize) -> usize {
 pub const fn depthwise_scratch_bytes(taps: usize) -> usize {
     4 * RECORD + 16 * taps + 4
 }
+
+/// Bytes for a fully connected layer of `inputs` inputs: each as a 32-bit number.
+pub const fn fully_connected_scratch_bytes(inputs: usize) -> usize {
+    4 * inputs.next_multiple_of(INPUTS_ALIGN) + 4
+}

@@ -2,9 +2,9 @@
 
 use qmend_shared::image::{
     self as format, ChannelRef, ConcatInput as Record, HEADER_BYTES, Header, ImageError, Manifest,
-    Model, TensorDesc, WeightRef, Window,
+    Model, Scratch, TensorDesc, WeightRef, Window,
 };
-use qmend_shared::weights::{pack_row, row_stride};
+use qmend_shared::weights::{Layout, pack_row, row_stride};
 
 use super::axes;
 use crate::export::notes::Notes;
@@ -22,10 +22,26 @@ const ROWS_ALIGN: usize = 16;
 /// What does not fit in the format, or would not be safe to run (such as an accumulator that might
 /// overflow), with the node's name.
 pub fn write_image(model: &QuantizedModel) -> Result<Vec<u8>, ExportError> {
+    write_image_in(model, Layout::default())
+}
+
+/// As [`write_image`], with weights in this layout. Every device reads every layout; the default is
+/// the one that is fast.
+///
+/// # Errors
+///
+/// As [`write_image`].
+pub fn write_image_in(model: &QuantizedModel, layout: Layout) -> Result<Vec<u8>, ExportError> {
     let plan = plan(model)?;
     let tensors = tensor_table(model, &plan.offsets)?;
     let mut writer = Writer {
         model,
+        layout,
+        scratch: plan
+            .scratch
+            .iter()
+            .map(|s| s.map(|s| s.to_bytes()))
+            .collect(),
         weights: Vec::new(),
         notes: Notes::of(model),
     };
@@ -57,7 +73,7 @@ pub fn write_image(model: &QuantizedModel) -> Result<Vec<u8>, ExportError> {
         pad: &[],
         weights: &writer.weights,
     };
-    let image = frame(model, manifest).ok_or_else(|| too_big("the payload"))?;
+    let image = frame(model, layout, manifest).ok_or_else(|| too_big("the payload"))?;
     match Model::from_bytes(&image) {
         Ok(_) => Ok(image),
         Err(source) => Err(explain(model, source)),
@@ -68,12 +84,12 @@ pub fn write_image(model: &QuantizedModel) -> Result<Vec<u8>, ExportError> {
 const ZEROS: [u8; 15] = [0; 15];
 
 /// Header and payload, the weight section brought to a multiple of 16.
-fn frame(model: &QuantizedModel, mut manifest: Manifest) -> Option<Vec<u8>> {
+fn frame(model: &QuantizedModel, layout: Layout, mut manifest: Manifest) -> Option<Vec<u8>> {
     let encode = |m: &Manifest| postcard::to_allocvec(m).expect("writing to memory cannot fail");
     let unpadded = encode(&manifest).len() + HEADER_BYTES - manifest.weights.len();
     manifest.pad = &ZEROS[..unpadded.next_multiple_of(16) - unpadded];
     let payload = encode(&manifest);
-    let header = Header::for_payload(model.rounding, &payload)?;
+    let header = Header::for_payload(model.rounding, layout, &payload)?;
     Some([&header.to_bytes()[..], &payload].concat())
 }
 
@@ -124,6 +140,9 @@ fn tensor_table(model: &QuantizedModel, offsets: &[usize]) -> Result<Vec<u8>, Ex
 
 struct Writer<'m> {
     model: &'m QuantizedModel,
+    layout: Layout,
+    /// Each node's hints.
+    scratch: Vec<Option<[u8; Scratch::BYTES]>>,
     weights: Vec<u8>,
     notes: Notes,
 }
@@ -157,6 +176,7 @@ impl Writer<'_> {
                     output,
                     weights,
                     channels,
+                    hints: self.hints(index),
                 })
             }
             Op::Add(a) => format::Op::Add(format::Add {
@@ -244,6 +264,11 @@ impl Writer<'_> {
         self.model.tensor(id).shape
     }
 
+    /// What a node says to optimised kernels.
+    fn hints(&self, index: usize) -> &[u8] {
+        self.scratch[index].as_ref().map_or(&[], |s| &s[..])
+    }
+
     /// Appends constants to the weight section; where they start.
     fn blob(&mut self, align: usize, bytes: &[u8]) -> Result<u32, String> {
         self.weights
@@ -291,7 +316,7 @@ impl Writer<'_> {
             } else {
                 &l.weights[r * columns..(r + 1) * columns]
             };
-            pack_row(row, l.bits, bytes).map_err(|e| format!("row {r}: {e}"))?;
+            pack_row(row, l.bits, self.layout, bytes).map_err(|e| format!("row {r}: {e}"))?;
         }
         let weights = WeightRef {
             offset: self.blob(ROWS_ALIGN, &packed)?,
@@ -314,12 +339,7 @@ impl Writer<'_> {
         Ok((weights, channels))
     }
 
-    fn conv2d(
-        &mut self,
-        index: usize,
-        node: &Node,
-        c: &Conv2d,
-    ) -> Result<format::Op<'static>, String> {
+    fn conv2d(&mut self, index: usize, node: &Node, c: &Conv2d) -> Result<format::Op<'_>, String> {
         let (x, y) = (self.shape(node.inputs[0]), self.shape(node.output));
         if c.groups == 0 || !x[2].is_multiple_of(c.groups) || !y[2].is_multiple_of(c.groups) {
             return Err(format!(
@@ -327,7 +347,7 @@ impl Writer<'_> {
                 c.groups, x[2], y[2]
             ));
         }
-        let depthwise = c.groups > 1 && c.groups == x[2];
+        let depthwise = c.is_depthwise(x[2]);
         let window = self.window(index, node, [c.kernel, c.stride, c.dilation], c.pads)?;
         let taps = c.kernel[0] * c.kernel[1] * (x[2] / c.groups);
         let (weights, channels) = self.linear(&c.linear, y[2], taps, depthwise)?;
@@ -339,7 +359,7 @@ impl Writer<'_> {
             groups: if depthwise { 1 } else { c.groups as u16 },
             weights,
             channels,
-            hints: &[],
+            hints: self.hints(index),
         };
         Ok(if depthwise {
             format::Op::DepthwiseConv2d(message)

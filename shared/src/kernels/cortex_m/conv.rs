@@ -35,9 +35,9 @@ pub(super) struct Block {
     /// Copies of the unrolled loop's body that are skipped at first: with these the number of
     /// bodies to run is a multiple of four.
     skip: usize,
-    /// Sums of the channel that is to be scaled by hand.
+    /// Sums of the channel that is to be scaled by hand, without its bias.
     acc: [i32; 4],
-    /// Added to every channel's sums.
+    /// Where every channel's sums begin, before its bias.
     offsets: [i32; 4],
     /// The assembly's own.
     entry: [u32; 2],
@@ -94,12 +94,13 @@ struct Columns<'a> {
 }
 
 impl Columns<'_> {
-    /// Writes the column of one position. `to` is the column's first word.
+    /// Writes the column of one position and returns the sum that [`isa::spread`] gives. `to` is the
+    /// column's first word.
     ///
     /// # Safety
     ///
     /// `to` has `inputs` activations' room at every fourth word; `bytes` is `inputs` long.
-    unsafe fn write(&self, ys: Taps, xs: Taps, mut to: *mut u32, bytes: &mut [i8]) {
+    unsafe fn write(&self, ys: Taps, xs: Taps, mut to: *mut u32, bytes: &mut [i8]) -> i32 {
         let [y, x] = self.axes;
         let position = |ky: usize, kx: usize| {
             let (row, column) = (ys.first + ky * y.dilation, xs.first + kx * x.dilation);
@@ -128,7 +129,7 @@ impl Columns<'_> {
                 }
             }
             // SAFETY: by contract, and `inputs` is a multiple of four.
-            unsafe {
+            return unsafe {
                 isa::spread(
                     bytes.as_ptr(),
                     self.inputs / 4,
@@ -137,7 +138,6 @@ impl Columns<'_> {
                     self.bits,
                 )
             };
-            return;
         }
         let step = |inputs: usize| COLUMNS * isa::column_words(inputs, self.bits);
         let blank = |to: &mut *mut u32, inputs: usize| {
@@ -151,6 +151,7 @@ impl Columns<'_> {
             }
         };
         let row = x.kernel * tap;
+        let mut sum = 0i32;
         blank(&mut to, ys.from * row);
         for ky in 0..ys.count() {
             blank(&mut to, xs.from * tap);
@@ -160,7 +161,9 @@ impl Columns<'_> {
                 // SAFETY: the source is a slice of that length; the parts that are written add up
                 // to `inputs`.
                 unsafe {
-                    isa::spread(source.as_ptr(), run / 4, to, self.zero_point, self.bits);
+                    let part =
+                        isa::spread(source.as_ptr(), run / 4, to, self.zero_point, self.bits);
+                    sum = sum.wrapping_add(part);
                     to = to.add(step(run));
                 }
             }
@@ -169,6 +172,7 @@ impl Columns<'_> {
         let rows = y.kernel - if ys.count() > 0 { ys.to } else { ys.from };
         blank(&mut to, rows * row);
         blank(&mut to, self.inputs - y.kernel * row);
+        sum
     }
 }
 
@@ -193,8 +197,15 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
         return false;
     };
     for (c, words) in scratch.records.chunks_exact_mut(Record::WORDS).enumerate() {
-        let r = Record::new(&p.channels, c, taps);
-        words.copy_from_slice(&[r.bias, r.mantissa, r.round, r.shift].map(|v| v as u32));
+        let offset = if direct {
+            isa::bias_offset(&p.weights, c, p.input_zero_point)
+        } else {
+            0
+        };
+        let r = Record::new(&p.channels, c, taps, offset);
+        words.copy_from_slice(
+            &[r.bias.wrapping_mul(2), r.mantissa, r.round, r.shift].map(|v| v as u32),
+        );
     }
     let per_group = in_c / p.groups;
     let group_outputs = out_c / p.groups;
@@ -202,6 +213,8 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
     let [y, x] = axes;
     assert_eq!(taps, y.kernel * x.kernel * per_group);
     assert_eq!(p.weights.bytes.len(), out_c * p.weights.row_bytes(0).len());
+    // Fields hold weights plus half their range.
+    let per_sum = if bits == 8 { 0 } else { -(1 << (bits - 1)) };
     let skip = (inputs / body).wrapping_neg() % 4;
     for group in 0..p.groups {
         let columns = Columns {
@@ -223,11 +236,12 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
         let mut done = 0;
         while done < positions {
             let count = COLUMNS.min(positions - done);
+            let mut sums = [0i32; COLUMNS];
             for q in 0..count {
                 // SAFETY: `columns` holds four columns of `inputs`, `bytes` is as long.
                 unsafe {
                     let to = scratch.columns.as_mut_ptr().add(q);
-                    columns.write(ys, x.taps(ox), to, scratch.bytes);
+                    sums[q] = columns.write(ys, x.taps(ox), to, scratch.bytes);
                 }
                 ox += 1;
                 if ox == out_w {
@@ -255,11 +269,9 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
                 out_stride,
                 skip,
                 acc: [0; 4],
-                offsets: [0; 4],
+                offsets: sums.map(|s| s.wrapping_mul(per_sum)),
                 entry: [0; 2],
             };
-            // SAFETY: the columns are filled.
-            block.offsets = unsafe { isa::offsets(&block, bits, p.input_zero_point) };
             let rows = (!direct).then_some((&p.weights, &mut *scratch.row));
             // SAFETY: rows, records and outputs of `count` channels are there, as asserted.
             unsafe { channels(p, &mut block, bits, first, rows) };
@@ -307,7 +319,12 @@ unsafe fn channels(
         if block.count > 0 {
             // This one the assembly has summed and not scaled.
             let multiplier = p.channels.multiplier(c);
+            let mut bias = p.channels.bias(c);
+            if unpacked.is_none() {
+                bias = bias.wrapping_add(isa::bias_offset(&p.weights, c, p.input_zero_point));
+            }
             for (q, &acc) in block.acc.iter().enumerate() {
+                let acc = acc.wrapping_add(bias);
                 let y = p.channels.finish(multiplier.apply(acc));
                 // SAFETY: the output has this channel at four positions.
                 unsafe { block.out.add(q * block.out_stride).write(y) };

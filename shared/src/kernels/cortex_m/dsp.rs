@@ -6,18 +6,30 @@
 use core::arch::global_asm;
 
 use super::conv::Block;
+use super::depthwise::Run;
+use super::fully_connected::Product;
 use crate::weights::{Layout, Rows};
 
 pub(super) const NAME: &str = "Cortex-M with DSP extension";
 
-global_asm!(include_str!("dsp.s"), options(raw));
+global_asm!(
+    include_str!("common.s"),
+    include_str!("dsp.s"),
+    options(raw)
+);
 
 unsafe extern "C" {
     fn qmend_conv_8(block: *mut Block);
     fn qmend_conv_4(block: *mut Block);
     fn qmend_conv_2(block: *mut Block);
     fn qmend_spread(source: *const i8, fours: usize, to: *mut u32, minus_zero: u32);
-    fn qmend_column_sums(from: *const u32, end: *const u32, sums: *mut i32);
+    fn qmend_depthwise(run: *mut Run);
+    fn qmend_depthwise_3(run: *mut Run);
+    fn qmend_spread_row(source: *const i8, fours: usize, to: *mut u32, minus_zero: u32);
+    fn qmend_fc_8(product: *mut Product);
+    fn qmend_fc_4(product: *mut Product);
+    fn qmend_fc_2(product: *mut Product);
+    fn qmend_spread_sum(source: *const i8, fours: usize, to: *mut u32, minus_zero: u32) -> i32;
 }
 
 /// Words that a column of `inputs` activations takes in a block of four columns.
@@ -40,7 +52,8 @@ pub(super) fn loads_from(_: *const i8) -> bool {
     true
 }
 
-/// Spreads four times `fours` activations into a column.
+/// Spreads four times `fours` activations into a column; for fields, returns the sum of their
+/// differences to the zero point.
 ///
 /// # Safety
 ///
@@ -51,14 +64,21 @@ pub(super) unsafe fn spread(
     fours: usize,
     to: *mut u32,
     zero_point: i8,
-    _bits: u8,
-) {
+    bits: u8,
+) -> i32 {
     if fours == 0 {
-        return;
+        return 0;
     }
-    let minus = -(zero_point as i32) as u16 as u32;
-    // SAFETY: by contract; the function writes every fourth word, `2 * fours` of them.
-    unsafe { qmend_spread(source, fours, to, minus << 16 | minus) }
+    let zero = minus_zero(zero_point);
+    // SAFETY: by contract; every fourth word is written, `2 * fours` of them.
+    unsafe {
+        if bits == 8 {
+            qmend_spread(source, fours, to, zero);
+            0
+        } else {
+            qmend_spread_sum(source, fours, to, zero)
+        }
+    }
 }
 
 /// What a column holds where a tap is outside the input.
@@ -82,18 +102,97 @@ pub(super) unsafe fn run(block: &mut Block, bits: u8) {
     }
 }
 
-/// What is to be added to the four sums of every channel, because fields hold weights plus
-/// `2^(bits - 1)`.
+/// What is to be added to a channel's bias because of how activations are spread.
+pub(super) fn bias_offset(_rows: &Rows, _channel: usize, _zero_point: i8) -> i32 {
+    0
+}
+
+/// Words of a depthwise tap's four weights.
+pub(super) const TAP_WORDS: usize = 2;
+
+/// Four weights in the order in which the activations of four channels come out of a word.
+pub(super) fn pack_tap(w: [i8; 4], to: &mut [u32]) {
+    let [a, b, c, d] = w.map(|w| w as u16 as u32);
+    to[0] = a | c << 16;
+    to[1] = b | d << 16;
+}
+
+/// What `SXTAB16` adds to two activations.
+pub(super) fn minus_zero(zero_point: i8) -> u32 {
+    let minus = -(zero_point as i32) as u16 as u32;
+    minus << 16 | minus
+}
+
+/// Runs four channels of a run of positions. `three`: rows have three taps, and none is outside.
 ///
 /// # Safety
 ///
-/// The block's activations are filled, `4 * inputs` of them, `inputs` a multiple of eight.
-pub(super) unsafe fn offsets(block: &Block, bits: u8, _zero_point: i8) -> [i32; 4] {
-    if bits == 8 {
-        return [0; 4];
+/// As [`Run`]'s fields say.
+pub(super) unsafe fn depthwise(run: &mut Run, three: bool) {
+    // SAFETY: by contract.
+    unsafe {
+        if three {
+            qmend_depthwise_3(run);
+        } else {
+            qmend_depthwise(run);
+        }
     }
-    let mut sums = [0; 4];
-    // SAFETY: by contract; eight words are read at a time.
-    unsafe { qmend_column_sums(block.x, block.x_end, &raw mut sums[0]) };
-    sums.map(|s| s.wrapping_mul(-(1 << (bits - 1))))
+}
+
+/// Inputs that a body of [`product`]'s main loop takes, and of its rest's.
+pub(super) const fn product_bodies(bits: u8) -> [usize; 2] {
+    match bits {
+        2 => [32, 16],
+        4 => [32, 8],
+        _ => [16, 4],
+    }
+}
+
+/// Words that a fully connected layer's input takes.
+pub(super) const fn row_words(inputs: usize, _bits: u8) -> usize {
+    inputs / 2
+}
+
+/// As [`spread`], without gaps.
+///
+/// # Safety
+///
+/// `source` has as many bytes to read and `to` room for [`row_words`].
+pub(super) unsafe fn spread_row(
+    source: *const i8,
+    fours: usize,
+    to: *mut u32,
+    zero_point: i8,
+    bits: u8,
+) -> i32 {
+    if fours == 0 {
+        return 0;
+    }
+    // SAFETY: by contract.
+    unsafe { qmend_spread_row(source, fours, to, minus_zero(zero_point)) };
+    if bits == 8 {
+        return 0;
+    }
+    // SAFETY: these words were written.
+    let words = unsafe { core::slice::from_raw_parts(to, 2 * fours) };
+    words.iter().fold(0i32, |sum, &w| {
+        sum.wrapping_add(w as i16 as i32)
+            .wrapping_add(w as i32 >> 16)
+    })
+}
+
+/// Multiplies rows with the input; returns when all are done or one is to be scaled by hand.
+///
+/// # Safety
+///
+/// As [`Product`]'s fields say.
+pub(super) unsafe fn product(product: &mut Product, bits: u8) {
+    // SAFETY: by contract.
+    unsafe {
+        match bits {
+            2 => qmend_fc_2(product),
+            4 => qmend_fc_4(product),
+            _ => qmend_fc_8(product),
+        }
+    }
 }

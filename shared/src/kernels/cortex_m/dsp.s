@@ -1,19 +1,14 @@
-@ Inner loops for cores with the DSP extension (Cortex-M4, M7, M33). Called from `conv.rs`, which
-@ documents `Block` and the order of its activations.
+@ Inner loops for cores with the DSP extension (Cortex-M4, M7, M33). Called from `conv.rs`,
+@ `depthwise.rs` and `fully_connected.rs`, which document the arguments.
 
-@ Offsets in `Block`.
-.set B_X, 0
-.set B_X_END, 4
-.set B_W, 8
-.set B_RECORDS, 12
-.set B_COUNT, 16
-.set B_OUT, 20
-.set B_STRIDE, 24
-.set B_SKIP, 28
-.set B_ACC, 32
-.set B_SUMS, 48
-.set B_ENTRY, 64
-.set B_GO, 68
+.macro QMEND_SCALE acc, t0, t1
+    smmulr  \acc, \acc, r10
+    add.w   \acc, \acc, \acc, asr #31
+    add.w   \acc, \acc, r11
+    asr.w   \acc, \acc, r12
+    ssat    \acc, #8, \acc
+.endm
+
 
 @ Four inputs of four positions with one channel's 8-bit weights: 13 instructions for 16 products.
 @ r0-r3 accumulators, r4 activations, r5 weights.
@@ -73,63 +68,6 @@
     QMEND_DOT_FIELDS 14
 .endm
 
-@ Scales one accumulator: doubling high multiply with rounding, then a shift that rounds half away
-@ from zero. r10 mantissa, r11 2^(shift-1) and the zero point, r12 shift.
-.macro QMEND_SCALE acc
-    lsl.w   \acc, \acc, #1
-    smmulr  \acc, \acc, r10
-    add.w   \acc, \acc, \acc, asr #31
-    add.w   \acc, \acc, r11
-    asr.w   \acc, \acc, r12
-    ssat    \acc, #8, \acc
-.endm
-
-@ What is behind an output channel's sum: r0-r3 sums, r7 the block.
-.macro QMEND_FINISH next, leave
-    ldr.w   r8, [r7, #B_RECORDS]
-    ldmia.w r8!, {r9, r10, r11, r12}
-    str.w   r5, [r7, #B_W]
-    str.w   r8, [r7, #B_RECORDS]
-    cmp     r12, #0
-    blt     \leave
-    QMEND_SCALE r0
-    QMEND_SCALE r1
-    QMEND_SCALE r2
-    QMEND_SCALE r3
-    ldrd    r8, r9, [r7, #B_OUT]
-    strb.w  r1, [r8, r9]
-    strb.w  r2, [r8, r9, lsl #1]
-    add.w   r10, r9, r9, lsl #1
-    strb.w  r3, [r8, r10]
-    strb.w  r0, [r8], #1
-    str.w   r8, [r7, #B_OUT]
-    ldr.w   r8, [r7, #B_COUNT]
-    subs.w  r8, r8, #1
-    str.w   r8, [r7, #B_COUNT]
-    bne     \next
-.endm
-
-@ Leaves, with the channel's sums in the block where Rust is to finish it (its record's shift is
-@ negative).
-.macro QMEND_RETURN
-    pop     {r4, r5, r6, r7, r8, r9, r10, r11, pc}
-.endm
-
-.macro QMEND_ENTER copy_bytes, loop
-    push    {r4, r5, r6, r7, r8, r9, r10, r11, lr}
-    mov     r7, r0
-    ldr     r6, [r7, #B_X_END]
-    ldr     r5, [r7, #B_W]
-    @ The first round skips as many copies of the loop's body as do not divide.
-    adr.w   r1, \loop
-    ldr     r2, [r7, #B_SKIP]
-    movs    r3, #\copy_bytes
-    mul     r2, r2, r3
-    add     r1, r1, r2
-    adds    r1, #1
-    str     r1, [r7, #B_ENTRY]
-.endm
-
 .section .text.qmend_conv_8, "ax", %progbits
 .global qmend_conv_8
 .p2align 2
@@ -138,11 +76,10 @@
 qmend_conv_8:
     QMEND_ENTER 52, 2f
 1:
-    ldr.w   r8, [r7, #B_RECORDS]
-    ldr.w   r0, [r8]
-    mov     r1, r0
-    mov     r2, r0
-    mov     r3, r0
+    movs    r0, #0
+    movs    r1, #0
+    movs    r2, #0
+    movs    r3, #0
     ldr     r4, [r7, #B_X]
     ldr.w   pc, [r7, #B_ENTRY]
     .p2align 2
@@ -171,14 +108,8 @@ qmend_conv_8:
     sub     sp, #8
     str     r7, [sp]
 1:
-    ldr.w   r9, [r7, #B_RECORDS]
     add.w   r8, r7, #B_SUMS
-    ldr.w   r9, [r9]
     ldmia.w r8, {r0, r1, r2, r3}
-    add     r0, r9
-    add     r1, r9
-    add     r2, r9
-    add     r3, r9
     ldr     r4, [r7, #B_X]
     ldr.w   r8, [r7, #B_ENTRY]
     mov.w   r7, #\mask
@@ -238,31 +169,281 @@ qmend_spread:
 2:
     pop     {r4, pc}
 
-@ Sums of the four columns: r0 activations, r1 their end, r2 four sums to write.
-.section .text.qmend_column_sums, "ax", %progbits
-.global qmend_column_sums
+@ Spreads activations as one column without gaps; arguments as above.
+.section .text.qmend_spread_row, "ax", %progbits
+.global qmend_spread_row
 .p2align 2
-.type qmend_column_sums, %function
+.type qmend_spread_row, %function
 .thumb_func
-qmend_column_sums:
-    push    {r4, r5, r6, r7, r8, r9, r10, lr}
-    mov.w   lr, #0x00010001
-    movs    r4, #0
-    movs    r5, #0
-    movs    r6, #0
-    movs    r7, #0
+qmend_spread_row:
+    push    {r4, lr}
 1:
-    ldmia.w r0!, {r3, r8, r9, r10}
-    smlad   r4, lr, r3, r4
-    smlad   r5, lr, r8, r5
-    smlad   r6, lr, r9, r6
-    smlad   r7, lr, r10, r7
-    ldmia.w r0!, {r3, r8, r9, r10}
-    smlad   r4, lr, r3, r4
-    smlad   r5, lr, r8, r5
-    smlad   r6, lr, r9, r6
-    smlad   r7, lr, r10, r7
-    cmp     r0, r1
+    ldr     r12, [r0], #4
+    sxtab16 r4, r3, r12
+    sxtab16 r12, r3, r12, ror #8
+    strd    r4, r12, [r2], #8
+    subs    r1, #1
     bne     1b
-    stmia.w r2, {r4, r5, r6, r7}
-    pop     {r4, r5, r6, r7, r8, r9, r10, pc}
+    pop     {r4, pc}
+
+@ As qmend_spread; returns the sum of what was spread.
+.section .text.qmend_spread_sum, "ax", %progbits
+.global qmend_spread_sum
+.p2align 2
+.type qmend_spread_sum, %function
+.thumb_func
+qmend_spread_sum:
+    push    {r4, r5, r6, lr}
+    mov.w   r6, #0x00010001
+    movs    r5, #0
+    lsrs    r4, r1, #1
+    bcc     1f
+    ldr     r12, [r0], #4
+    sxtab16 lr, r3, r12
+    sxtab16 r12, r3, r12, ror #8
+    str     lr, [r2], #16
+    str     r12, [r2], #16
+    smlad   r5, lr, r6, r5
+    smlad   r5, r12, r6, r5
+    cbz     r4, 2f
+1:
+    ldr     r12, [r0], #4
+    sxtab16 lr, r3, r12
+    sxtab16 r12, r3, r12, ror #8
+    str     lr, [r2], #16
+    str     r12, [r2], #16
+    smlad   r5, lr, r6, r5
+    smlad   r5, r12, r6, r5
+    ldr     r12, [r0], #4
+    sxtab16 lr, r3, r12
+    sxtab16 r12, r3, r12, ror #8
+    str     lr, [r2], #16
+    str     r12, [r2], #16
+    smlad   r5, lr, r6, r5
+    smlad   r5, r12, r6, r5
+    subs    r4, #1
+    bne     1b
+2:
+    mov     r0, r5
+    pop     {r4, r5, r6, pc}
+
+@ Products of one tap: r9 four activations, r8 minus the zero point twice, r5 weights.
+.macro QMEND_TAP
+    ldrd    r11, r12, [r5], #8
+    sxtab16 r10, r8, r9
+    sxtab16 r9, r8, r9, ror #8
+    smlabb  r0, r10, r11, r0
+    smlabb  r1, r9, r12, r1
+    smlatt  r2, r10, r11, r2
+    smlatt  r3, r9, r12, r3
+.endm
+
+@ Any window.
+.section .text.qmend_depthwise, "ax", %progbits
+.global qmend_depthwise
+.p2align 2
+.type qmend_depthwise, %function
+.thumb_func
+qmend_depthwise:
+    push    {r4, r5, r6, r7, r8, r9, r10, r11, lr}
+    mov     r7, r0
+    ldr     r6, [r7, #D_TAP_STEP]
+    ldr.w   r8, [r7, #D_ZERO]
+1:
+    ldr.w   r12, [r7, #D_CONSTANTS]
+    ldrd    r4, r5, [r7, #D_X]
+    ldr     r2, [r7, #D_ROWS]
+    push    {r2, r3}
+    ldmia.w r12, {r0, r1, r2, r3}
+2:
+    ldr.w   lr, [r7, #D_TAPS]
+3:
+    ldr.w   r9, [r4]
+    add     r4, r6
+    QMEND_TAP
+    subs.w  lr, lr, #1
+    bne     3b
+    ldr.w   r9, [r7, #D_ROW_STEP]
+    ldr.w   r10, [r7, #D_W_SKIP]
+    add     r4, r9
+    add     r5, r10
+    ldr.w   r9, [sp]
+    subs.w  r9, r9, #1
+    str.w   r9, [sp]
+    bne     2b
+    add     sp, #8
+    QMEND_DEPTHWISE_FINISH 1b
+
+@ Rows of exactly three taps.
+.section .text.qmend_depthwise_3, "ax", %progbits
+.global qmend_depthwise_3
+.p2align 2
+.type qmend_depthwise_3, %function
+.thumb_func
+qmend_depthwise_3:
+    push    {r4, r5, r6, r7, r8, r9, r10, r11, lr}
+    mov     r7, r0
+    ldr     r6, [r7, #D_TAP_STEP]
+    ldr.w   r8, [r7, #D_ZERO]
+1:
+    ldr.w   r12, [r7, #D_CONSTANTS]
+    ldrd    r4, r5, [r7, #D_X]
+    ldr.w   lr, [r7, #D_ROWS]
+    ldmia.w r12, {r0, r1, r2, r3}
+2:
+    ldr.w   r9, [r4]
+    QMEND_TAP
+    ldr.w   r9, [r4, r6]
+    QMEND_TAP
+    ldr.w   r9, [r4, r6, lsl #1]
+    QMEND_TAP
+    ldr.w   r9, [r7, #D_ROW_STEP]
+    subs.w  lr, lr, #1
+    add     r4, r9
+    bne     2b
+    QMEND_DEPTHWISE_FINISH 1b
+
+@ Two fields each of a word.
+.macro QMEND_FC_FIELDS word, x0, x1, shift
+    and.w   r12, lr, \word, lsr #\shift
+    smlad   r0, r12, \x0, r0
+    and.w   r12, lr, \word, lsr #(\shift + FIELD)
+    smlad   r0, r12, \x1, r0
+.endm
+
+.macro QMEND_FC_FIELDS_0 word, x0, x1
+    and.w   r12, lr, \word
+    smlad   r0, r12, \x0, r0
+    and.w   r12, lr, \word, lsr #FIELD
+    smlad   r0, r12, \x1, r0
+.endm
+
+.macro QMEND_FC_WORD_8 word, x0, x1
+    sxtb16  r12, \word
+    smlad   r0, r12, \x0, r0
+    sxtb16  r12, \word, ror #8
+    smlad   r0, r12, \x1, r0
+.endm
+
+.section .text.qmend_fc_8, "ax", %progbits
+.global qmend_fc_8
+.p2align 2
+.type qmend_fc_8, %function
+.thumb_func
+qmend_fc_8:
+    QMEND_FC_ENTER
+1:
+    QMEND_FC_ROW
+    cbz     r6, 3f
+2:  @ Sixteen inputs: 19 instructions and two for the loop.
+    ldmia   r5!, {r1, r2, r3, lr}
+    ldmia.w r4!, {r8, r9, r10, r11}
+    QMEND_FC_WORD_8 r1, r8, r9
+    QMEND_FC_WORD_8 r2, r10, r11
+    ldmia.w r4!, {r8, r9, r10, r11}
+    QMEND_FC_WORD_8 r3, r8, r9
+    QMEND_FC_WORD_8 lr, r10, r11
+    subs    r6, #1
+    bne     2b
+3:
+    ldr     r6, [r7, #F_REST]
+    cbz     r6, 5f
+4:
+    ldr     r1, [r5], #4
+    ldrd    r8, r9, [r4], #8
+    QMEND_FC_WORD_8 r1, r8, r9
+    subs    r6, #1
+    bne     4b
+5:
+    QMEND_FC_FINISH 1b, 6f
+    QMEND_FC_LEAVE
+6:
+    QMEND_FC_BY_HAND
+
+.set FIELD, 4
+.section .text.qmend_fc_4, "ax", %progbits
+.global qmend_fc_4
+.p2align 2
+.type qmend_fc_4, %function
+.thumb_func
+qmend_fc_4:
+    QMEND_FC_ENTER
+    mov.w   lr, #0x000f000f
+1:
+    QMEND_FC_ROW
+    cmp     r6, #0
+    beq     3f
+2:  @ 32 inputs: 37 instructions and two for the loop.
+    ldmia   r5!, {r1, r2, r3}
+    ldmia.w r4!, {r8, r9, r10, r11}
+    QMEND_FC_FIELDS_0 r1, r8, r9
+    QMEND_FC_FIELDS r1, r10, r11, 8
+    ldmia.w r4!, {r8, r9, r10, r11}
+    ldr     r1, [r5], #4
+    QMEND_FC_FIELDS_0 r2, r8, r9
+    QMEND_FC_FIELDS r2, r10, r11, 8
+    ldmia.w r4!, {r8, r9, r10, r11}
+    QMEND_FC_FIELDS_0 r3, r8, r9
+    QMEND_FC_FIELDS r3, r10, r11, 8
+    ldmia.w r4!, {r8, r9, r10, r11}
+    QMEND_FC_FIELDS_0 r1, r8, r9
+    QMEND_FC_FIELDS r1, r10, r11, 8
+    subs    r6, #1
+    bne     2b
+3:
+    ldr     r6, [r7, #F_REST]
+    cbz     r6, 5f
+4:
+    ldr     r1, [r5], #4
+    ldmia.w r4!, {r8, r9, r10, r11}
+    QMEND_FC_FIELDS_0 r1, r8, r9
+    QMEND_FC_FIELDS r1, r10, r11, 8
+    subs    r6, #1
+    bne     4b
+5:
+    QMEND_FC_FINISH 1b, 6f
+    QMEND_FC_LEAVE
+6:
+    QMEND_FC_BY_HAND
+
+.macro QMEND_FC_WORD_2 word
+    ldmia.w r4!, {r8, r9, r10, r11}
+    QMEND_FC_FIELDS_0 \word, r8, r9
+    QMEND_FC_FIELDS \word, r10, r11, 4
+    ldmia.w r4!, {r8, r9, r10, r11}
+    QMEND_FC_FIELDS \word, r8, r9, 8
+    QMEND_FC_FIELDS \word, r10, r11, 12
+.endm
+
+.set FIELD, 2
+.section .text.qmend_fc_2, "ax", %progbits
+.global qmend_fc_2
+.p2align 2
+.type qmend_fc_2, %function
+.thumb_func
+qmend_fc_2:
+    QMEND_FC_ENTER
+    mov.w   lr, #0x00030003
+1:
+    QMEND_FC_ROW
+    cmp     r6, #0
+    beq     3f
+2:
+    ldmia   r5!, {r1, r2}
+    QMEND_FC_WORD_2 r1
+    QMEND_FC_WORD_2 r2
+    subs    r6, #1
+    bne     2b
+3:
+    ldr     r6, [r7, #F_REST]
+    cbz     r6, 5f
+4:
+    ldr     r1, [r5], #4
+    QMEND_FC_WORD_2 r1
+    subs    r6, #1
+    bne     4b
+5:
+    QMEND_FC_FINISH 1b, 6f
+    QMEND_FC_LEAVE
+6:
+    QMEND_FC_BY_HAND

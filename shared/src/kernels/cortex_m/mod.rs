@@ -3,6 +3,8 @@
 //! - [`conv`]: convolution as a matrix product of weights and four columns of activations at a
 //!   time, whose loops are in assembly: `dsp.s`, `thumb2.s`, `thumb1.s` for the instruction sets
 //!   that `build.rs` names;
+//! - [`depthwise`]: four channels at a time;
+//! - [`fully_connected`]: a row at a time;
 //! - [`record`]: an output channel's constants as those loops read them.
 //!
 //! The one place in this crate with `unsafe`. What makes it sound: the assembly reads and writes
@@ -11,6 +13,8 @@
 #![allow(unsafe_code)]
 
 mod conv;
+mod depthwise;
+mod fully_connected;
 mod record;
 
 #[cfg(qmend_kernels = "dsp")]
@@ -35,10 +39,19 @@ impl Kernels for CortexM {
     }
 
     fn depthwise_conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &mut [i8]) {
-        Portable::depthwise_conv2d(p, scratch, input, output);
+        if !depthwise::depthwise_conv2d(p, scratch, input, output) {
+            Portable::depthwise_conv2d(p, scratch, input, output);
+        }
     }
 
-    fn fully_connected(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]) {
-        Portable::fully_connected(p, input, output);
+    fn fully_connected(
+        p: &FullyConnectedParams,
+        scratch: &mut [i8],
+        input: &[i8],
+        output: &mut [i8],
+    ) {
+        if !fully_connected::fully_connected(p, scratch, input, output) {
+            Portable::fully_connected(p, scratch, input, output);
+        }
     }
 }

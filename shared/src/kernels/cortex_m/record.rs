@@ -25,9 +25,9 @@ impl Record {
     /// The mark of a channel that only [`crate::arith::Multiplier::apply`] scales right.
     pub const BY_HAND: i32 = -1;
 
-    /// Channel `c` of an operator with `taps` weights a channel.
-    pub fn new(channels: &Channels, c: usize, taps: usize) -> Self {
-        let bias = channels.bias(c);
+    /// Channel `c` of an operator with `taps` weights a channel; `offset` is added to its bias.
+    pub fn new(channels: &Channels, c: usize, taps: usize, offset: i32) -> Self {
+        let bias = channels.bias(c).wrapping_add(offset);
         let m = channels.multiplier(c);
         // Twice the sum must fit in 32 bits, and so must what is added before the shift.
         let small = bias.unsigned_abs() < 1 << 29 && taps <= 1 << 13;
