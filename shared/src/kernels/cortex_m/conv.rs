@@ -204,7 +204,13 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
         };
         let r = Record::new(&p.channels, c, taps, offset);
         words.copy_from_slice(
-            &[r.bias.wrapping_mul(2), r.mantissa, r.round, r.shift].map(|v| v as u32),
+            &[
+                r.bias.wrapping_mul(isa::BIAS_SCALE),
+                r.mantissa,
+                r.round,
+                r.shift,
+            ]
+            .map(|v| v as u32),
         );
     }
     let per_group = in_c / p.groups;

@@ -190,7 +190,7 @@ impl Group<'_> {
             let window = (ys.count() - 1) * y.dilation * row + (xs.count() - 1) * tap_step;
             let source = &input[start..start + window + (count - 1) * x_step + LANES];
             let tap = (ys.from * x.kernel + xs.from) * isa::TAP_WORDS;
-            let three = x.kernel == 3 && xs.count() == 3;
+            let three = isa::THREE && x.kernel == 3 && xs.count() == 3;
             let back = if three { 0 } else { xs.count() * tap_step };
             let mut run = Run {
                 x: source.as_ptr(),

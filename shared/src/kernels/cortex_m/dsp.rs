@@ -10,6 +10,12 @@ use super::depthwise::Run;
 use super::fully_connected::Product;
 use crate::weights::{Layout, Rows};
 
+/// What records hold the bias times.
+pub(super) const BIAS_SCALE: i32 = 2;
+
+/// Whether rows of three taps inside have a function of their own.
+pub(super) const THREE: bool = true;
+
 pub(super) const NAME: &str = "Cortex-M with DSP extension";
 
 global_asm!(
@@ -100,6 +106,11 @@ pub(super) unsafe fn run(block: &mut Block, bits: u8) {
             _ => qmend_conv_8(block),
         }
     }
+}
+
+/// Whether [`bias_offset`] may be other than zero.
+pub(super) const fn raises(_bits: u8, _zero_point: i8) -> bool {
+    false
 }
 
 /// What is to be added to a channel's bias because of how activations are spread.

@@ -22,7 +22,8 @@ pub(super) struct Product {
     bias: *const u8,
     mantissas: *const u8,
     exponents: *const u8,
-    /// Shifts of 1 up to this are scaled by the assembly; the sums of others are left in `acc`.
+    /// Shifts of 1 up to this are scaled by the assembly; the sums of others, with their bias, are
+    /// left in `acc`.
     shifts: u32,
     zero_point: i32,
     /// All rows' outputs, and how many there are.
@@ -70,6 +71,7 @@ pub(super) fn fully_connected(
     };
     let c = &p.channels;
     let whole = c.act_min == i8::MIN && c.act_max == i8::MAX;
+    let raised = isa::raises(bits, p.input_zero_point);
     let mut product = Product {
         x: x.as_ptr(),
         bodies: inputs / body,
@@ -83,7 +85,7 @@ pub(super) fn fully_connected(
         count: outputs,
         offset,
         zero_point: c.zero_point as i32,
-        shifts: if whole && p.rounding == Rounding::Tflm {
+        shifts: if whole && !raised && p.rounding == Rounding::Tflm {
             20
         } else {
             0
@@ -94,10 +96,16 @@ pub(super) fn fully_connected(
         // SAFETY: rows, constants and outputs from `next` to `count` are there, the input is spread.
         unsafe { isa::product(&mut product, bits) };
         if product.next < outputs {
+            let offset = if raised {
+                isa::bias_offset(&p.weights, product.next, p.input_zero_point)
+            } else {
+                0
+            };
+            let acc = product.acc.wrapping_add(offset);
             let multiplier = c.multiplier(product.next);
             let scaled = match p.rounding {
-                Rounding::Tflm => multiplier.apply(product.acc),
-                Rounding::LiteRtReference => multiplier.apply_single_rounding(product.acc),
+                Rounding::Tflm => multiplier.apply(acc),
+                Rounding::LiteRtReference => multiplier.apply_single_rounding(acc),
             };
             // SAFETY: `next` is below the output's length.
             unsafe { product.out.add(product.next).write(c.finish(scaled)) };

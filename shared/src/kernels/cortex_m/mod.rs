@@ -20,6 +20,9 @@ mod record;
 #[cfg(qmend_kernels = "dsp")]
 #[path = "dsp.rs"]
 mod isa;
+#[cfg(any(qmend_kernels = "thumb2", qmend_kernels = "thumb1"))]
+#[path = "thumb.rs"]
+mod isa;
 
 use super::backend::{Kernels, Portable};
 use super::conv2d::ConvParams;

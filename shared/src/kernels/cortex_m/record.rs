@@ -29,8 +29,8 @@ impl Record {
     pub fn new(channels: &Channels, c: usize, taps: usize, offset: i32) -> Self {
         let bias = channels.bias(c).wrapping_add(offset);
         let m = channels.multiplier(c);
-        // Twice the sum must fit in 32 bits, and so must what is added before the shift.
-        let small = bias.unsigned_abs() < 1 << 29 && taps <= 1 << 13;
+        // Sums stay below 2^29, so that twice of one and what is added before the shift fit in 32 bits.
+        let small = bias.unsigned_abs() < 1 << 28 && taps <= 1 << 13;
         let whole = channels.act_min == i8::MIN && channels.act_max == i8::MAX;
         let by_formula = small && whole && (m.mantissa == 0 || (-20..=-1).contains(&m.exponent));
         // A multiplier of zero gives the zero point at any shift.

@@ -22,7 +22,7 @@
 .macro QMEND_SCALE acc, t0, t1
     smull   \t0, \t1, \acc, r10
     adds.w  \t0, \t0, #0x80000000
-    adc.w   \acc, \t1, #0
+    adc     \acc, \t1, #0
     add.w   \acc, \acc, \acc, asr #31
     add.w   \acc, \acc, r11
     asr.w   \acc, \acc, r12
