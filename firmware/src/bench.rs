@@ -159,14 +159,28 @@ impl Default for Memory {
 }
 
 /// Marsaglia's xorshift32.
-struct Random(u32);
+pub(crate) struct Random(u32);
 
 impl Random {
-    fn next(&mut self) -> u32 {
+    pub(crate) fn new(seed: u32) -> Self {
+        // Any state but zero.
+        let mut random = Self(seed.wrapping_mul(0x9e37_79b9) | 1);
+        for _ in 0..8 {
+            random.next();
+        }
+        random
+    }
+
+    pub(crate) fn next(&mut self) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 17;
         self.0 ^= self.0 << 5;
         self.0
+    }
+
+    /// A number from `from` to `to`, both included.
+    pub(crate) fn range(&mut self, from: usize, to: usize) -> usize {
+        from + (self.next() >> 3) as usize % (to - from + 1)
     }
 
     fn fill(&mut self, bytes: &mut [u8]) {
@@ -189,7 +203,7 @@ pub struct Measured {
 
 /// Runs one layer.
 pub fn run(layer: &Layer, memory: &mut Memory, meter: &mut impl Meter) -> Measured {
-    let mut random = Random(0x2545_f491);
+    let mut random = Random::new(1);
     let [h, w, c] = layer.input;
     let output = [h, w].map(|n| n.div_ceil(layer.stride));
     let out_shape = [output[0], output[1], layer.outputs];
@@ -323,7 +337,7 @@ pub fn model(len: usize, memory: &mut Memory, meter: &mut impl Meter) -> Option<
     let m = &mut *memory;
     let model = Model::from_bytes(m.image.get(..len)?).ok()?;
     let input = m.input.get_mut(..model.input().elements() as usize)?;
-    let mut random = Random(0x2545_f491);
+    let mut random = Random::new(1);
     input.fill_with(|| random.next() as i8);
     let outputs = model.output().elements() as usize;
     let (got, expected) = (m.output.get_mut(..outputs)?, m.expected.get_mut(..outputs)?);

@@ -3,7 +3,7 @@
 //! - [`agent`]: answers the host's requests and runs the model in the slot; portable, and the same
 //!   code in the tests on a host.
 //! - [`port`]: the traits that a board implements: bytes in and out, the image slot, a clock.
-//! - [`bench`]: the kernel benchmark's layers.
+//! - [`bench`]: the kernel benchmark's layers; [`kernel_check`]: the kernels against the portable ones.
 //! - `boards`: one file a board (only in builds for a microcontroller).
 //!
 //! To run a model in firmware of your own, none of this is needed: see `examples/`, which uses
@@ -12,6 +12,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod kernel_check;
 pub mod port;
 
 #[cfg(all(target_arch = "arm", target_os = "none"))]

@@ -162,7 +162,9 @@ impl Group<'_> {
         input: &[i8],
         output: &mut [i8],
     ) {
-        if self.scale && count > 0 {
+        let [y, x] = self.axes;
+        let some_taps = y.taps(oy).count() > 0 && x.taps(ox).count() > 0;
+        if self.scale && some_taps && count > 0 {
             return self.run([oy, ox], down, count, input, output);
         }
         for i in 0..count {
@@ -171,7 +173,8 @@ impl Group<'_> {
         }
     }
 
-    /// As [`Self::runs`], with `count` at least one, and more only where sums are scaled.
+    /// As [`Self::runs`], with `count` at least one, and more only where there are taps and sums are
+    /// scaled.
     fn run(&self, [oy, ox]: [usize; 2], down: bool, count: usize, input: &[i8], output: &mut [i8]) {
         let [y, x] = self.axes;
         let [_, out_w, out_c] = self.p.output;
