@@ -1,8 +1,9 @@
 #!/bin/sh
-# Builds the firmware for the emulated Cortex-M4 into target-firmware/, with the toolchain that is
-# there: rustup's target, or Debian's packages with core built from source. Says which.
+# Builds the firmware for emulated boards into target-firmware/, with the toolchain that is there:
+# rustup's target, or Debian's packages with core built from source. Says which.
 #
-#   firmware/build.sh            build
+#   firmware/build.sh            the agent and the example, for Cortex-M4
+#   firmware/build.sh --kernels  the kernels' benchmark and check, for Cortex-M0+, M3 and M4
 #   firmware/build.sh --which    only say with what it would be built
 #   QMEND_TOOLCHAIN=debian|rustup firmware/build.sh    insist on one
 set -eu
@@ -11,7 +12,8 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 out=$root/target-firmware
 # Without a floating-point unit in its name: any float would become a call to a library routine,
 # which tests/tests/firmware_no_float.rs looks for in the result.
-target=thumbv7em-none-eabi
+targets=thumbv7em-none-eabi
+[ "${1:-}" != --kernels ] || targets="thumbv6m-none-eabi thumbv7m-none-eabi thumbv7em-none-eabi"
 choice=${QMEND_TOOLCHAIN:-auto}
 log=$out/build.log
 mkdir -p "$out"
@@ -53,35 +55,56 @@ debian_way() {
     [ -n "$linker" ] && [ -x "$linker" ]
 }
 
+# Finds a toolchain for $target: sets way, target_dir and build.
+find_toolchain() {
+    if [ "$choice" != debian ] && rustup_way; then
+        way="rustup's $(rustc --version | cut -d' ' -f1,2) with target $target"
+        build() { cargo build "$@"; }
+        target_dir=$out/rustup
+    elif [ "$choice" != rustup ] && debian_way; then
+        way="Debian's $("$debian_bin/rustc" --version | cut -d' ' -f1,2), core from source, linker $linker"
+        build() {
+            env RUSTC="$debian_bin/rustc" RUSTC_BOOTSTRAP=1 \
+                "CARGO_TARGET_$(echo "$target" | tr a-z- A-Z_)_LINKER=$linker" \
+                "$debian_bin/cargo" build -Zbuild-std=core "$@"
+        }
+        target_dir=$out/debian
+    else
+        fail "no compiler for $target. Either 'rustup target add $target', or on Debian 'apt-get install rustc-web cargo-web rust-web-src lld'"
+    fi
+}
+
+# Puts a program where people and tests look for it.
+place() {
+    cp "$1" "$out/$2.new"
+    mv "$out/$2.new" "$out/$2"
+    echo "$out/$2"
+    if have size; then size "$out/$2" | sed 's/^/    /' >&2; fi
+}
+
 cd "$root"
-if [ "$choice" != debian ] && rustup_way; then
-    way="rustup's $(rustc --version | cut -d' ' -f1,2) with target $target"
-    build() { cargo build "$@"; }
-    target_dir=$out/rustup
-elif [ "$choice" != rustup ] && debian_way; then
-    way="Debian's $("$debian_bin/rustc" --version | cut -d' ' -f1,2), core from source, linker $linker"
-    build() {
-        RUSTC="$debian_bin/rustc" RUSTC_BOOTSTRAP=1 CARGO_TARGET_THUMBV7EM_NONE_EABI_LINKER="$linker" \
-            "$debian_bin/cargo" build -Zbuild-std=core "$@"
-    }
-    target_dir=$out/debian
-else
-    fail "no compiler for $target. Either 'rustup target add $target', or on Debian 'apt-get install rustc-web cargo-web rust-web-src lld'"
-fi
-if [ "${1:-}" = --which ]; then
-    echo "$way"
-    exit 0
-fi
-say "built with $way"
-
-build --quiet --locked --profile firmware --target "$target" --target-dir "$target_dir" \
-    -p qmend-firmware --bins --examples
-
-built=$target_dir/$target/firmware
-for elf in "$built/agent-mps2-an386" "$built/examples/minimal_mps2_an386"; do
-    name=$(basename "$elf").elf
-    cp "$elf" "$out/$name.new"
-    mv "$out/$name.new" "$out/$name"
-    echo "$out/$name"
-    if have size; then size "$out/$name" | sed 's/^/    /' >&2; fi
+for target in $targets; do
+    find_toolchain
+    if [ "${1:-}" = --which ]; then
+        echo "$way"
+        exit 0
+    fi
+    say "built with $way"
+    built=$target_dir/$target/firmware
+    if [ "${1:-}" = --kernels ]; then
+        case $target in
+            thumbv6m-*) core=cortex-m0plus ;;
+            thumbv7m-*) core=cortex-m3 ;;
+            *) core=cortex-m4 ;;
+        esac
+        build --quiet --locked --profile firmware --target "$target" --target-dir "$target_dir" \
+            -p qmend-firmware --bin bench-mps2 --bin kernels-mps2
+        place "$built/bench-mps2" bench-$core.elf
+        place "$built/kernels-mps2" kernels-$core.elf
+    else
+        build --quiet --locked --profile firmware --target "$target" --target-dir "$target_dir" \
+            -p qmend-firmware --bin agent-mps2-an386 --examples
+        place "$built/agent-mps2-an386" agent-mps2-an386.elf
+        place "$built/examples/minimal_mps2_an386" minimal_mps2_an386.elf
+    fi
 done

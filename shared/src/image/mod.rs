@@ -3,6 +3,7 @@
 //! [`Header`] (16 bytes) and a postcard [`Manifest`] behind it. [`Model`] is the view of an image
 //! that has passed [`check`]; [`Op`] is one operator's message.
 
+mod aligned;
 pub mod check;
 mod check_ops;
 mod error;
@@ -11,6 +12,7 @@ mod manifest;
 mod model;
 mod op;
 
+pub use aligned::Aligned;
 pub use check::{MAX_CONCAT_INPUTS, MAX_OPS};
 pub use error::{ImageError, OpFault, TensorFault};
 pub use header::{HEADER_BYTES, Header, MAGIC, VERSION};
