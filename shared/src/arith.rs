@@ -86,8 +86,8 @@ impl Multiplier {
         // TFLite shifts left in 32 bits. The host refuses a model in which that could overflow
         // (`check` does so again), and wrapping keeps hostile input from a panic.
         let shifted = acc.wrapping_shl(left);
-        // A mantissa is never negative.
-        rounding_divide_by_pot(high_mul(shifted, self.mantissa), right)
+        // A mantissa is never negative, so nothing saturates.
+        rounding_divide_by_pot(doubling_high_mul(shifted, self.mantissa), right)
     }
 
     /// Scales an accumulator with one rounding in 64 bits (LiteRT's fully connected).
@@ -108,16 +108,15 @@ pub const fn saturating_rounding_doubling_high_mul(a: i32, b: i32) -> i32 {
     if a == i32::MIN && b == i32::MIN {
         return i32::MAX;
     }
-    high_mul(a, b)
+    doubling_high_mul(a, b)
 }
 
-/// As [`saturating_rounding_doubling_high_mul`] where not both are `i32::MIN`.
+/// [`saturating_rounding_doubling_high_mul`] of numbers that are not both `i32::MIN`.
 ///
-/// The original adds 2^30 to a product that is not negative and 1 - 2^30 to one that is, and divides
-/// by 2^31 truncating. For negative products, truncating is the floor after adding 2^31 - 1 more:
-/// both are the floor after adding 2^30.
+/// The original adds a nudge that depends on the product's sign and divides by 2^31, truncating:
+/// this floors instead, which is one instruction a step and the same integer.
 #[inline(always)]
-const fn high_mul(a: i32, b: i32) -> i32 {
+const fn doubling_high_mul(a: i32, b: i32) -> i32 {
     ((a as i64 * b as i64 + (1 << 30)) >> 31) as i32
 }
 

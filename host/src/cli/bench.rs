@@ -30,6 +30,7 @@ pub struct Args {
 enum What {
     /// Repair one network at several widths by several methods, and compare on test data
     Repair(RepairArgs),
+    Engine(super::bench_engine::Args),
 }
 
 /// Every width is quantized once; every method starts from that model with the same repair and
@@ -161,7 +162,10 @@ impl Cell {
 
 /// Runs the benchmark.
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
-    let What::Repair(args) = &args.what;
+    let args = match &args.what {
+        What::Repair(args) => args,
+        What::Engine(args) => return super::bench_engine::run(args, context),
+    };
     interrupt::listen();
     if let Some(path) = &args.output {
         context.check_targets([path], &[&args.model, &args.data.path], args.force)?;
