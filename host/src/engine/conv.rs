@@ -67,18 +67,24 @@ impl Conv {
     pub(super) fn from_fully_connected(
         fc: &FullyConnected,
         input: [usize; 3],
+        output: [usize; 3],
         zx: i8,
         zy: i8,
         single_rounding: bool,
         isa: Isa,
     ) -> Self {
         let elements: usize = input.iter().product();
-        let plane = Plane::new([1, 1, elements], Pads::default(), zx);
+        let (shape, taps) = match output[0] * output[1] {
+            1 => ([1, 1, elements], elements),
+            _ => (input, input[2]),
+        };
+        let plane = Plane::new(shape, Pads::default(), zx);
+        let origins = positions(output, [1, 1], plane.row(), plane.column());
         Self::pack(
             plane,
+            origins,
             vec![0],
-            vec![0],
-            vec![elements],
+            vec![taps],
             1,
             &fc.linear,
             zy,

@@ -4,7 +4,9 @@
 //! that has passed [`check`]; [`Op`] is one operator's message.
 
 pub mod check;
+mod check_elementwise;
 mod check_ops;
+mod elementwise;
 mod error;
 mod header;
 mod manifest;
@@ -12,6 +14,7 @@ mod model;
 mod op;
 
 pub use check::{MAX_CONCAT_INPUTS, MAX_OPS};
+pub use elementwise::{Constant, Operand, Product, ResizeNearest, Sum};
 pub use error::{ImageError, OpFault, TensorFault};
 pub use header::{HEADER_BYTES, Header, LAYOUT_PORTABLE_ROWS, MAGIC, VERSION};
 pub use manifest::{Manifest, TensorDesc};

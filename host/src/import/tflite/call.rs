@@ -41,6 +41,11 @@ impl<'a> Call<'_, 'a> {
         self.network.activation(self.required(k)?, types)
     }
 
+    /// Whether operand `k` is a constant of the file.
+    pub(super) fn is_constant(&self, k: usize) -> Result<bool, Problem> {
+        self.network.is_constant(self.required(k)?)
+    }
+
     /// Operand `k`, a constant.
     pub(super) fn constant(&mut self, k: usize) -> Result<Constant<'a>, Problem> {
         let index = self.required(k)?;
@@ -85,6 +90,33 @@ impl<'a> Call<'_, 'a> {
             inputs: inputs.to_vec(),
             output,
         });
+    }
+
+    /// Adds a node that has no weights.
+    pub(super) fn push_plain(
+        &mut self,
+        op: crate::model::Op,
+        inputs: &[TensorId],
+        output: TensorId,
+    ) {
+        self.network.nodes.push(Node {
+            name: self.network.tensors[output.0].name.clone(),
+            op,
+            inputs: inputs.to_vec(),
+            output,
+        });
+    }
+
+    /// Adds a tensor on the way to an output, with the scale of another one.
+    pub(super) fn part(
+        &mut self,
+        output: TensorId,
+        what: &str,
+        like: TensorId,
+        shape: [usize; 3],
+    ) -> TensorId {
+        let name = format!("{}/{what}", self.network.tensors[output.0].name);
+        self.network.add_part(name, like, shape)
     }
 
     /// If operand 0 is the network's float input: takes the output as the network's input.

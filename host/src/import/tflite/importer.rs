@@ -2,12 +2,13 @@
 
 use super::call::Call;
 use super::error::TfliteError;
-use super::file::{File, Listed, MAX_SHOWN};
+use super::file::{File, Listed, MAX_SHOWN, require_batch_of_one};
 use super::network::Network;
 use super::ops;
 use super::place::{Place, locate};
 use super::problem::{Issues, Problem};
 use super::schema::ElementType;
+use super::types::refuse_types;
 use crate::model::{Preprocess, QuantizedModel, Rounding};
 
 /// Reads an int8 TFLite network.
@@ -16,7 +17,8 @@ use crate::model::{Preprocess, QuantizedModel, Rounding};
 /// [`Rounding::Tflm`], TFLM's arithmetic; set [`QuantizedModel::rounding`] to
 /// [`Rounding::LiteRtReference`] for that of LiteRT's reference kernels. There is one node for
 /// every operator, in the file's order, named after its output tensor (QUANTIZE of a float input
-/// and DEQUANTIZE into a float output excepted); tensors have the file's names. Input and output
+/// and DEQUANTIZE into a float output excepted, and reshapes around a layer over several vectors
+/// added); tensors have the file's names, or `tensor N` where it has none. Input and output
 /// are int8; their real values are those of the file's input and output.
 ///
 /// # Errors
@@ -28,6 +30,7 @@ pub fn import_tflite_int8(bytes: &[u8], name: &str) -> Result<QuantizedModel, Tf
 /// As [`import_tflite_int8`], with where in the file each linear node has its integers from.
 pub(crate) fn read(bytes: &[u8], name: &str) -> Result<(QuantizedModel, Vec<Place>), TfliteError> {
     let (file, operators) = File::open(bytes, name)?;
+    refuse_types(&file, &operators, ops::is_supported)?;
     require_int8(&file, &operators)?;
     let mut network = Network::new(file);
     open(&mut network).map_err(|p| p.of_file(name))?;
@@ -97,6 +100,7 @@ fn require_int8(file: &File, operators: &[Listed]) -> Result<(), TfliteError> {
 fn open(network: &mut Network) -> Result<(), Problem> {
     let input = network.file.input;
     let t = network.file.tensor(input)?;
+    require_batch_of_one(&t)?;
     if t.element == ElementType::FLOAT32 {
         network.float_input = Some(input as usize);
         return Ok(());
