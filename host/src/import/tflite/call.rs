@@ -5,7 +5,7 @@ use super::network::{Activation, Network};
 use super::place::Operands;
 use super::problem::Problem;
 use super::schema::{ElementType, Operator, code};
-use crate::model::{Node, TensorId};
+use crate::model::{Node, Rounding, TensorId};
 
 /// An operator being converted.
 pub(super) struct Call<'n, 'a> {
@@ -70,6 +70,15 @@ impl<'a> Call<'_, 'a> {
             (_, n) => Err(Problem::Damaged(format!(
                 "it has {n} outputs instead of one"
             ))),
+        }
+    }
+
+    /// The product of some numbers over another one: in f64 as TFLM takes it, in f32 as LiteRT
+    /// does.
+    pub(super) fn quotient(&self, factors: &[f32], divisor: f32) -> f64 {
+        match self.network.rounding {
+            Rounding::LiteRtReference => (factors.iter().product::<f32>() / divisor) as f64,
+            _ => factors.iter().map(|f| *f as f64).product::<f64>() / divisor as f64,
         }
     }
 

@@ -14,8 +14,8 @@ use crate::model::{Preprocess, QuantizedModel, Rounding};
 /// Reads an int8 TFLite network.
 ///
 /// `name` stands for the file in messages and becomes the network's name. The result computes with
-/// [`Rounding::Tflm`], TFLM's arithmetic; set [`QuantizedModel::rounding`] to
-/// [`Rounding::LiteRtReference`] for that of LiteRT's reference kernels. There is one node for
+/// [`Rounding::Tflm`], TFLM's arithmetic; [`import_tflite_int8_as`] takes that of LiteRT's reference
+/// kernels. There is one node for
 /// every operator, in the file's order, named after its output tensor (QUANTIZE of a float input
 /// and DEQUANTIZE into a float output excepted, and reshapes around a layer over several vectors
 /// added); tensors have the file's names, or `tensor N` where it has none. Input and output
@@ -27,12 +27,34 @@ pub fn import_tflite_int8(bytes: &[u8], name: &str) -> Result<QuantizedModel, Tf
     read(bytes, name).map(|(model, _)| model)
 }
 
+/// As [`import_tflite_int8`], to compute as TFLM or as LiteRT's reference kernels do. Besides the
+/// rounding this decides the multipliers of MUL, RELU, LEAKY_RELU and of FULLY_CONNECTED with one
+/// weight scale: TFLM takes their quotients in f64, LiteRT in f32, which differs in the last bits.
+///
+/// # Errors
+/// As [`import_tflite_int8`].
+pub fn import_tflite_int8_as(
+    bytes: &[u8],
+    name: &str,
+    rounding: Rounding,
+) -> Result<QuantizedModel, TfliteError> {
+    read_as(bytes, name, rounding).map(|(model, _)| model)
+}
+
 /// As [`import_tflite_int8`], with where in the file each linear node has its integers from.
 pub(crate) fn read(bytes: &[u8], name: &str) -> Result<(QuantizedModel, Vec<Place>), TfliteError> {
+    read_as(bytes, name, Rounding::Tflm)
+}
+
+fn read_as(
+    bytes: &[u8],
+    name: &str,
+    rounding: Rounding,
+) -> Result<(QuantizedModel, Vec<Place>), TfliteError> {
     let (file, operators) = File::open(bytes, name)?;
     refuse_types(&file, &operators, ops::is_supported)?;
     require_int8(&file, &operators)?;
-    let mut network = Network::new(file);
+    let mut network = Network::new(file, rounding);
     open(&mut network).map_err(|p| p.of_file(name))?;
     let mut issues = Issues::default();
     for (index, listed) in operators.iter().enumerate() {
@@ -58,7 +80,7 @@ pub(crate) fn read(bytes: &[u8], name: &str) -> Result<(QuantizedModel, Vec<Plac
     };
     let model = QuantizedModel {
         name: name.to_string(),
-        rounding: Rounding::Tflm,
+        rounding,
         tensors: network.tensors,
         nodes: network.nodes,
         input,

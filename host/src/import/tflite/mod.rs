@@ -15,7 +15,8 @@
 //! - `fixed_point`: real multipliers, activation ranges and padding as TFLM prepares them.
 //!
 //! **Numbers.** Multipliers follow TFLM's `Prepare` functions to the letter: products in f64 where
-//! it takes them in f64, in f32 where it takes them in f32. Element-wise functions become tables of
+//! it takes them in f64, in f32 where it takes them in f32 (LiteRT's differ in a few operators, see
+//! [`import_tflite_int8_as`]). Element-wise functions become tables of
 //! 256 entries, filled by the integer algorithm of TFLM's reference kernel.
 //!
 //! **Layout.** The batch (the first axis, which must be 1) is dropped: `[1, h, w, c]` becomes
@@ -47,7 +48,7 @@ mod types;
 pub use error::{TfliteError, UnsupportedOperator};
 pub(crate) use fixed_point::fused_activation;
 pub use float::{import_tflite_float, supported_float_operators};
-pub use importer::import_tflite_int8;
+pub use importer::{import_tflite_int8, import_tflite_int8_as};
 pub(crate) use importer::read;
 pub use ops::supported_operators;
 pub(crate) use schema::{code as schema_codes, options as schema_options};

@@ -4,7 +4,7 @@ use super::file::{Constant, File, activation_shape, wrong_type};
 use super::place::Operands;
 use super::problem::Problem;
 use super::schema::ElementType;
-use crate::model::{Node, Tensor, TensorId};
+use crate::model::{Node, Rounding, Tensor, TensorId};
 
 /// What is known of a tensor of the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,8 @@ impl Activation {
 pub(super) struct Network<'a> {
     /// The file.
     pub file: File<'a>,
+    /// Whose arithmetic is wanted.
+    pub rounding: Rounding,
     /// One a tensor of the file.
     states: Vec<State>,
     /// Axes in the file, one an activation.
@@ -61,8 +63,9 @@ pub(super) struct Network<'a> {
 }
 
 impl<'a> Network<'a> {
-    pub(super) fn new(file: File<'a>) -> Self {
+    pub(super) fn new(file: File<'a>, rounding: Rounding) -> Self {
         Self {
+            rounding,
             states: vec![State::Unseen; file.tensor_count()],
             file,
             ranks: Vec::new(),

@@ -1,7 +1,7 @@
 //! ADD, SUB and MUL of two activations, or of an activation and a constant of one number or of one
 //! a channel. Axes of length 1 are repeated to the other operand's.
 //!
-//! TFLM's int8 kernels: ADD and SUB scale both operands, shifted left by 20, to twice the larger
+//! The int8 kernels: ADD and SUB scale both operands, shifted left by 20, to twice the larger
 //! input scale; MUL multiplies the differences to the zero points and scales once.
 
 use crate::graph::broadcast_shape;
@@ -153,7 +153,7 @@ pub(super) fn mul(call: &mut Call) -> Result<(), Problem> {
     let activation = call.operator.options(options::MUL)?.i8(0)?;
     let o = operands(call)?;
     let y = &o.output;
-    let real = o.scales[0] as f64 * o.scales[1] as f64 / y.scale as f64;
+    let real = call.quotient(&o.scales, y.scale);
     let multiplier = multiplier(real)?;
     let reach = |z: i8| (127 - z as i64).max(z as i64 + 128);
     let largest = reach(o.zero_points[0]) * reach(o.zero_points[1]);

@@ -5,7 +5,7 @@ use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::multiplier;
 use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::options;
-use crate::model::{FullyConnected, Op};
+use crate::model::{FullyConnected, Op, Rounding};
 
 pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     let options = call.operator.options(options::FULLY_CONNECTED)?;
@@ -31,8 +31,8 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
         )));
     }
     let multipliers = match filter.scales[..] {
-        // With one scale for all, TFLM multiplies input and weight scale in f32.
-        [scale] => vec![multiplier((x.scale * scale) as f64 / y.scale as f64)?; out_c],
+        // With one scale for all, LiteRT multiplies input and weight scale in f32.
+        [scale] if call.network.rounding == Rounding::LiteRtReference => vec![multiplier((x.scale * scale) as f64 / y.scale as f64)?; out_c],
         _ => filter.multipliers(&x, &y, out_c)?,
     };
     let linear = filter.linear(call, multipliers, options.i8(0)?, &y)?;

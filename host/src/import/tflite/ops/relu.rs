@@ -1,6 +1,6 @@
 //! RELU, RELU6 and RELU_N1_TO_1 that stand alone.
 //!
-//! RELU rescales (multiplier from an f32 quotient) and clamps at the output's zero point; so does
+//! RELU rescales (multiplier from an f64 quotient in TFLM, from one in f32 in LiteRT) and clamps at the output's zero point; so does
 //! RELU_N1_TO_1 at both ends, which only LiteRT has. RELU6 in TFLM clamps without rescaling, where
 //! LiteRT rescales: the two give different real numbers unless input and output have one scale.
 
@@ -13,7 +13,7 @@ use crate::import::tflite::problem::Problem;
 pub(super) fn relu(call: &mut Call) -> Result<(), Problem> {
     let x = call.activation(0)?;
     let y = call.output()?;
-    let m = rescale((x.scale / y.scale) as f64)?;
+    let m = rescale(call.quotient(&[x.scale], y.scale))?;
     let (zx, zy) = (x.zero_point as i32, y.zero_point as i32);
     push(call, &x, &y, |q| {
         (zy + m.apply(q as i32 - zx)).clamp(zy, 127) as i8
