@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use qmend::engine::Engine;
-use qmend::import::tflite::import_tflite_int8;
+use qmend::import::tflite::{import_tflite_int8, import_tflite_int8_as};
 use qmend::model::{QuantizedModel, Rounding, TensorId};
 use qmend_tests::golden::{Arrays, count_differing, on_device_engine, same};
 
@@ -50,9 +50,8 @@ fn golden(network: &Path, suffix: &str) -> PathBuf {
 
 fn load(path: &Path, rounding: Rounding) -> QuantizedModel {
     let bytes = std::fs::read(path).expect("the network can be read");
-    let mut model = import_tflite_int8(&bytes, &path.display().to_string())
+    let model = import_tflite_int8_as(&bytes, &path.display().to_string(), rounding)
         .expect("the network can be imported");
-    model.rounding = rounding;
     model
 }
 

@@ -76,19 +76,24 @@ impl Conv {
     pub(super) fn from_fully_connected(
         fc: &FullyConnected,
         input: [usize; 3],
+        output: [usize; 3],
         zx: i8,
         zy: i8,
         single_rounding: bool,
         isa: Isa,
     ) -> Self {
         let elements: usize = input.iter().product();
-        let plane = Plane::new([1, 1, elements], Pads::default(), zx);
+        let (shape, taps) = match output[0] * output[1] {
+            1 => ([1, 1, elements], elements),
+            _ => (input, input[2]),
+        };
+        let plane = Plane::new(shape, Pads::default(), zx);
+        let origins = positions(output, [1, 1], plane.row(), plane.column());
         let mut requant = Requant::new(&fc.linear, 1, isa.lanes(), zy, single_rounding);
         if isa == Isa::Avx512Vnni {
             requant.fold(&fc.linear, 1, isa.lanes(), zx);
         }
-        let runs = [(0, elements)];
-        Self::pack(plane, vec![0], &runs, 1, &fc.linear, requant, isa)
+        Self::pack(plane, origins, &[(0, taps)], 1, &fc.linear, requant, isa)
     }
 
     /// Lays out the weights as `isa`'s loop reads them. A filter reads, in the order of its

@@ -479,6 +479,14 @@ impl Writer<'_> {
                 let fields = vec![(0, Value::F32(1.0))];
                 (code::SOFTMAX, 2, Some((options::SOFTMAX, fields)))
             }
+            Op::Mul(_) | Op::Sub(_) | Op::BroadcastAdd(_) | Op::ResizeNearest { .. } => {
+                return Err(inexpressible(
+                    self.model,
+                    node,
+                    "this operator cannot be written as .tflite yet".into(),
+                    "write a .qmend instead",
+                ));
+            }
         };
         let output = self.activation(node.output);
         self.file.operators.push(FileOperator {

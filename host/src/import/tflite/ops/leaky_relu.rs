@@ -1,5 +1,5 @@
 //! LEAKY_RELU: `x` from zero on, `alpha * x` below, each rescaled by a multiplier of its own (made
-//! from an f32 quotient).
+//! from an f64 quotient in TFLM, from one in f32 in LiteRT).
 
 use super::elementwise::push;
 use crate::import::tflite::call::Call;
@@ -11,8 +11,8 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     let alpha = call.operator.options(options::LEAKY_RELU)?.f32(0)?;
     let x = call.activation(0)?;
     let y = call.output()?;
-    let below = rescale((x.scale * alpha.abs() / y.scale) as f64)?;
-    let above = rescale((x.scale / y.scale) as f64)?;
+    let below = rescale(call.quotient(&[x.scale, alpha.abs()], y.scale))?;
+    let above = rescale(call.quotient(&[x.scale], y.scale))?;
     let (zx, zy) = (x.zero_point as i32, y.zero_point as i32);
     push(call, &x, &y, |q| {
         let scaled = match q as i32 - zx {
