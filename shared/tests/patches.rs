@@ -58,7 +58,7 @@ fn of_a_thousand_damaged_patches_none_is_accepted_and_nothing_is_written() {
     let crc = qmend_shared::link::frame::crc32(&base);
     let mut first = Update::begin(&flash, &chip.layout, None, base.len() as u32, crc).unwrap();
     first.write(&mut flash, 0, &base).unwrap();
-    let selected = first.finish(&mut flash, &chip.layout).unwrap();
+    let selected = first.finish(&mut flash, &chip.layout, |_| true).unwrap();
     let before = flash.operations;
     let mut random = Random::new(7);
     let mut refused = [0u32; 3];
@@ -84,7 +84,7 @@ fn of_a_thousand_damaged_patches_none_is_accepted_and_nothing_is_written() {
         }
         let done = Patch::parse(&bad)
             .map_err(SlotError::Patch)
-            .and_then(|p| apply_patch(&mut flash, &chip.layout, &selected, &p));
+            .and_then(|p| apply_patch(&mut flash, &chip.layout, &selected, &p, |_| true));
         assert!(matches!(done, Err(SlotError::Patch(_))), "{i}: {done:?}");
         refused[i % 3] += 1;
     }
@@ -93,7 +93,8 @@ fn of_a_thousand_damaged_patches_none_is_accepted_and_nothing_is_written() {
     assert_eq!(flash.operations, before, "something was written");
     assert_eq!(select(flash.bytes(), &chip.layout), Some(selected));
     let patch = Patch::parse(&good).expect("the good one");
-    let after = apply_patch(&mut flash, &chip.layout, &selected, &patch).expect("applies");
+    let after =
+        apply_patch(&mut flash, &chip.layout, &selected, &patch, |_| true).expect("applies");
     assert_eq!(after.image(flash.bytes(), &chip.layout), target);
 }
 

@@ -35,7 +35,7 @@ fn update(flash: &mut Nor, layout: &Layout, image: &[u8]) -> Result<Selected, Sl
         }
         at = end;
     }
-    update.finish(flash, layout)
+    update.finish(flash, layout, |_| true)
 }
 
 fn patch(flash: &mut Nor, layout: &Layout, bytes: &[u8]) -> Result<Selected, SlotError> {
@@ -46,7 +46,7 @@ fn patch(flash: &mut Nor, layout: &Layout, bytes: &[u8]) -> Result<Selected, Slo
     if (selected.record.len, selected.record.crc) == (header.target_len, header.target_crc) {
         return Ok(selected);
     }
-    apply_patch(flash, layout, &selected, &patch)
+    apply_patch(flash, layout, &selected, &patch, |_| true)
 }
 
 fn back(flash: &mut Nor, layout: &Layout) -> Result<Selected, SlotError> {
@@ -277,7 +277,7 @@ fn what_does_not_fit_or_is_out_of_order_is_refused_before_anything_is_erased() {
     assert_eq!(other, Err(SlotError::Order { expected: 8 }));
     // What is there is not what was announced: the first image goes on.
     assert!(matches!(
-        u.finish(&mut flash, layout),
+        u.finish(&mut flash, layout, |_| true),
         Err(SlotError::Crc { wanted: 0, .. })
     ));
     let unsound = vec![7; 64];

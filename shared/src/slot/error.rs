@@ -34,6 +34,8 @@ pub enum SlotError {
     },
     /// The image in the slot is not sound.
     Image(ImageError),
+    /// The image is sound, and the device does not want it.
+    NotAccepted,
     /// The patch is not sound, or not for the image that counts.
     Patch(PatchError),
     /// No image counts, where one is needed.
@@ -69,6 +71,7 @@ impl fmt::Display for SlotError {
                 "read back with CRC {found:08x}, where {wanted:08x} was announced"
             ),
             SlotError::Image(e) => write!(f, "{e}"),
+            SlotError::NotAccepted => write!(f, "the image does not fit this device"),
             SlotError::Patch(e) => write!(f, "{e}"),
             SlotError::Empty => write!(f, "there is no image to patch"),
             SlotError::NothingToRollBackTo => {

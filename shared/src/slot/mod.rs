@@ -8,8 +8,10 @@
 //! - [`Storage`]: flash as a board gives it,
 //! - [`Layout`]: where slots and records lie,
 //! - [`Record`], [`select`], [`Selected`]: what counts,
+//! - [`boards`]: those that are known here,
 //! - [`Update`], [`apply_patch`], [`roll_back`]: the three ways to change it.
 
+pub mod boards;
 mod error;
 mod layout;
 mod patch;

@@ -5,12 +5,14 @@ use super::layout::{Layout, Region};
 use super::select::Selected;
 use super::storage::Storage;
 use super::update::{Update, sector};
+use crate::image::Model;
 use crate::patch::{Patch, Reader};
 
 /// Bytes that are patched at once: a multiple of every unit of writing.
 const BLOCK: usize = 64;
 
-/// Applies a patch to the image that counts, and makes the result count.
+/// Applies a patch to the image that counts, and makes the result count; `accept` as in
+/// [`Update::finish`].
 ///
 /// The patch is applied once without writing first, so that what would not give the announced
 /// image is refused before anything is erased. Then only the sectors are written that do not hold
@@ -24,6 +26,7 @@ pub fn apply_patch(
     layout: &Layout,
     selected: &Selected,
     patch: &Patch<'_>,
+    accept: impl FnOnce(&Model<'_>) -> bool,
 ) -> Result<Selected, SlotError> {
     let header = patch.header();
     let update = Update::begin(
@@ -48,7 +51,7 @@ pub fn apply_patch(
         };
         at = end;
     }
-    writing.finish(storage, layout)
+    writing.finish(storage, layout, accept)
 }
 
 /// The reader behind the range, where the region holds what the reader gives for it.

@@ -114,15 +114,17 @@ impl Update {
         Ok(())
     }
 
-    /// Reads the image back, checks it, and makes it count.
+    /// Reads the image back, checks it, and makes it count. `accept` may still refuse it, such as
+    /// for the memory that it needs.
     ///
     /// # Errors
-    /// [`SlotError::Crc`] and [`SlotError::Image`] where what lies in the slot is not what was
-    /// announced or not sound; failures of the storage.
+    /// [`SlotError::Crc`], [`SlotError::Image`] and [`SlotError::NotAccepted`] where what lies in
+    /// the slot is not what was announced, not sound, or not wanted; failures of the storage.
     pub fn finish(
         self,
         storage: &mut impl Storage,
         layout: &Layout,
+        accept: impl FnOnce(&Model<'_>) -> bool,
     ) -> Result<Selected, SlotError> {
         let image = self
             .region
@@ -136,7 +138,10 @@ impl Update {
                 found,
             });
         }
-        Model::from_bytes(image).map_err(SlotError::Image)?;
+        let model = Model::from_bytes(image).map_err(SlotError::Image)?;
+        if !accept(&model) {
+            return Err(SlotError::NotAccepted);
+        }
         self.record.append(storage, layout)?;
         Ok(Selected {
             record: self.record,
