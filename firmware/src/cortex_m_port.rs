@@ -26,6 +26,7 @@ unsafe extern "C" {
     static _stack_start: u32;
     static __ebss: u32;
     static __vector_table: u32;
+    static __stext: u32;
     static __sidata: u32;
     static __sdata: u32;
     static __edata: u32;
@@ -33,8 +34,12 @@ unsafe extern "C" {
 
 /// Bytes of flash that the program occupies: vectors, code, constants, and initial values.
 pub fn code_bytes() -> u32 {
+    /// No vector table is longer; a linker script may leave room behind it.
+    const VECTORS: u32 = 1024;
+    let text = addr_of!(__stext) as u32;
     let data = addr_of!(__edata) as u32 - addr_of!(__sdata) as u32;
-    addr_of!(__sidata) as u32 - addr_of!(__vector_table) as u32 + data
+    let vectors = (text - addr_of!(__vector_table) as u32).min(VECTORS);
+    vectors + addr_of!(__sidata) as u32 - text + data
 }
 
 /// SysTick on the processor's clock, extended to 56 bits by its exception, and the stack's paint.

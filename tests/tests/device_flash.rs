@@ -55,8 +55,14 @@ fn a_model_a_patch_and_a_rollback_go_over_the_link() {
     let mut seen = Vec::new();
     let first = device.flash(&old, &mut |n, of| seen.push((n, of))).unwrap();
     assert_eq!(first.sectors, old.len().div_ceil(1024));
-    assert_eq!((first.sectors_sent, first.bytes_sent), (first.sectors, old.len()));
-    assert_eq!((first.slot, first.sequence, first.already_there), (0, 1, false));
+    assert_eq!(
+        (first.sectors_sent, first.bytes_sent),
+        (first.sectors, old.len())
+    );
+    assert_eq!(
+        (first.slot, first.sequence, first.already_there),
+        (0, 1, false)
+    );
     assert!(seen.is_sorted() && seen.last() == Some(&(old.len(), old.len())));
     runs(&mut device, &model, &old);
     assert!(device.flash(&old, &mut |_, _| ()).unwrap().already_there);
@@ -66,7 +72,12 @@ fn a_model_a_patch_and_a_rollback_go_over_the_link() {
     assert_eq!((patched.slot, patched.sequence), (1, 2));
     assert_eq!(patched.bytes_sent, patch.len());
     runs(&mut device, &model, &new);
-    assert!(device.flash_patch(&patch, &mut |_, _| ()).unwrap().already_there);
+    assert!(
+        device
+            .flash_patch(&patch, &mut |_, _| ())
+            .unwrap()
+            .already_there
+    );
 
     let status = device.roll_back().unwrap();
     assert_eq!(status.selected.unwrap().crc, crc32(&old));
@@ -77,7 +88,10 @@ fn a_model_a_patch_and_a_rollback_go_over_the_link() {
     assert_eq!((again.sectors_sent, again.bytes_sent), (0, 0));
     runs(&mut device, &model, &new);
     // A patch for the image that was there before is refused with both names.
-    let error = device.flash_patch(&write_patch(&old, &mended_image(&model, 2)).unwrap(), &mut |_, _| ());
+    let error = device.flash_patch(
+        &write_patch(&old, &mended_image(&model, 2)).unwrap(),
+        &mut |_, _| (),
+    );
     let error = error.unwrap_err().to_string();
     assert!(error.contains(&format!("{:08x}", crc32(&old))), "{error}");
     assert!(error.contains(&format!("{:08x}", crc32(&new))), "{error}");
@@ -234,7 +248,10 @@ fn ten_thousand_fuzzed_frames_leave_the_model_as_it_is() {
     let (model, old, new) = images();
     let mut device = Raw::start(POOL);
     assert_eq!(device.write(&old), None);
-    let input: Vec<u8> = random_inputs(&model, 1, 1).iter().map(|&x| x as u8).collect();
+    let input: Vec<u8> = random_inputs(&model, 1, 1)
+        .iter()
+        .map(|&x| x as u8)
+        .collect();
     let data = &input[..];
     let run = |device: &mut Raw| {
         assert_eq!(device.running(), crc32(&old));
@@ -251,9 +268,17 @@ fn ten_thousand_fuzzed_frames_leave_the_model_as_it_is() {
     let chunk = &new[..1024];
     let messages: Vec<Vec<u8>> = [
         Request::BeginImage { len, crc },
-        Request::WriteImage { offset: 0, data: chunk },
-        Request::BeginPatch { len: patch.len() as u32 },
-        Request::WritePatch { offset: 0, data: &patch },
+        Request::WriteImage {
+            offset: 0,
+            data: chunk,
+        },
+        Request::BeginPatch {
+            len: patch.len() as u32,
+        },
+        Request::WritePatch {
+            offset: 0,
+            data: &patch,
+        },
         Request::Commit { crc },
         Request::RollBack { from: 1 },
         Request::SectorDigests { first: 3 },
@@ -326,7 +351,10 @@ fn requests_may_be_repeated_and_come_in_the_wrong_order() {
     let nothing = Some("NothingBegun".to_string());
     assert_eq!(device.refusal(Request::Commit { crc }), nothing);
     let data = &new[..1024];
-    assert_eq!(device.refusal(Request::WriteImage { offset: 0, data }), nothing);
+    assert_eq!(
+        device.refusal(Request::WriteImage { offset: 0, data }),
+        nothing
+    );
     device.done(Request::BeginImage { len, crc });
     device.done(Request::WriteImage { offset: 0, data });
     device.done(Request::WriteImage { offset: 0, data });
@@ -334,7 +362,12 @@ fn requests_may_be_repeated_and_come_in_the_wrong_order() {
     let expected = Some(format!("{:?}", Refusal::Order { expected: 1024 }));
     assert_eq!(device.refusal(ahead), expected);
     // Half an image is not committed.
-    assert!(device.refusal(Request::Commit { crc }).unwrap().contains("read back"));
+    assert!(
+        device
+            .refusal(Request::Commit { crc })
+            .unwrap()
+            .contains("read back")
+    );
     assert_eq!(device.running(), crc32(&old));
     assert_eq!(device.write(&new), None);
     let sequence = device.ask(Request::Slots, |answer| match answer {

@@ -92,13 +92,21 @@ impl Board {
     fn cut(mut self, flash: &Path) {
         let size = FLASH_END - FLASH;
         let file = flash.display();
-        writeln!(self.monitor, "stop\npmemsave {FLASH} {size} \"{file}\"\ninfo status").unwrap();
+        writeln!(
+            self.monitor,
+            "stop\npmemsave {FLASH} {size} \"{file}\"\ninfo status"
+        )
+        .unwrap();
         let mut seen = String::new();
         let mut lines = BufReader::new(self.monitor.try_clone().unwrap());
         while !seen.contains("VM status: paused") {
             assert!(lines.read_line(&mut seen).unwrap() > 0, "{seen}");
         }
-        assert_eq!(std::fs::metadata(flash).unwrap().len(), u64::from(size), "{seen}");
+        assert_eq!(
+            std::fs::metadata(flash).unwrap().len(),
+            u64::from(size),
+            "{seen}"
+        );
     }
 }
 
@@ -113,7 +121,10 @@ fn mended(model: &QuantizedModel, n: i32) -> Vec<u8> {
 /// The CRC of what runs, after its outputs were compared with the host's.
 fn runs(device: &mut LinkDevice<Port>, model: &QuantizedModel, images: &[Vec<u8>]) -> u32 {
     let (_, _, crc) = device.open().expect("an image runs");
-    let image = images.iter().find(|i| crc32(i) == crc).expect("one of ours");
+    let image = images
+        .iter()
+        .find(|i| crc32(i) == crc)
+        .expect("one of ours");
     let mut host = HostDevice::new();
     let size = host.load(image).unwrap().input_len;
     for input in random_inputs(model, 2, 6).chunks(size) {
@@ -131,7 +142,10 @@ fn whenever_the_emulated_microbit_is_killed_the_old_or_the_new_model_runs() {
     let mut board = match Board::start(&flash) {
         Ok(board) => board,
         Err(e) => {
-            assert!(!device_is_required(), "{NAME} must not be skipped here: {e}");
+            assert!(
+                !device_is_required(),
+                "{NAME} must not be skipped here: {e}"
+            );
             println!("SKIPPED {NAME}: {e}");
             return;
         }
@@ -149,8 +163,12 @@ fn whenever_the_emulated_microbit_is_killed_the_old_or_the_new_model_runs() {
     let images: Vec<Vec<u8>> = (0..2).map(|n| mended(&model, n)).collect();
     let patches = [0, 1].map(|i: usize| write_patch(&images[i], &images[1 - i]).unwrap());
     let mut device = board.connect();
-    device.flash(&images[0], &mut |_, _| ()).expect("the first image");
-    device.flash(&images[1], &mut |_, _| ()).expect("and the second");
+    device
+        .flash(&images[0], &mut |_, _| ())
+        .expect("the first image");
+    device
+        .flash(&images[1], &mut |_, _| ())
+        .expect("and the second");
     let mut current = runs(&mut device, &model, &images);
     drop(device);
     let mut rng = StdRng::seed_from_u64(1);
@@ -190,12 +208,20 @@ fn whenever_the_emulated_microbit_is_killed_the_old_or_the_new_model_runs() {
         board = Board::start(&flash).unwrap();
         let mut device = board.connect();
         let now = runs(&mut device, &model, &images);
-        if now == current { old += 1 } else { new += 1 }
+        if now == current {
+            old += 1
+        } else {
+            new += 1
+        }
         // Whatever was left, the update can be done to its end.
-        let report = device.flash(&images[1 - from], &mut |_, _| ()).expect("once more");
+        let report = device
+            .flash(&images[1 - from], &mut |_, _| ())
+            .expect("once more");
         assert_eq!(report.crc, runs(&mut device, &model, &images));
         current = report.crc;
     }
-    println!("24 cuts: {old} times the old model ran, {new} times the new one; {finished} updates had ended before");
+    println!(
+        "24 cuts: {old} times the old model ran, {new} times the new one; {finished} updates had ended before"
+    );
     assert!(old >= 4, "nearly every update had ended before its cut");
 }

@@ -1,8 +1,9 @@
 //! Emulated boards: QEMU running the real firmware.
 //!
 //! The link is semihosting's console or the board's UART; QEMU connects either to its own standard
-//! input and output. `-icount shift=0` makes one instruction one virtual nanosecond, so that counts
-//! are exact to one tick of the board's clock and repeatable.
+//! input and output. With semihosting, `-icount shift=0` makes one instruction one virtual
+//! nanosecond, so that counts are exact to one tick of the board's clock and repeatable. With a UART
+//! it would let the emulator look for bytes only ten times a second, so nothing is counted there.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -53,6 +54,20 @@ pub const NETDUINOPLUS2: Machine = Machine {
 };
 /// All of them, the default first.
 pub const MACHINES: [Machine; 3] = [MPS2_AN386, MICROBIT, NETDUINOPLUS2];
+const SEMIHOSTING: &[&str] = &[
+    "-serial",
+    "none",
+    "-semihosting-config",
+    "enable=on,target=native",
+    "-icount",
+    "shift=0",
+];
+const UART: &[&str] = &[
+    "-chardev",
+    "stdio,id=link,signal=off",
+    "-serial",
+    "chardev:link",
+];
 /// A virtual nanosecond an instruction.
 const INSTRUCTIONS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -177,20 +192,9 @@ impl Qemu {
             .args(["-M", options.machine.name, "-nodefaults"])
             .args(["-display", "none", "-monitor", "none"])
             .args(match options.machine.wire {
-                Wire::Semihosting => [
-                    "-serial",
-                    "none",
-                    "-semihosting-config",
-                    "enable=on,target=native",
-                ],
-                Wire::Uart => [
-                    "-chardev",
-                    "stdio,id=link,signal=off",
-                    "-serial",
-                    "chardev:link",
-                ],
+                Wire::Semihosting => SEMIHOSTING,
+                Wire::Uart => UART,
             })
-            .args(["-icount", "shift=0"])
             .args(&options.arguments)
             .arg("-kernel")
             .arg(&firmware)
@@ -231,7 +235,7 @@ impl Qemu {
                 said,
             },
             options.limit,
-            Some(INSTRUCTIONS_PER_SECOND),
+            (options.machine.wire == Wire::Semihosting).then_some(INSTRUCTIONS_PER_SECOND),
         )
     }
 
