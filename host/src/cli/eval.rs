@@ -37,10 +37,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE.npy")]
     outputs: Option<PathBuf>,
     /// Also run every sample of an integer model on a device and compare all outputs: host (the
-    /// device's engine on this machine), or qemu (the firmware on an emulated Cortex-M4)
+    /// device's engine on this machine), qemu[:MACHINE] (the firmware on an emulated board), or
+    /// serial:PORT (a board, also tcp:HOST:PORT), which is flashed first where it has another model
     ///
     /// Where they are identical, the accuracy is the device's; else the exit code is 1.
-    #[arg(long, value_name = "host|qemu")]
+    #[arg(long, value_name = "host|qemu[:MACHINE]|serial:PORT")]
     device: Option<DeviceArg>,
     /// Rule by which an integer model rounds, in place of its own: tflm (TensorFlow Lite for
     /// Microcontrollers), or litert-reference (LiteRT's reference kernels)
@@ -222,7 +223,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         Subject::Integer(m) => stages::warn_of_range(context, &data, &m.model),
         Subject::Float(_) => stages::say_inputs(context, &data, &pre),
     }
-    let device = match (&subject, args.device) {
+    let device = match (&subject, &args.device) {
         (Subject::Integer(m), Some(device)) => Some((m, device)),
         _ => None,
     };

@@ -34,8 +34,13 @@ pub struct Args {
     /// The certificate (.json) that `qmend repair --certificate` wrote
     #[arg(long, value_name = "FILE.json")]
     certificate: Option<PathBuf>,
-    /// What runs the image: host, or qemu for an emulated Cortex-M4 with the real firmware
-    #[arg(long, default_value = "host", value_name = "host|qemu")]
+    /// What runs the image: host, qemu[:MACHINE] for an emulated board with the real firmware, or
+    /// serial:PORT for a board (also tcp:HOST:PORT), which is flashed first where it has another
+    #[arg(
+        long,
+        default_value = "host",
+        value_name = "host|qemu[:MACHINE]|serial:PORT"
+    )]
     device: DeviceArg,
     /// Run at most this many inputs on the device (the certificate is replayed in full)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -104,7 +109,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     });
     let report = stages::on_device(
         context,
-        args.device,
+        &args.device,
         model,
         &file.image,
         &inputs[..run * data.elements()],
