@@ -16,7 +16,7 @@ use crate::export::write_image;
 use crate::localize::Metric;
 use crate::model::QuantizedModel;
 use crate::repair::certificate::Certificate;
-use crate::repair::{Freedom, Job, Outcome, RepairConfig, Step, Strategy, Targets, repair};
+use crate::repair::{Freedom, Job, Outcome, RepairConfig, Strategy, Targets};
 use crate::report::{Proportion, Table};
 
 /// Mend an integer model where it differs from its float network
@@ -181,36 +181,16 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         ..RepairConfig::default()
     };
 
-    let bar = context.progress.start("repair", 0);
-    let mut steps = 0;
-    let outcome = repair(
-        &Job {
-            graph: &teacher.graph,
-            float: &teacher.net,
-            model,
-            repair: &tests,
-            holdout: &kept,
-        },
-        &config,
-        &interrupt::asked,
-        &mut |s: &Step| {
-            steps += 1;
-            bar.update(
-                steps,
-                &format!(
-                    "{}: {} of {} tests pass",
-                    s.strategy,
-                    s.score.repair,
-                    tests.len()
-                ),
-            );
-        },
-    )?;
-    bar.finish(&format!(
-        "{} proposals, {} kept",
-        outcome.steps.len(),
-        accepted(&outcome)
-    ));
+    let job = Job {
+        graph: &teacher.graph,
+        float: &teacher.net,
+        model,
+        repair: &tests,
+        holdout: &kept,
+    };
+    let outcome = stages::repaired(context, "repair", &job, &config, |o| {
+        format!("{} proposals, {} kept", o.steps.len(), accepted(o))
+    })?;
 
     let (written, replaced) = target.bytes(&outcome.model)?;
     let certificate = match &args.certificate {
