@@ -97,7 +97,8 @@ struct RepairArgs {
         value_name = "8,4,3,2"
     )]
     weights: Vec<Width>,
-    /// How weights are rounded before the repair: nearest, squant, gptq or adaround, or best
+    /// How weights are rounded before the repair: nearest, squant, gptq, adaround or coordinate, or
+    /// best: whichever of them, with bias correction, agrees best on the holdout set
     #[arg(long, default_value = "nearest", value_name = "ROUNDING")]
     rounding: Start,
     /// How weight scales are chosen: max or mse; by default max at 8 bits and mse below
