@@ -99,11 +99,35 @@ impl SharedOp {
         }
     }
 
+    /// Whether an output depends on the inputs of the same place only.
+    pub(super) fn is_elementwise(&self) -> bool {
+        matches!(self, SharedOp::Add(_) | SharedOp::Requantize(_))
+    }
+
+    /// Any number of samples of an elementwise operator: loops that a caller may vectorise.
+    #[inline(always)]
+    pub(super) fn elementwise(&self, inputs: &[&[i8]], out: &mut [i8]) {
+        let x = inputs[0];
+        match self {
+            SharedOp::Add(p) => {
+                let p = *p;
+                for ((&a, &b), out) in x.iter().zip(inputs[1]).zip(out) {
+                    *out = p.apply(a, b);
+                }
+            }
+            SharedOp::Requantize(p) => {
+                let p = *p;
+                x.iter().zip(out).for_each(|(&x, out)| *out = p.apply(x));
+            }
+            _ => unreachable!("asked of is_elementwise"),
+        }
+    }
+
     /// One sample.
     pub(super) fn run_one(&self, inputs: &[&[i8]], out: &mut [i8]) {
         let x = inputs[0];
         match self {
-            SharedOp::Add(p) => kernels::add(p, x, inputs[1], out),
+            SharedOp::Add(_) | SharedOp::Requantize(_) => self.elementwise(inputs, out),
             SharedOp::MaxPool(p) => kernels::max_pool(p, x, out),
             SharedOp::AveragePool(p) => kernels::average_pool(p, x, out),
             SharedOp::Mean(p) => kernels::mean(p, x, out),
@@ -116,7 +140,6 @@ impl SharedOp {
             }
             SharedOp::Reshape => kernels::reshape(x, out),
             SharedOp::Transpose { input, perm } => kernels::transpose(*input, *perm, x, out),
-            SharedOp::Requantize(p) => x.iter().zip(out).for_each(|(&x, out)| *out = p.apply(x)),
             SharedOp::Lut(table) => kernels::lut(&table[..], x, out),
             SharedOp::Softmax(p) => kernels::softmax(p, x, out),
         }

@@ -140,6 +140,12 @@ impl QuantizedModel {
             .filter_map(|(i, n)| n.op.linear_mut().map(|l| (i, l)))
     }
 
+    /// Multiply-accumulates of one sample, padding included; 0 for a node without weights.
+    pub fn macs(&self, node: &Node) -> usize {
+        let outputs = self.tensor(node.output).elements();
+        node.op.linear().map_or(0, |l| l.taps() * outputs)
+    }
+
     /// `input scale * weight scale` of channel `c` of a linear node: the real value of one unit of
     /// its accumulator (and so of its bias).
     ///

@@ -4,7 +4,9 @@
 //! - [`sets`]: the four disjoint sets; [`run`]: the rows; [`journal`]: rows kept on disk.
 //! - [`row`]: what is measured and what follows; [`render`]: CSV, JSON, Markdown.
 //! - [`localize`]: the sweep over numbers of neurons.
+//! - [`engine`]: the host engine's throughput.
 
+mod engine;
 mod journal;
 mod localize;
 mod method;
@@ -45,6 +47,7 @@ enum What {
     Repair(Box<RepairArgs>),
     /// Compare rankings of neurons: accuracy after repairing only the first N of each
     Localize(LocalizeArgs),
+    Engine(engine::Args),
 }
 
 /// With --suite: every model, seed, width, rounding and method of a TOML file (those in docs/suites
@@ -208,6 +211,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     match &args.what {
         What::Repair(args) => repair(args, context),
         What::Localize(args) => sweep(args, context),
+        What::Engine(args) => engine::run(args, context),
     }
 }
 
