@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::args::{DeviceArg, PreprocessArgs, ReadArgs};
 use super::context::{Context, UserError};
+use super::interrupt;
 use super::models::Integer;
 use crate::calibrate::{Method, Range, calibrate};
 use crate::classes::classes;
@@ -22,7 +23,7 @@ use crate::graph::Graph;
 use crate::localize::match_layers;
 use crate::model::{Preprocess, QuantizedModel};
 use crate::quantize::{QuantizeConfig, quantize};
-use crate::repair::{Targets, Tests};
+use crate::repair::{Job, Outcome, RepairConfig, Step, Targets, Tests, repair};
 
 /// Reads data for a model whose input is `shape`.
 pub fn data_for(
@@ -192,6 +193,30 @@ pub fn tests(
             })
         }
     }
+}
+
+/// Repairs, and says how it goes on: `what` names the stage, `end` the result in a few words.
+///
+/// Ctrl-C ([`interrupt::listen`]) ends it with the best model so far.
+pub fn repaired(
+    context: &Context,
+    what: impl Into<String>,
+    job: &Job<'_>,
+    config: &RepairConfig,
+    end: impl FnOnce(&Outcome) -> String,
+) -> Result<Outcome> {
+    let bar = context.progress.start(what, 0);
+    let mut steps = 0;
+    let outcome = repair(job, config, &interrupt::asked, &mut |s: &Step| {
+        steps += 1;
+        let (passing, of) = (s.score.repair, job.repair.len());
+        bar.update(
+            steps,
+            &format!("{}: {passing} of {of} tests pass", s.strategy),
+        );
+    })?;
+    bar.finish(&end(&outcome));
+    Ok(outcome)
 }
 
 /// Warns of samples that two sets share, and refuses sets that share more than a few: data that

@@ -366,8 +366,10 @@ fn data(path: &str) -> Option<std::path::PathBuf> {
 }
 
 fn array<T: npyz::Deserialize>(path: &Path, name: &str) -> Vec<T> {
-    let mut npz = npyz::npz::NpzArchive::open(path).expect("an npz file");
-    let npy = npz.by_name(name).expect("readable").expect("the array");
+    let file = std::fs::File::open(path).expect("the file");
+    let mut npz = zip::ZipArchive::new(file).expect("an npz file");
+    let entry = npz.by_name(&format!("{name}.npy")).expect("the array");
+    let npy = npyz::NpyFile::new(entry).expect("readable");
     npy.into_vec().expect("of its type")
 }
 
