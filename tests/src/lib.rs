@@ -2,6 +2,7 @@
 //!
 //! - [`random_model`]: integer networks that cover every operator and its edges.
 //! - [`golden`]: recorded outputs of other people's kernels.
+//! - [`recorded`]: the networks that they belong to.
 //! - [`in_process`]: the agent's own code on a thread, behind a pipe that may be noisy.
 //! - [`litert`]: LiteRT, through Python, or a printed reason why it is not there.
 //! - [`emulator`]: the emulated device, or a printed reason why it is not there.
@@ -11,3 +12,4 @@ pub mod golden;
 pub mod in_process;
 pub mod litert;
 pub mod random_model;
+pub mod recorded;

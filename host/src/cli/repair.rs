@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::args::{BackendArgs, ImageOutputArgs, PreprocessArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
+use super::pair::{PairArgs, split};
 use super::quantize::parse_word;
 use super::{interrupt, models, stages};
 use crate::data::DataSpec;
@@ -33,18 +34,21 @@ use crate::report::{Proportion, Table};
 /// only bytes of weights and biases differ. Multipliers then stay, since such a file cannot hold
 /// them to the last bit, and layers are matched by structure where names differ.
 #[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "qmend repair MODEL QUANT --data DATA [--holdout DATA] -o FILE [OPTIONS]\n       \
+                            qmend repair --float MODEL --quant QUANT --data DATA [--holdout DATA] -o FILE [OPTIONS]"
+)]
 pub struct Args {
-    /// The float network (.onnx, .tflite)
-    model: PathBuf,
-    /// The integer model made of it (.qmend, int8 .tflite)
-    quant: PathBuf,
+    #[command(flatten)]
+    pair: PairArgs,
     /// Repair data: FILE, FOLDER, or either with a range as in FILE:0..2500; raw values as
     /// `quantize` took them
     #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     data: DataSpec,
-    /// Holdout data, disjoint from --data: decides which changes stay
+    /// Holdout data, disjoint from --data: decides which changes stay; by default a quarter of --data
+    /// (drawn by --shuffle 0 where it has no range), which then does not mend
     #[arg(long, value_name = "DATA", value_parser = spec_parser())]
-    holdout: DataSpec,
+    holdout: Option<DataSpec>,
     /// Labels of --holdout in a file of their own, where --labels gives those of --data
     #[arg(long, value_name = "FILE|none")]
     holdout_labels: Option<String>,
@@ -123,33 +127,41 @@ pub fn parse_seconds(s: &str) -> Result<Duration, String> {
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
+    let [float, quant] = args.pair.files()?;
+    let mut sources = vec![float.as_path(), &args.data.path];
+    sources.extend(args.holdout.as_ref().map(|h| h.path.as_path()));
     context.check_targets(
         [&args.output.output].into_iter().chain(&args.certificate),
-        &[&args.model, &args.data.path, &args.holdout.path],
+        &sources,
         args.output.force,
     )?;
     interrupt::listen();
-    let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
-    let mut original = models::load_integer(&args.quant)?;
+    let teacher = stages::Teacher::new(models::load_float(float)?, args.backend.backend)?;
+    let mut original = models::load_integer(quant)?;
     stages::check_pair(&teacher, &original.model)?;
+    let mut read = args.read.clone();
+    let [mending, deciding] = match &args.holdout {
+        Some(holdout) => [args.data.clone(), holdout.clone()],
+        None => {
+            let m = &original.model;
+            let all = stages::data_for(&args.data, &read, teacher.shape(), &m.labels, &m.name)?;
+            split(context, &args.data, &mut read, all.len())?
+        }
+    };
     let data = stages::integer_data(
         context,
-        &args.data,
-        &args.read,
+        &mending,
+        &read,
         &mut original,
-        (&args.preprocess, &args.quant),
+        (&args.preprocess, quant),
     )?;
     let model = &original.model;
-    let read = match (&args.holdout_labels, &args.read.labels) {
-        (None, None) => args.read.clone(),
+    if args.holdout.is_some() && (args.holdout_labels.is_some() || read.labels.is_some()) {
         // The labels' file of --data does not fit the holdout set.
-        (own, _) => super::args::ReadArgs {
-            labels: own.clone(),
-            ..args.read.clone()
-        },
-    };
+        read.labels.clone_from(&args.holdout_labels);
+    }
     let holdout = stages::data_for(
-        &args.holdout,
+        &deciding,
         &read,
         teacher.shape(),
         &model.labels,
@@ -242,7 +254,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
             "{} bytes of {} layers differ from {}; everything else is as it was",
             r.bytes,
             r.layers,
-            args.quant.display()
+            quant.display()
         ));
     }
     if let Some((path, _)) = &certificate {

@@ -5,5 +5,5 @@ mod lut;
 mod softmax;
 
 pub(crate) use add::add;
-pub(crate) use lut::lut;
+pub(crate) use lut::{lut, table};
 pub(crate) use softmax::softmax;
