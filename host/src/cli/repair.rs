@@ -31,8 +31,8 @@ use crate::report::{Proportion, Table};
 /// Ctrl-C, or the end of --time-budget, keeps the best model so far.
 ///
 /// An int8 .tflite can be written as a .tflite again (-o FILE.tflite): the original file in which
-/// only bytes of weights and biases differ. Multipliers then stay, since such a file cannot hold
-/// them to the last bit, and layers are matched by structure where names differ.
+/// only bytes of weights and biases differ; with --repair-multipliers also weight scales. Layers are
+/// matched by structure where names differ, and that is reported.
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "qmend repair MODEL QUANT --data DATA [--holdout DATA] -o FILE [OPTIONS]\n       \
@@ -86,6 +86,13 @@ pub struct Args {
     /// Leave weights alone: change biases and multipliers only (strategies margin and auto)
     #[arg(long)]
     no_weight_steps: bool,
+    /// Where a .tflite is written: change multipliers too, by the float32 weight scales of their
+    /// channels (and the scales of the biases, which follow)
+    ///
+    /// A multiplier takes the nearest value that such a scale gives, and every change is replayed
+    /// with that value. Layers with one scale for all weights keep their multipliers.
+    #[arg(long)]
+    repair_multipliers: bool,
     /// Seed of all that is drawn
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -176,7 +183,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     )?;
     let tests = stages::tests(&teacher, model, &data, args.targets)?;
     let kept = stages::tests(&teacher, model, &holdout, args.targets)?;
-    let target = Target::new(&args.output.output, &original)?;
+    let target = Target::new(&args.output.output, &original, args.repair_multipliers)?;
     let matched = stages::matched_layers(context, &teacher.graph, model);
     let config = RepairConfig {
         strategy: args.strategy,
@@ -281,11 +288,18 @@ enum Target {
 
 impl Target {
     /// By the extension of the file to write.
-    fn new(output: &Path, original: &models::Integer) -> Result<Self> {
+    fn new(output: &Path, original: &models::Integer, multipliers: bool) -> Result<Self> {
         if !output
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("tflite"))
         {
+            if multipliers {
+                return Err(UserError::new(
+                    "--repair-multipliers is for .tflite files; in an image multipliers change in any case",
+                    "leave it out, or write a .tflite",
+                )
+                .into());
+            }
             return Ok(Target::Image);
         }
         if !original.is_tflite() {
@@ -299,7 +313,10 @@ impl Target {
             .into());
         }
         let name = output.display().to_string();
-        let patchable = Patchable::new(&original.file, &name)?;
+        let mut patchable = Patchable::new(&original.file, &name)?;
+        if multipliers {
+            patchable = patchable.with_multipliers();
+        }
         Ok(Target::Tflite(Box::new(patchable)))
     }
 

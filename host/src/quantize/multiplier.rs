@@ -50,6 +50,18 @@ fn divided(m: Multiplier, count: usize) -> Option<Multiplier> {
     })
 }
 
+/// The multiplier nearest to `m` that is `input * scale / output` of a float32 `scale`, and that
+/// scale: what a .tflite can hold for one channel. `None` where no normal number is near.
+pub fn scaled_multiplier(m: Multiplier, input: f32, output: f32) -> Option<(f32, Multiplier)> {
+    let real = m.mantissa as f64 * 2f64.powi(m.exponent as i32 - 31);
+    let scale = (real * output as f64 / input as f64) as f32;
+    if !scale.is_normal() {
+        return None;
+    }
+    let given = quantize_multiplier(input as f64 * scale as f64 / output as f64)?;
+    Some((scale, given))
+}
+
 /// C's `frexp` of a positive finite number: a fraction in [1/2, 1) and a power of two.
 fn split(x: f64) -> (f64, i32) {
     const EXPONENT_BITS: u64 = 0x7ff << 52;
@@ -117,6 +129,22 @@ mod tests {
         );
         assert_eq!(divided(one, 0), None);
         assert_eq!(mean_multiplier(0.5, 0.5, 64), Some(m(1 << 30, -5)));
+    }
+
+    #[test]
+    fn the_nearest_multiplier_of_a_float32_scale_is_within_its_last_bit() {
+        let (x, y) = (0.0471f32, 0.113f32);
+        for mantissa in (1 << 30..i32::MAX).step_by(98_765_431) {
+            let m = Multiplier {
+                mantissa,
+                exponent: -6,
+            };
+            let (scale, near) = scaled_multiplier(m, x, y).expect("ordinary scales");
+            assert!((value(near) / value(m) - 1.0).abs() <= 2f64.powi(-24));
+            // What a scale gives is its own nearest.
+            assert_eq!(scaled_multiplier(near, x, y), Some((scale, near)));
+        }
+        assert_eq!(scaled_multiplier(Multiplier::ZERO, x, y), None);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) fn table_operator(
     }
     SLOPES
         .into_iter()
-        .chain(slope(table, x, y))
+        .chain(slopes(table, x, y))
         .find(|&alpha| is(Activation::LeakyRelu { alpha }))
         .map(|alpha| (code::LEAKY_RELU, Some(alpha)))
 }
@@ -48,26 +48,34 @@ fn relu6(t: TensorScale) -> [i8; 256] {
     std::array::from_fn(|i| ((i as i32 - 128) as i8).clamp(t.zero_point.min(end), end))
 }
 
-/// A slope below zero that fits every entry to half a level: the middle of those that do.
-fn slope(table: &[i8; 256], x: TensorScale, y: TensorScale) -> Option<f32> {
+/// How far a kernel's two roundings may end from the real number, in levels.
+const REACH: f64 = 0.5 + 1e-3;
+/// Slopes that are tried between the least and the greatest possible one.
+const TRIALS: u32 = 64;
+
+/// Slopes below zero that fit every entry to half a level, from the middle outwards.
+fn slopes(table: &[i8; 256], x: TensorScale, y: TensorScale) -> impl Iterator<Item = f32> {
     let (mut least, mut most) = (f64::NEG_INFINITY, f64::INFINITY);
     for (i, out) in table.iter().enumerate() {
         let q = (i as i32 - 128) as i8;
-        if q >= x.zero_point {
-            break;
-        }
         // An entry at an end of int8 may stand for anything beyond.
-        if matches!(*out, -128 | 127) {
+        if q >= x.zero_point || matches!(*out, -128 | 127) {
             continue;
         }
         let step = y.scale as f64 / x.dequantize(q);
         let level = *out as f64 - y.zero_point as f64;
-        let ends = [(level - 0.5) * step, (level + 0.5) * step];
+        let ends = [(level - REACH) * step, (level + REACH) * step];
         least = least.max(ends[0].min(ends[1]));
         most = most.min(ends[0].max(ends[1]));
     }
-    let middle = (least + most) / 2.0;
-    (least <= most && middle.is_finite()).then_some(middle as f32)
+    let (middle, half) = ((least + most) / 2.0, (most - least) / 2.0);
+    (0..TRIALS)
+        .filter(move |_| half >= 0.0 && middle.is_finite())
+        .map(move |k| {
+            let part = f64::from(k.div_ceil(2)) / f64::from(TRIALS / 2);
+            let side = if k % 2 == 0 { 1.0 } else { -1.0 };
+            (middle + side * part * half) as f32
+        })
 }
 
 #[cfg(test)]
@@ -93,7 +101,8 @@ mod tests {
         for alpha in [0.01, 0.1234, 0.617, -0.3, 1.5] {
             let f = Activation::LeakyRelu { alpha };
             let table = kernel_table(f, of(&x), of(&y)).expect("ordinary scales");
-            let (found, slope) = table_operator(&table, &x, &y).expect("a slope gives it");
+            let (found, slope) =
+                table_operator(&table, &x, &y).unwrap_or_else(|| panic!("no slope for {alpha}"));
             assert_eq!(found, code::LEAKY_RELU);
             let slope = slope.expect("LEAKY_RELU has one");
             assert!((slope - alpha).abs() < 0.02, "{alpha}: {slope}");
