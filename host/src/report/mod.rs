@@ -3,6 +3,7 @@
 
 mod json;
 mod memory;
+mod names;
 mod progress;
 mod stats;
 mod table;
@@ -10,6 +11,7 @@ mod write;
 
 pub use json::{SCHEMA, document};
 pub use memory::{peak_bytes, reset_peak};
+pub use names::{fitting, short_name};
 pub use progress::{Bar, Progress};
 pub use stats::{Proportion, mcnemar_exact};
 pub use table::Table;

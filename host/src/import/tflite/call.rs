@@ -73,13 +73,9 @@ impl<'a> Call<'_, 'a> {
         }
     }
 
-    /// The product of some numbers over another one: in f64 as TFLM takes it, in f32 as LiteRT
-    /// does.
+    /// As [`quotient`].
     pub(super) fn quotient(&self, factors: &[f32], divisor: f32) -> f64 {
-        match self.network.rounding {
-            Rounding::LiteRtReference => (factors.iter().product::<f32>() / divisor) as f64,
-            _ => factors.iter().map(|f| *f as f64).product::<f64>() / divisor as f64,
-        }
+        quotient(self.network.rounding, factors, divisor)
     }
 
     /// Adds the node.
@@ -155,5 +151,13 @@ impl<'a> Call<'_, 'a> {
         let x = self.network.activation(self.required(0)?, types)?;
         self.network.alias(index, x.id);
         Ok(true)
+    }
+}
+
+/// The product of some numbers over another one: in f64 as TFLM takes it, in f32 as LiteRT does.
+pub(super) fn quotient(rounding: Rounding, factors: &[f32], divisor: f32) -> f64 {
+    match rounding {
+        Rounding::LiteRtReference => (factors.iter().product::<f32>() / divisor) as f64,
+        _ => factors.iter().map(|f| *f as f64).product::<f64>() / divisor as f64,
     }
 }

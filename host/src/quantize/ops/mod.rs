@@ -6,6 +6,6 @@ mod product;
 mod softmax;
 
 pub(crate) use add::{add, broadcast};
-pub(crate) use lut::lut;
+pub(crate) use lut::{lut, table};
 pub(crate) use product::product;
 pub(crate) use softmax::softmax;

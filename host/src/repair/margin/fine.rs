@@ -54,7 +54,7 @@ impl FineEdits {
         for (node, linear) in state.model().linears() {
             let unit = deviations[&node];
             let biases = !state.freedom().fixed_biases.contains(&node);
-            let multipliers = state.freedom().multipliers;
+            let multipliers = state.freedom().multipliers_of(node);
             let of_node: Vec<Columns> = (0..linear.out_channels())
                 .map(|channel| {
                     let live = linear.multipliers[channel].mantissa != 0 && unit > 0.0;

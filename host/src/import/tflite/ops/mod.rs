@@ -22,6 +22,7 @@ mod tanh;
 mod transpose;
 
 pub(super) use concatenation::concatenation_axis;
+pub(crate) use elementwise::kernel_table;
 pub(super) use mean::reduced_axes;
 pub(super) use pad::hwc_paddings;
 pub(super) use resize_nearest::indices as nearest_indices;
