@@ -48,8 +48,8 @@ mod types;
 pub use error::{TfliteError, UnsupportedOperator};
 pub(crate) use fixed_point::fused_activation;
 pub use float::{import_tflite_float, supported_float_operators};
-pub use importer::{import_tflite_int8, import_tflite_int8_as};
 pub(crate) use importer::read;
+pub use importer::{import_tflite_int8, import_tflite_int8_as};
 pub use ops::supported_operators;
 pub(crate) use schema::{code as schema_codes, options as schema_options};
 
