@@ -43,8 +43,8 @@ fn each_operator_gives_the_bits_of_both_runtimes_on_both_engines() {
             if !all.contains(&key) {
                 continue;
             }
-            let model = import_tflite_int8_as(&network, &name, rounding)
-                .unwrap_or_else(|e| panic!("{e}"));
+            let model =
+                import_tflite_int8_as(&network, &name, rounding).unwrap_or_else(|e| panic!("{e}"));
             let want = arrays.int8(&key);
             let host = Engine::new(&model)
                 .unwrap_or_else(|e| panic!("{name}: {e}"))

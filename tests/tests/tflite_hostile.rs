@@ -89,7 +89,16 @@ fn damage(sound: &[u8], r: &mut Random) -> Vec<u8> {
             // Counts and offsets: ends of ranges.
             for _ in 0..1 + r.below(3) {
                 let start = at(r, copy.len());
-                let value = [0, 1, 4, 0x7fff_ffff, 0x8000_0000, u32::MAX, u32::MAX - 3, 1 << 24];
+                let value = [
+                    0,
+                    1,
+                    4,
+                    0x7fff_ffff,
+                    0x8000_0000,
+                    u32::MAX,
+                    u32::MAX - 3,
+                    1 << 24,
+                ];
                 word(&mut copy, start, value[r.below(value.len())]);
             }
         }

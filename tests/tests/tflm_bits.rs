@@ -54,10 +54,11 @@ fn outputs(
     std::fs::write(at("inputs"), bytes).expect("written");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/tflm_bits.py");
     let mut command = Command::new(python);
-    command
-        .arg(script)
-        .args(["--run", runtime])
-        .args([at("net.tflite"), at("inputs"), at("outputs")]);
+    command.arg(script).args(["--run", runtime]).args([
+        at("net.tflite"),
+        at("inputs"),
+        at("outputs"),
+    ]);
     for end in [model.input, model.output] {
         let t = model.tensor(end);
         command.args([t.scale.to_string(), t.zero_point.to_string()]);

@@ -307,7 +307,10 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
             expect([rows.len(), columns.len(), input[2]])?;
             same_zero_point()?;
             for (indices, length) in [(rows, input[0]), (columns, input[1])] {
-                if indices.iter().any(|i| *i >= length || *i > u16::MAX as usize) {
+                if indices
+                    .iter()
+                    .any(|i| *i >= length || *i > u16::MAX as usize)
+                {
                     return Err(value("a row or column is none of the input's"));
                 }
             }
@@ -346,10 +349,7 @@ fn broadcast(model: &QuantizedModel, node: &Node) -> Result<[i8; 2], EngineError
     for (axis, &length) in output.iter().enumerate() {
         let [p, q] = [a.0[axis], b.0[axis]];
         if (p != length && p != 1) || (q != length && q != 1) || p.max(q) != length {
-            return wrong(format!(
-                "{:?} and {:?} do not give {output:?}",
-                a.0, b.0
-            ));
+            return wrong(format!("{:?} and {:?} do not give {output:?}", a.0, b.0));
         }
     }
     Ok([a.1, b.1])

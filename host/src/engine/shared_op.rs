@@ -17,7 +17,10 @@ pub(super) enum SharedOp {
     Pad(PadParams),
     Concat(Vec<ConcatPart>),
     Reshape,
-    Transpose { input: Shape, perm: [u8; 3] },
+    Transpose {
+        input: Shape,
+        perm: [u8; 3],
+    },
     Requantize(RequantizeParams),
     Lut(Box<[u8; 256]>),
     Softmax(SoftmaxParams),

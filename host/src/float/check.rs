@@ -69,10 +69,7 @@ fn output_shape(node: &Node, inputs: &[Shape], declared: Shape) -> Result<Shape,
         true => Ok(()),
         false => Err(format!("has {} inputs, expected {n}", inputs.len())),
     };
-    let pairs = matches!(
-        node.op,
-        Op::Add { .. } | Op::Sub { .. } | Op::Mul { .. }
-    );
+    let pairs = matches!(node.op, Op::Add { .. } | Op::Sub { .. } | Op::Mul { .. });
     if !pairs && !matches!(node.op, Op::Concat { .. }) {
         arity(1)?;
     }

@@ -89,9 +89,9 @@ impl Kernel {
             Kernel::Reshape(shape) => reshape(last, *shape),
             Kernel::Transpose { perm } => transpose(last, *perm),
             Kernel::Softmax => softmax(last),
-            Kernel::ResizeNearest { rows, columns } => last
-                .select(2, rows.clone())
-                .select(3, columns.clone()),
+            Kernel::ResizeNearest { rows, columns } => {
+                last.select(2, rows.clone()).select(3, columns.clone())
+            }
         }
     }
 

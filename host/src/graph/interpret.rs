@@ -77,7 +77,9 @@ fn eval(op: &Op, inputs: &[(&[f32], Shape)], out: Shape) -> Vec<f32> {
         Op::Sub { activation } => pairs(inputs, out, |i, a, b| y[i] = activation.eval(a - b)),
         Op::Mul { activation } => pairs(inputs, out, |i, a, b| y[i] = activation.eval(a * b)),
         Op::ResizeNearest { rows, columns } => {
-            each(out, |h, w, c, i| y[i] = x[index(s, [rows[h], columns[w], c])]);
+            each(out, |h, w, c, i| {
+                y[i] = x[index(s, [rows[h], columns[w], c])]
+            });
         }
         Op::Activation(a) => y.iter_mut().zip(x).for_each(|(y, &x)| *y = a.eval(x)),
         Op::MaxPool(p) => each(out, |h, w, c, i| {

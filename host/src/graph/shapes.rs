@@ -157,14 +157,13 @@ pub fn output_shape(op: &Op, inputs: &[Shape]) -> Result<Option<Shape>, String> 
             }
             x
         }
-        Op::Add { .. } | Op::Sub { .. } | Op::Mul { .. } => {
-            broadcast_shape(x, inputs[1]).ok_or_else(|| {
+        Op::Add { .. } | Op::Sub { .. } | Op::Mul { .. } => broadcast_shape(x, inputs[1])
+            .ok_or_else(|| {
                 format!(
                     "operands of shapes {x:?} and {:?} differ on an axis where neither is 1",
                     inputs[1]
                 )
-            })?
-        }
+            })?,
         Op::Activation(_) | Op::Softmax => x,
         Op::ResizeNearest { rows, columns } => {
             if rows.iter().any(|r| *r >= x[0]) || columns.iter().any(|c| *c >= x[1]) {

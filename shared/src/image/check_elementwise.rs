@@ -65,7 +65,9 @@ pub(super) fn resize(model: &Model, o: &ResizeNearest, y: &TensorDesc) -> Result
         range(model, offset, y.shape[axis] as u64 * 2)?;
         let indices = model.indices(offset, y.shape[axis] as usize);
         ensure(
-            indices.iter().all(|i| u16::from_le_bytes(*i) < x.shape[axis]),
+            indices
+                .iter()
+                .all(|i| u16::from_le_bytes(*i) < x.shape[axis]),
             OpFault::Index,
         )?;
     }

@@ -36,7 +36,11 @@ pub(super) fn check_op(model: &Model, op: &Op) -> Result<(), OpFault> {
                 o.multiplier.is_valid_quotient(),
                 OpFault::Multiplier { channel: 0 },
             )?;
-            shifted_sum(o.multiplier, positions * largest_difference(x.zero_point), 0)
+            shifted_sum(
+                o.multiplier,
+                positions * largest_difference(x.zero_point),
+                0,
+            )
         }
         Op::Pad(o) => {
             let x = tensor(model, o.input)?;
@@ -102,7 +106,11 @@ pub(super) fn range(model: &Model, offset: WeightOffset, bytes: u64) -> Result<(
 }
 
 /// Whether a sum of at most `largest` in magnitude can be scaled without overflow.
-pub(super) fn scaled_sum(multiplier: Multiplier, largest: u64, channel: u32) -> Result<(), OpFault> {
+pub(super) fn scaled_sum(
+    multiplier: Multiplier,
+    largest: u64,
+    channel: u32,
+) -> Result<(), OpFault> {
     ensure(multiplier.is_valid(), OpFault::Multiplier { channel })?;
     shifted_sum(multiplier, largest, channel)
 }

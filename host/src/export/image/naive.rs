@@ -1,7 +1,9 @@
 //! The arithmetic of `shared/FORMAT.md` once more, as plainly as it can be written: wide integers,
 //! every tap of every window, no shortcut. Only for tests, and independent of the kernels.
 
-use crate::model::{ConcatInput, ConstantOperand, Linear, Multiplier, Op, Pool, QuantizedModel, Rounding, TensorId};
+use crate::model::{
+    ConcatInput, ConstantOperand, Linear, Multiplier, Op, Pool, QuantizedModel, Rounding, TensorId,
+};
 
 /// The output of one node, given all tensors before it.
 pub(super) fn node(model: &QuantizedModel, index: usize, values: &[Vec<i8>]) -> Vec<i8> {
@@ -254,17 +256,15 @@ fn apply(
             }
             y
         }
-        Op::Mul(p) => {
-            pairs(model, ids, inputs, p.constant.as_ref(), out)
-                .map(|[a, b]| clamp(scale_twice(a * b, p.multiplier), zy, p.act_min, p.act_max))
-                .collect()
-        }
+        Op::Mul(p) => pairs(model, ids, inputs, p.constant.as_ref(), out)
+            .map(|[a, b]| clamp(scale_twice(a * b, p.multiplier), zy, p.act_min, p.act_max))
+            .collect(),
         Op::Sub(s) | Op::BroadcastAdd(s) => {
             let sign = if matches!(op, Op::Sub(_)) { -1 } else { 1 };
             pairs(model, ids, inputs, s.constant.as_ref(), out)
                 .map(|[a, b]| {
-                    let [a, b] = [(a, 0), (b, 1)]
-                        .map(|(v, i)| scale_twice(v << 20, s.input_multipliers[i]));
+                    let [a, b] =
+                        [(a, 0), (b, 1)].map(|(v, i)| scale_twice(v << 20, s.input_multipliers[i]));
                     let sum = scale_twice(a + sign * b, s.output_multiplier);
                     clamp(sum, zy, s.act_min, s.act_max)
                 })

@@ -10,9 +10,7 @@ use super::axes;
 use crate::export::notes::Notes;
 use crate::export::{ExportError, plan};
 use crate::graph::Pads;
-use crate::model::{
-    ConcatInput, Conv2d, Linear, Node, Op, Pool, QuantizedModel, Sum, TensorId,
-};
+use crate::model::{ConcatInput, Conv2d, Linear, Node, Op, Pool, QuantizedModel, Sum, TensorId};
 
 /// Packed rows start at multiples of this in the weight section, everything else at multiples of 4.
 const ROWS_ALIGN: usize = 16;
@@ -268,12 +266,14 @@ impl Writer<'_> {
             }),
             Op::Sub(s) => format::Op::Sub(self.sum(node, s)?),
             Op::BroadcastAdd(s) => format::Op::BroadcastAdd(self.sum(node, s)?),
-            Op::ResizeNearest { rows, columns } => format::Op::ResizeNearest(format::ResizeNearest {
-                input,
-                output,
-                rows: self.indices(rows)?,
-                columns: self.indices(columns)?,
-            }),
+            Op::ResizeNearest { rows, columns } => {
+                format::Op::ResizeNearest(format::ResizeNearest {
+                    input,
+                    output,
+                    rows: self.indices(rows)?,
+                    columns: self.indices(columns)?,
+                })
+            }
         };
         Ok(postcard::to_allocvec(&op).expect("writing to memory cannot fail"))
     }

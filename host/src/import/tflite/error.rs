@@ -116,7 +116,8 @@ pub enum TfliteError {
     },
     /// Activations of 16 bits.
     #[error(
-        "{file}: its activations are int16 (`{tensor}` of {operator}), and only int8 activations are supported{}; convert with int8 activations (supported_ops = [TFLITE_BUILTINS_INT8], not the 16x8 set EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8), or quantize the float network here", also(unknown)
+        "{file}: its activations are int16 (`{tensor}` of {operator}), and only int8 activations are supported{}; convert with int8 activations (supported_ops = [TFLITE_BUILTINS_INT8], not the 16x8 set EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8), or quantize the float network here",
+        also(unknown)
     )]
     Int16 {
         /// The file.
@@ -130,7 +131,8 @@ pub enum TfliteError {
     },
     /// A whole network in uint8 with asymmetric weights, as converters wrote before 2020.
     #[error(
-        "{file}: it computes in uint8 (`{tensor}` of {operator}), the old quantization with zero points in its weights, which TensorFlow Lite for Microcontrollers does not run any more either{}; convert the float network again with full integer quantization to int8 (its input and output may stay uint8)", also(unknown)
+        "{file}: it computes in uint8 (`{tensor}` of {operator}), the old quantization with zero points in its weights, which TensorFlow Lite for Microcontrollers does not run any more either{}; convert the float network again with full integer quantization to int8 (its input and output may stay uint8)",
+        also(unknown)
     )]
     Uint8 {
         /// The file.

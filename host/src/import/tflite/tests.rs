@@ -107,7 +107,13 @@ fn all_unsupported_operators_are_listed_at_once_with_a_way_out() {
         .iter()
         .map(|o| (o.index, o.operator.as_str(), o.output.as_str()))
         .collect();
-    assert_eq!(listed, [(1, "SPACE_TO_DEPTH", "doubled"), (2, "LOGISTIC", "squashed")]);
+    assert_eq!(
+        listed,
+        [
+            (1, "SPACE_TO_DEPTH", "doubled"),
+            (2, "LOGISTIC", "squashed")
+        ]
+    );
     for part in [
         "net.tflite: 2 of its operators",
         "operator 1 `doubled` (SPACE_TO_DEPTH, inputs [1, 2])",
@@ -219,10 +225,13 @@ fn contradictions_are_refused_with_their_reason() {
         n.tensors[0].shape = vec![1, 1 << 15, 1 << 15, 4];
         n.operators[0].code = code::RESHAPE;
     });
-    refused("its constant `w` of shape [2, 4] differs by more than the channel", |n| {
-        n.operators[0].code = code::ADD;
-        n.operators[0].options = Some((options::ADD, vec![]));
-    });
+    refused(
+        "its constant `w` of shape [2, 4] differs by more than the channel",
+        |n| {
+            n.operators[0].code = code::ADD;
+            n.operators[0].options = Some((options::ADD, vec![]));
+        },
+    );
     refused("computed while the network runs", |n| {
         n.tensors[1].data = None
     });

@@ -24,8 +24,8 @@ impl Builder {
             }
             1 => {
                 // The last row, column, or both, repeated.
-                let keep: [bool; 2] = [[true, false], [false, true], [false, false]]
-                    [self.rng.random_range(0..3)];
+                let keep: [bool; 2] =
+                    [[true, false], [false, true], [false, false]][self.rng.random_range(0..3)];
                 let indices = |length: usize, keep: bool| match keep {
                     true => (0..length).collect(),
                     false => vec![length - 1],

@@ -50,6 +50,9 @@ mod tests {
                 assert!((got - y.quantize(real) as i32).abs() <= 1, "{qa} {qb}");
             }
         }
-        assert_eq!(product([t(1e5, 0), a], t(1e-3, 0), Activation::Identity), None);
+        assert_eq!(
+            product([t(1e5, 0), a], t(1e-3, 0), Activation::Identity),
+            None
+        );
     }
 }

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use crate::graph::{
     Activation, Graph, Node, Op, Shape, Value as GraphValue, ValueId, output_shape,
 };
-use crate::import::tflite::file::{Constant, File, activation_shape, require_batch_of_one, wrong_type};
+use crate::import::tflite::file::{
+    Constant, File, activation_shape, require_batch_of_one, wrong_type,
+};
 use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::{ElementType, Operator};
 
@@ -159,12 +161,9 @@ impl<'a> Call<'_, 'a> {
                 shape: self.network.graph.shape(id),
                 rank,
             }),
-            State::Unseen if self.network.file.bytes_of(&t)?.is_empty() => {
-                Err(Problem::Damaged(format!(
-                    "it reads `{}` before anything has written it",
-                    t.label()
-                )))
-            }
+            State::Unseen if self.network.file.bytes_of(&t)?.is_empty() => Err(Problem::Damaged(
+                format!("it reads `{}` before anything has written it", t.label()),
+            )),
             State::Unseen => Err(Problem::unsupported(
                 format!("its operand `{}` is a constant", t.label()),
                 "fold constants into the weights and biases of a neighbouring layer",

@@ -32,7 +32,9 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     }
     let multipliers = match filter.scales[..] {
         // With one scale for all, LiteRT multiplies input and weight scale in f32.
-        [scale] if call.network.rounding == Rounding::LiteRtReference => vec![multiplier((x.scale * scale) as f64 / y.scale as f64)?; out_c],
+        [scale] if call.network.rounding == Rounding::LiteRtReference => {
+            vec![multiplier((x.scale * scale) as f64 / y.scale as f64)?; out_c]
+        }
         _ => filter.multipliers(&x, &y, out_c)?,
     };
     let linear = filter.linear(call, multipliers, options.i8(0)?, &y)?;

@@ -58,10 +58,7 @@ const OPERATORS: [(i32, Convert); 27] = [
     (code::RELU6, relu::relu6),
     (code::RELU_N1_TO_1, relu::relu_n1_to_1),
     (code::RESHAPE, reshape::convert),
-    (
-        code::RESIZE_NEAREST_NEIGHBOR,
-        resize_nearest::convert,
-    ),
+    (code::RESIZE_NEAREST_NEIGHBOR, resize_nearest::convert),
     (code::SOFTMAX, softmax::convert),
     (code::SQUEEZE, reshape::convert),
     (code::SUB, arithmetic::sub),

@@ -36,7 +36,12 @@ pub(in crate::import::tflite) fn indices(
 }
 
 /// `GetNearestNeighbor` of TFLite's reference kernel, for every position of an axis.
-fn nearest(input: usize, output: usize, align_corners: bool, half_pixel_centers: bool) -> Vec<usize> {
+fn nearest(
+    input: usize,
+    output: usize,
+    align_corners: bool,
+    half_pixel_centers: bool,
+) -> Vec<usize> {
     let scale = if align_corners && output > 1 {
         (input - 1) as f32 / (output - 1) as f32
     } else {
@@ -47,7 +52,11 @@ fn nearest(input: usize, output: usize, align_corners: bool, half_pixel_centers:
         .map(|o| {
             let at = (o as f32 + offset) * scale;
             // Half away from zero, as C's round.
-            let at = if align_corners { at.round() } else { at.floor() };
+            let at = if align_corners {
+                at.round()
+            } else {
+                at.floor()
+            };
             (at.max(0.0) as usize).min(input - 1)
         })
         .collect()

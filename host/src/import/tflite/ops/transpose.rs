@@ -42,7 +42,10 @@ pub(in crate::import::tflite) fn hwc_permutation(
     }
     let mut to = [0, 1, 2];
     for (i, p) in perm.iter().enumerate() {
-        if let (Some(i), Some(p)) = ((i + 3).checked_sub(rank), (*p as usize + 3).checked_sub(rank)) {
+        if let (Some(i), Some(p)) = (
+            (i + 3).checked_sub(rank),
+            (*p as usize + 3).checked_sub(rank),
+        ) {
             to[i] = p;
         }
     }
