@@ -16,7 +16,7 @@ use crate::calibrate::Method as Calibration;
 use crate::data::{DataSpec, Dataset};
 use crate::localize::Metric;
 use crate::quantize::{QuantizeConfig, Scales, WeightRounding};
-use crate::repair::{Job, Outcome, RepairConfig, Step, Strategy, Targets, repair};
+use crate::repair::{Chain, Job, Outcome, RepairConfig, Step, Targets, repair};
 use crate::report::{Proportion, Table, mcnemar_exact};
 
 /// Measure methods side by side, in a form that others can repeat
@@ -69,7 +69,7 @@ struct RepairArgs {
     /// One weight scale a layer
     #[arg(long)]
     per_tensor: bool,
-    /// Methods, each STRATEGY[:METRIC][:top=N][:strict][:no-weights]
+    /// Methods, each STRATEGY[+STRATEGY...][:METRIC][:top=N][:strict][:no-weights]
     #[arg(
         long,
         default_value = "neuron:ochiai,neuron:random,layer,margin,auto",
@@ -101,7 +101,7 @@ struct RepairArgs {
 #[derive(Clone, Debug, PartialEq)]
 struct Method {
     name: String,
-    strategy: Strategy,
+    strategy: Chain,
     metric: Option<Metric>,
     top: Option<usize>,
     strict: bool,
@@ -212,7 +212,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         for method in &args.methods {
             let default = RepairConfig::default();
             let settings = RepairConfig {
-                strategy: method.strategy,
+                strategy: method.strategy.clone(),
                 metric: method.metric.unwrap_or(default.metric),
                 top: method.top,
                 strict: method.strict,
@@ -412,11 +412,12 @@ fn cell_json(float: Proportion, c: &Cell) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repair::Strategy;
 
     #[test]
     fn methods_are_named_by_strategy_and_settings() {
         let m: Method = "neuron:random:top=10:strict".parse().unwrap();
-        assert_eq!(m.strategy, Strategy::Neuron);
+        assert_eq!(m.strategy, Strategy::Neuron.into());
         assert_eq!(
             (m.metric, m.top, m.strict),
             (Some(Metric::Random), Some(10), true)
