@@ -213,7 +213,7 @@ fn an_onnx_network_and_the_int8_tflite_made_elsewhere_are_a_pair_that_can_be_rep
     }
     let (mend, hold) = (tests(0..200), tests(200..400));
     let config = RepairConfig {
-        strategy: Strategy::Margin,
+        strategy: Strategy::Margin.into(),
         rounds: 2,
         freedom: file.freedom(),
         ..RepairConfig::default()

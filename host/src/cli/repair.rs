@@ -17,7 +17,7 @@ use crate::export::write_image;
 use crate::localize::Metric;
 use crate::model::QuantizedModel;
 use crate::repair::certificate::Certificate;
-use crate::repair::{Freedom, Job, Outcome, RepairConfig, Strategy, Targets};
+use crate::repair::{Chain, Freedom, Job, Outcome, RepairConfig, Strategy, Targets, Variations};
 use crate::report::{Proportion, Table};
 
 /// Mend an integer model where it differs from its float network
@@ -55,9 +55,18 @@ pub struct Args {
     #[command(flatten)]
     output: ImageOutputArgs,
     /// How: neuron (signs of single neurons, as in QNNRepair), layer (values of single neurons),
-    /// margin (class margins of the whole network), or auto
-    #[arg(long, default_value = "auto", value_name = "STRATEGY", value_parser = parse_word::<Strategy>)]
-    strategy: Strategy,
+    /// margin (class margins of the whole network), descent (class probabilities of the whole
+    /// network, on varied inputs), several of them one after the other (layer,margin), or auto
+    #[arg(long, default_value = "auto", value_name = "STRATEGY[,STRATEGY]", value_parser = parse_word::<Chain>)]
+    strategy: Chain,
+    /// How descent varies the repair data: any of shift,flip,noise, or none; by default what suits
+    /// the input's shape (images: shift,flip; spectrograms: shift along the height, noise)
+    #[arg(long, value_name = "none|shift,flip,noise", value_parser = parse_word::<Variations>)]
+    augment: Option<Variations>,
+    /// Keep a repair only if by chance the holdout set would show its gain with less than this
+    /// probability; 1 keeps all that is not worse
+    #[arg(long, default_value_t = RepairConfig::default().significance, value_name = "P", value_parser = parse_share)]
+    significance: f64,
     /// What a test should give: the float network's class (teacher) or the data's label (labels)
     #[arg(long, default_value = "teacher", value_name = "teacher|labels", value_parser = parse_targets)]
     targets: Targets,
@@ -81,7 +90,7 @@ pub struct Args {
     /// Change only this many of the most suspicious neurons; by default any
     #[arg(long, value_name = "N", value_parser = parse_count)]
     top: Option<usize>,
-    /// Most rounds of each kind of change
+    /// Most rounds of each kind of change (descent: 50 batches each); 0 changes nothing
     #[arg(long, default_value_t = RepairConfig::default().rounds, value_name = "N")]
     rounds: usize,
     /// Longest time for one linear program
@@ -109,6 +118,13 @@ pub struct Args {
     read: ReadArgs,
     #[command(flatten)]
     backend: BackendArgs,
+}
+
+fn parse_share(s: &str) -> Result<f64, String> {
+    match s.parse() {
+        Ok(p) if p > 0.0 && p <= 1.0 => Ok(p),
+        _ => Err("not a probability above 0".into()),
+    }
 }
 
 fn parse_targets(s: &str) -> Result<Targets, String> {
@@ -190,7 +206,9 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let target = Target::new(&args.output.output, &original, args.repair_multipliers)?;
     let matched = stages::matched_layers(context, &teacher.graph, model);
     let config = RepairConfig {
-        strategy: args.strategy,
+        strategy: args.strategy.clone(),
+        augment: args.augment,
+        significance: args.significance,
         metric: args.metric,
         top: args.top,
         strict: args.strict,
@@ -389,6 +407,9 @@ fn say(o: &Outcome, context: &Context) {
             o.unsolved[0].1
         ));
     }
+    if let Some(why) = o.withdrawn {
+        context.say(format_args!("nothing was changed: {why}"));
+    }
     if let Some(why) = o.stopped {
         context.say(format_args!(
             "stopped early ({why}); this is the best so far"
@@ -423,6 +444,7 @@ pub fn outcome_json(o: &Outcome) -> serde_json::Value {
         "steps": o.steps,
         "unsolved": unsolved,
         "stopped": o.stopped,
+        "withdrawn": o.withdrawn,
         "seconds": o.seconds,
     })
 }

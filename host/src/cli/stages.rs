@@ -173,14 +173,19 @@ pub fn tests(
     let reals = data.real(0..data.len(), &model.preprocess);
     let integers = data.model_inputs(model);
     let sample = data.elements();
+    let known = data.labels.as_ref().and_then(|labels| {
+        labels
+            .iter()
+            .map(|&l| Some(l as usize).filter(|&l| l < teacher.outputs()))
+            .collect::<Option<Vec<usize>>>()
+    });
     match targets {
-        Targets::Teacher => Ok(Tests::from_teacher(
-            &teacher.net,
-            reals,
-            integers,
-            sample,
-            teacher.outputs(),
-        )?),
+        Targets::Teacher => {
+            Ok(
+                Tests::from_teacher(&teacher.net, reals, integers, sample, teacher.outputs())?
+                    .with_labels(known),
+            )
+        }
         Targets::Labels => {
             let labels =
                 data.checked_labels(teacher.outputs(), &teacher.graph.name, "--targets labels")?;
@@ -190,6 +195,7 @@ pub fn tests(
                 integers,
                 targets,
                 sample,
+                labels: known,
             })
         }
     }

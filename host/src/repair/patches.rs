@@ -209,4 +209,30 @@ impl Patches {
             .zip(partial)
             .for_each(|(t, p)| *t += p as f64);
     }
+
+    /// Mean of `x - zero point` that each weight sees over some samples, `[out_c][taps]`.
+    pub fn means(&self, input: &[i8], samples: usize) -> Vec<f32> {
+        let taps = self.taps();
+        let per_input = self.input_elements();
+        let groups: Vec<Vec<f32>> = (0..self.channels() / self.out_per_group)
+            .into_par_iter()
+            .map(|group| {
+                let mut sum = vec![0.0f64; taps];
+                let mut patch = vec![0.0f32; taps];
+                for sample in input.chunks_exact(per_input.max(1)).take(samples) {
+                    for position in 0..self.positions() {
+                        self.gather(sample, group * self.out_per_group, position, &mut patch);
+                        sum.iter_mut()
+                            .zip(&patch)
+                            .for_each(|(s, &x)| *s += x as f64);
+                    }
+                }
+                let n = (samples * self.positions()).max(1) as f64;
+                sum.iter().map(|s| (s / n) as f32).collect()
+            })
+            .collect();
+        (0..self.channels())
+            .flat_map(|c| groups[c / self.out_per_group].iter().copied())
+            .collect()
+    }
 }

@@ -21,7 +21,7 @@ use crate::localize::{Metric, localize};
 use crate::model::{Preprocess, QuantizedModel};
 use crate::quantize::QuantizeConfig;
 use crate::repair::certificate::Certificate;
-use crate::repair::{Job, RepairConfig, Targets, Tests};
+use crate::repair::{Job, RepairConfig, Strategy, Targets, Tests};
 use crate::report::{Proportion, Table};
 use example::Example;
 
@@ -265,6 +265,8 @@ fn one_width(
     let suspects = suspects(teacher, &model, &tests)?;
 
     let settings = RepairConfig {
+        // `auto` repairs better, but takes a minute for every width.
+        strategy: [Strategy::Layer, Strategy::Margin].into(),
         time_budget: Some(limit),
         backend: args.backend.backend,
         ..RepairConfig::default()
