@@ -86,10 +86,8 @@ impl Multiplier {
         // TFLite shifts left in 32 bits. The host refuses a model in which that could overflow
         // (`check` does so again), and wrapping keeps hostile input from a panic.
         let shifted = acc.wrapping_shl(left);
-        rounding_divide_by_pot(
-            saturating_rounding_doubling_high_mul(shifted, self.mantissa),
-            right,
-        )
+        // A mantissa is never negative, so nothing saturates.
+        rounding_divide_by_pot(doubling_high_mul(shifted, self.mantissa), right)
     }
 
     /// Scales an accumulator with one rounding in 64 bits (LiteRT's fully connected).
@@ -110,14 +108,16 @@ pub const fn saturating_rounding_doubling_high_mul(a: i32, b: i32) -> i32 {
     if a == i32::MIN && b == i32::MIN {
         return i32::MAX;
     }
-    let product = a as i64 * b as i64;
-    let nudge = if product >= 0 {
-        1i64 << 30
-    } else {
-        1 - (1i64 << 30)
-    };
-    // The original divides by 2^31, which truncates towards zero; a shift would floor.
-    ((product + nudge) / (1i64 << 31)) as i32
+    doubling_high_mul(a, b)
+}
+
+/// [`saturating_rounding_doubling_high_mul`] of numbers that are not both `i32::MIN`.
+///
+/// The original adds a nudge that depends on the product's sign and divides by 2^31, truncating:
+/// this floors instead, which is one instruction a step and the same integer.
+#[inline(always)]
+const fn doubling_high_mul(a: i32, b: i32) -> i32 {
+    ((a as i64 * b as i64 + (1 << 30)) >> 31) as i32
 }
 
 /// gemmlowp's `RoundingDivideByPOT`: `x / 2^exponent`, rounded to nearest, ties away from zero.
@@ -125,7 +125,7 @@ pub const fn saturating_rounding_doubling_high_mul(a: i32, b: i32) -> i32 {
 /// `exponent` is in `0..=31`.
 #[inline(always)]
 pub const fn rounding_divide_by_pot(x: i32, exponent: u32) -> i32 {
-    let mask = ((1i64 << exponent) - 1) as i32;
+    let mask = ((1u32 << exponent) - 1) as i32;
     let remainder = x & mask;
     let threshold = (mask >> 1) + if x < 0 { 1 } else { 0 };
     (x >> exponent) + if remainder > threshold { 1 } else { 0 }

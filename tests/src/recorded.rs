@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use qmend::import::tflite::import_tflite_int8;
+use qmend::import::tflite::import_tflite_int8_as;
 use qmend::model::{QuantizedModel, Rounding};
 
 use crate::golden::Arrays;
@@ -97,9 +97,6 @@ impl Network {
     /// Where it cannot be imported.
     pub fn load(&self, rounding: Rounding) -> QuantizedModel {
         let bytes = std::fs::read(&self.path).expect("the network can be read");
-        let mut model = import_tflite_int8(&bytes, &self.path.display().to_string())
-            .expect("the network can be imported");
-        model.rounding = rounding;
-        model
+        import_tflite_int8_as(&bytes, &self.name, rounding).expect("the network can be imported")
     }
 }

@@ -152,7 +152,7 @@ fn header(image: &[u8], path: &Path) -> String {
 ///
 /// # Errors
 /// Where the image would reach beyond the address space.
-fn intel_hex(image: &[u8], address: u32) -> Result<String, UserError> {
+pub(super) fn intel_hex(image: &[u8], address: u32) -> Result<String, UserError> {
     if u64::from(address) + image.len() as u64 > 1 << 32 {
         return Err(UserError::new(
             format!("{} bytes at {address:#x} reach beyond 2^32", image.len()),

@@ -17,7 +17,7 @@ use crate::export::write_image;
 use crate::localize::Metric;
 use crate::model::QuantizedModel;
 use crate::repair::certificate::Certificate;
-use crate::repair::{Freedom, Job, Outcome, RepairConfig, Step, Strategy, Targets, repair};
+use crate::repair::{Freedom, Job, Outcome, RepairConfig, Strategy, Targets};
 use crate::report::{Proportion, Table};
 
 /// Mend an integer model where it differs from its float network
@@ -70,6 +70,10 @@ pub struct Args {
     /// Write a certificate (.json) that `qmend verify` can replay
     #[arg(long, value_name = "FILE.json")]
     certificate: Option<PathBuf>,
+    /// Certify which repaired tests keep their class for every input within this many steps of the
+    /// input's integers, and the most steps for each (in the certificate too)
+    #[arg(long, value_name = "K")]
+    robust: Option<u8>,
     /// Metric that ranks neurons for --top: tarantula, ochiai, dstar, jaccard, ample, euclid, wong3,
     /// or random as the control
     #[arg(long, default_value = "ochiai", value_name = "METRIC", value_parser = parse_word::<Metric>)]
@@ -200,52 +204,38 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         ..RepairConfig::default()
     };
 
-    let bar = context.progress.start("repair", 0);
-    let mut steps = 0;
-    let outcome = repair(
-        &Job {
-            graph: &teacher.graph,
-            float: &teacher.net,
-            model,
-            repair: &tests,
-            holdout: &kept,
-        },
-        &config,
-        &interrupt::asked,
-        &mut |s: &Step| {
-            steps += 1;
-            bar.update(
-                steps,
-                &format!(
-                    "{}: {} of {} tests pass",
-                    s.strategy,
-                    s.score.repair,
-                    tests.len()
-                ),
-            );
-        },
-    )?;
-    bar.finish(&format!(
-        "{} proposals, {} kept",
-        outcome.steps.len(),
-        accepted(&outcome)
-    ));
+    let job = Job {
+        graph: &teacher.graph,
+        float: &teacher.net,
+        model,
+        repair: &tests,
+        holdout: &kept,
+    };
+    let outcome = stages::repaired(context, "repair", &job, &config, |o| {
+        format!("{} proposals, {} kept", o.steps.len(), accepted(o))
+    })?;
 
     let (written, replaced) = target.bytes(&outcome.model)?;
-    let certificate = match &args.certificate {
-        Some(path) => {
-            let c = Certificate::new(
-                (model, &original.file),
-                &outcome,
-                &written,
-                &tests,
-                args.targets,
-                &config,
-            )?;
-            Some((path, c.to_json()))
+    let mut certified = None;
+    if args.certificate.is_some() || args.robust.is_some() {
+        let mut c = Certificate::new(
+            (model, &original.file),
+            &outcome,
+            &written,
+            &tests,
+            args.targets,
+            &config,
+        )?;
+        if let Some(steps) = args.robust {
+            c.add_robust(&outcome.model, &tests.integers, steps)?;
         }
-        None => None,
-    };
+        certified = Some(c);
+    }
+    let robust = certified.as_ref().and_then(|c| c.robust.clone());
+    let certificate = args
+        .certificate
+        .as_ref()
+        .zip(certified.as_ref().map(Certificate::to_json));
     context.write(&args.output.output, &written, args.output.force)?;
     if let Some((path, json)) = &certificate {
         context.write(path, json.as_bytes(), args.output.force)?;
@@ -267,7 +257,17 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     if let Some((path, _)) = &certificate {
         context.say(format_args!("wrote {}", path.display()));
     }
+    if let Some(r) = &robust {
+        context.say(format_args!(
+            "certified: {} of {} repaired tests keep their class for every input within {} steps of the input's integers (decided on the {}); of the others nothing is known",
+            r.certified,
+            outcome.repaired.len(),
+            r.steps,
+            r.decided_on
+        ));
+    }
     let mut fields = outcome_json(&outcome);
+    fields["robust"] = json!(robust);
     fields["output"] = json!(args.output.output);
     fields["certificate"] = json!(args.certificate);
     fields["targets"] = json!(args.targets);

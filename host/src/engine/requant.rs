@@ -57,42 +57,22 @@ impl Requant {
         out: &mut [i8],
         (stride, width): (usize, usize),
     ) {
-        match isa {
-            Isa::Portable => self.store_inline(at, acc, out, stride, width),
-            // SAFETY: an `Isa` other than `Portable` comes from detection on this machine.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { self.store_avx2(at, acc, out, stride, width) },
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => unsafe { self.store_avx512(at, acc, out, stride, width) },
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => self.store_inline(at, acc, out, stride, width),
+        isa.vectorized(
+            #[inline(always)]
+            || self.store_inline(at, acc, out, stride, width),
+        );
+    }
+
+    /// Makes the bias one for inputs counted from -128 instead of from the zero point.
+    pub(super) fn fold(&mut self, linear: &Linear, groups: usize, lanes: usize, zero_point: i8) {
+        let per_group = linear.out_channels() / groups;
+        let padded = per_group.next_multiple_of(lanes);
+        for c in 0..linear.out_channels() {
+            let sum: i32 = linear.row(c).iter().map(|&w| w as i32).sum();
+            let bias = &mut self.bias[c / per_group * padded + c % per_group];
+            // The accumulator ends in range, so it does not matter whether this wraps.
+            *bias = bias.wrapping_sub(sum.wrapping_mul(zero_point as i32 + 128));
         }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn store_avx2<const LANES: usize>(
-        &self,
-        at: usize,
-        acc: &[[i32; LANES]],
-        out: &mut [i8],
-        stride: usize,
-        width: usize,
-    ) {
-        self.store_inline(at, acc, out, stride, width)
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn store_avx512<const LANES: usize>(
-        &self,
-        at: usize,
-        acc: &[[i32; LANES]],
-        out: &mut [i8],
-        stride: usize,
-        width: usize,
-    ) {
-        self.store_inline(at, acc, out, stride, width)
     }
 
     #[inline(always)]
@@ -104,39 +84,39 @@ impl Requant {
         stride: usize,
         width: usize,
     ) {
-        let multipliers = (lanes(&self.mantissas, at), lanes(&self.exponents, at));
-        for (acc, out) in acc.iter().zip(out.chunks_mut(stride)) {
-            let full = if self.single_rounding {
-                self.finish_all(acc, multipliers, Multiplier::apply_single_rounding)
-            } else {
-                self.finish_all(acc, multipliers, Multiplier::apply)
-            };
-            out[..width].copy_from_slice(&full[..width]);
+        // Copies, so that they are known not to change under the loop's writes.
+        let mantissas = *lanes::<_, LANES>(&self.mantissas, at);
+        let exponents = *lanes::<_, LANES>(&self.exponents, at);
+        let (zero_point, act_min, act_max) = (self.zero_point, self.act_min, self.act_max);
+        let single = self.single_rounding;
+        let finish_all = |acc: &[i32; LANES]| {
+            // All lanes, whether or not they are channels, so that the loop has a fixed length.
+            let mut out = [0i8; LANES];
+            for lane in 0..LANES {
+                let multiplier = Multiplier {
+                    mantissa: mantissas[lane],
+                    exponent: exponents[lane],
+                };
+                let scaled = if single {
+                    multiplier.apply_single_rounding(acc[lane])
+                } else {
+                    multiplier.apply(acc[lane])
+                };
+                out[lane] = finish(scaled, zero_point, act_min, act_max);
+            }
+            out
+        };
+        if width == LANES {
+            // A copy of fixed length is one instruction.
+            for (acc, out) in acc.iter().zip(out.chunks_mut(stride)) {
+                let (first, _) = out.split_first_chunk_mut::<LANES>().expect("a block");
+                *first = finish_all(acc);
+            }
+        } else {
+            for (acc, out) in acc.iter().zip(out.chunks_mut(stride)) {
+                out[..width].copy_from_slice(&finish_all(acc)[..width]);
+            }
         }
-    }
-
-    /// All lanes, whether or not they are channels, so that the loop has a fixed length.
-    #[inline(always)]
-    fn finish_all<const LANES: usize>(
-        &self,
-        acc: &[i32; LANES],
-        (mantissas, exponents): (&[i32; LANES], &[i8; LANES]),
-        apply: impl Fn(Multiplier, i32) -> i32,
-    ) -> [i8; LANES] {
-        let mut out = [0; LANES];
-        for lane in 0..LANES {
-            let multiplier = Multiplier {
-                mantissa: mantissas[lane],
-                exponent: exponents[lane],
-            };
-            out[lane] = finish(
-                apply(multiplier, acc[lane]),
-                self.zero_point,
-                self.act_min,
-                self.act_max,
-            );
-        }
-        out
     }
 }
 

@@ -255,8 +255,30 @@ impl<'a> Build<'a> {
             graph::Op::Add { activation } => {
                 let other = self.scale(node.inputs[1])?;
                 let ratio = x.scale.max(other.scale) as f64 / y.scale as f64;
-                Op::Add(ops::add([x, other], y, *activation).ok_or_else(|| too_narrow(ratio))?)
+                let add = ops::add([x, other], y, *activation).ok_or_else(|| too_narrow(ratio))?;
+                let [a, b] = [0, 1].map(|i| self.graph.shape(node.inputs[i]));
+                if a == b {
+                    Op::Add(add)
+                } else {
+                    Op::BroadcastAdd(ops::broadcast(add))
+                }
             }
+            graph::Op::Sub { activation } => {
+                let other = self.scale(node.inputs[1])?;
+                let ratio = x.scale.max(other.scale) as f64 / y.scale as f64;
+                let add = ops::add([x, other], y, *activation).ok_or_else(|| too_narrow(ratio))?;
+                Op::Sub(ops::broadcast(add))
+            }
+            graph::Op::Mul { activation } => {
+                let other = self.scale(node.inputs[1])?;
+                let ratio = x.scale as f64 * other.scale as f64 / y.scale as f64;
+                let p = ops::product([x, other], y, *activation);
+                Op::Mul(p.ok_or_else(|| too_narrow(ratio))?)
+            }
+            graph::Op::ResizeNearest { rows, columns } => Op::ResizeNearest {
+                rows: rows.clone(),
+                columns: columns.clone(),
+            },
             // Tied to its input's scale: nothing is left to do.
             graph::Op::Activation(Activation::Identity) | graph::Op::Reshape => Op::Reshape,
             graph::Op::Activation(f) => Op::Lut {

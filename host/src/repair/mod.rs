@@ -9,6 +9,7 @@
 //! - [`Freedom`]: limits, where the result goes into a file that cannot hold every change.
 //! - [`integer`]: from a program's real numbers to weights on the lattice.
 //! - [`certificate`]: what was repaired, in a form that can be replayed.
+//! - [`robust`]: tests that keep their class in a whole box of inputs.
 //! - [`run`](repair): the whole of it.
 
 pub mod certificate;
@@ -19,6 +20,7 @@ pub mod lp;
 pub mod margin;
 pub mod neuron;
 mod patches;
+pub mod robust;
 mod run;
 mod state;
 #[cfg(test)]

@@ -39,6 +39,18 @@ impl Patches {
                 out_per_group: output[2] / c.groups,
                 zero_point,
             },
+            // One layer for every position is a convolution of one tap.
+            Op::FullyConnected(_) if output[0] * output[1] > 1 => Self {
+                input: tensor.shape,
+                output,
+                kernel: [1, 1],
+                stride: [1, 1],
+                dilation: [1, 1],
+                pads: Pads::default(),
+                in_per_group: tensor.shape[2],
+                out_per_group: output[2],
+                zero_point,
+            },
             Op::FullyConnected(_) => Self {
                 input: [1, 1, tensor.elements()],
                 output: [1, 1, output.iter().product()],

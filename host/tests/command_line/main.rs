@@ -3,6 +3,8 @@
 
 mod bad_data;
 mod bad_networks;
+mod bench;
+mod boards;
 mod certificates;
 mod demo;
 mod devices;

@@ -2,7 +2,7 @@
 
 use crate::graph::Activation;
 use crate::import::tflite::{kernel_table, schema_codes as code};
-use crate::model::Tensor;
+use crate::model::{Rounding, Tensor};
 use crate::quantize::TensorScale;
 
 /// Slopes below zero that are tried first: those that people choose.
@@ -11,6 +11,7 @@ const SLOPES: [f32; 8] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.3, 0.5];
 /// The operator whose kernel has this table between two tensors, and LEAKY_RELU's slope. The
 /// importer's arithmetic decides.
 pub(super) fn table_operator(
+    rounding: Rounding,
     table: &[i8; 256],
     x: &Tensor,
     y: &Tensor,
@@ -20,7 +21,7 @@ pub(super) fn table_operator(
         zero_point: t.zero_point,
     };
     let (x, y) = (of(x), of(y));
-    let is = |f: Activation| kernel_table(f, x, y).is_some_and(|t| *t == *table);
+    let is = |f: Activation| kernel_table(rounding, f, x, y).is_some_and(|t| *t == *table);
     let plain = [
         (Activation::Relu, code::RELU),
         (Activation::Sigmoid, code::LOGISTIC),
@@ -95,23 +96,23 @@ mod tests {
         };
         for alpha in [0.01, 0.1234, 0.617, -0.3, 1.5] {
             let f = Activation::LeakyRelu { alpha };
-            let table = kernel_table(f, of(&x), of(&y)).expect("ordinary scales");
+            let table = kernel_table(Rounding::Tflm, f, of(&x), of(&y)).expect("ordinary scales");
             let (found, slope) =
-                table_operator(&table, &x, &y).unwrap_or_else(|| panic!("no slope for {alpha}"));
+                table_operator(Rounding::Tflm, &table, &x, &y).unwrap_or_else(|| panic!("no slope for {alpha}"));
             assert_eq!(found, code::LEAKY_RELU);
             let slope = slope.expect("LEAKY_RELU has one");
             assert!((slope - alpha).abs() < 0.03, "{alpha}: {slope}");
         }
         let sigmoid = tensor(1.0 / 256.0, -128);
-        let table = kernel_table(Activation::Sigmoid, of(&x), of(&sigmoid)).expect("its scale");
-        let found = table_operator(&table, &x, &sigmoid);
+        let table = kernel_table(Rounding::Tflm, Activation::Sigmoid, of(&x), of(&sigmoid)).expect("its scale");
+        let found = table_operator(Rounding::Tflm, &table, &x, &sigmoid);
         assert_eq!(found, Some((code::LOGISTIC, None)));
         assert_eq!(
-            table_operator(&relu6(of(&y)), &y, &y),
+            table_operator(Rounding::Tflm, &relu6(of(&y)), &y, &y),
             Some((code::RELU6, None))
         );
         let mut odd = table.clone();
         odd[40] ^= 64;
-        assert_eq!(table_operator(&odd, &x, &sigmoid), None);
+        assert_eq!(table_operator(Rounding::Tflm, &odd, &x, &sigmoid), None);
     }
 }

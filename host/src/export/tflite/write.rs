@@ -358,7 +358,7 @@ impl Writer<'_> {
                     self.model.tensor(node.inputs[0]),
                     self.model.tensor(node.output),
                 );
-                let Some((found, alpha)) = table_operator(table, x, y) else {
+                let Some((found, alpha)) = table_operator(self.model.rounding, table, x, y) else {
                     return Err(inexpressible(
                         self.model,
                         node,
@@ -374,6 +374,14 @@ impl Writer<'_> {
             Op::Softmax { .. } => {
                 let fields = vec![(0, Value::F32(1.0))];
                 (code::SOFTMAX, 2, Some((options::SOFTMAX, fields)))
+            }
+            Op::Mul(_) | Op::Sub(_) | Op::BroadcastAdd(_) | Op::ResizeNearest { .. } => {
+                return Err(inexpressible(
+                    self.model,
+                    node,
+                    "this operator cannot be written as .tflite yet".into(),
+                    "write a .qmend instead",
+                ));
             }
         };
         let output = self.activation(node.output);

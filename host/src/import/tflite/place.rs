@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::file::{File, Listed, text};
+use super::file::{File, Listed};
 use super::problem::Problem;
 use super::schema::ElementType;
 
@@ -99,7 +99,7 @@ pub(super) fn locate(
         // may have long ones far ahead.
         let overlapping = used[..first].iter().filter(|r| r.end > own.start).take(2);
         Ok(Bytes {
-            name: text(&t.name),
+            name: t.label(),
             bits: match t.element {
                 ElementType::INT4 => 4,
                 ElementType::INT32 => 32,

@@ -3,6 +3,7 @@
 use super::super::tensors::TensorScale;
 use crate::graph::Activation;
 use crate::import::tflite::kernel_table;
+use crate::model::Rounding;
 
 /// The table of TFLM's int8 kernel, so that a model gives its bits; where it has none for the
 /// function at these scales, [`lut`]. The two are within a level of each other, HARD_SWISH within
@@ -12,7 +13,7 @@ pub(crate) fn table(
     input: TensorScale,
     output: TensorScale,
 ) -> Box<[i8; 256]> {
-    kernel_table(function, input, output).unwrap_or_else(|| lut(function, input, output))
+    kernel_table(Rounding::Tflm, function, input, output).unwrap_or_else(|| lut(function, input, output))
 }
 
 /// The output level of each of the 256 input levels: the function in f64, rounded to nearest with

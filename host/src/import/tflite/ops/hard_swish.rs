@@ -9,6 +9,7 @@ use super::elementwise::{Table, push, tabulated};
 use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::multiplier;
 use crate::import::tflite::problem::Problem;
+use crate::model::Rounding;
 use crate::quantize::TensorScale;
 use qmend_shared::arith::rounding_divide_by_pot;
 
@@ -17,7 +18,7 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
 }
 
 /// The kernel's table.
-pub(super) fn table(x: TensorScale, y: TensorScale) -> Result<Table, Problem> {
+pub(super) fn table(_: Rounding, x: TensorScale, y: TensorScale) -> Result<Table, Problem> {
     let fine_scale = (1.0 / 128.0f32) * x.scale;
     let to_output = Multiplier16::new((fine_scale / y.scale) as f64)?;
     let to_gate = Multiplier16::new((fine_scale / (3.0f32 / 32768.0)) as f64)?;

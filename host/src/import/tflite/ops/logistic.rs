@@ -9,6 +9,7 @@ use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::multiplier;
 use crate::import::tflite::problem::Problem;
 use crate::model::Multiplier;
+use crate::model::Rounding;
 use crate::quantize::TensorScale;
 use qmend_shared::arith::rounding_divide_by_pot;
 use qmend_shared::kernels::fixed_point::{exp_of_negative, one_over_one_plus};
@@ -21,7 +22,7 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
 }
 
 /// The kernel's table.
-pub(super) fn table(x: TensorScale, y: TensorScale) -> Result<Table, Problem> {
+pub(super) fn table(_: Rounding, x: TensorScale, y: TensorScale) -> Result<Table, Problem> {
     require_output(y, 1.0 / 256.0, -128)?;
     let scaled = ScaledInput::new(x.scale, x.zero_point)?;
     Ok(tabulated(|q| match scaled.at(q) {
