@@ -29,7 +29,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// Repair one network at several widths by several methods, and compare on test data
-    Repair(RepairArgs),
+    Repair(Box<RepairArgs>),
     Engine(super::bench_engine::Args),
 }
 

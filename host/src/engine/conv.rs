@@ -58,10 +58,7 @@ impl Conv {
             }
         }
         let origins = positions(output, conv.stride, row, column);
-        let mut requant = Requant::new(&conv.linear, conv.groups, isa.lanes(), zy, false);
-        if isa == Isa::Avx512Vnni {
-            requant.fold(&conv.linear, conv.groups, isa.lanes(), zx);
-        }
+        let requant = requant(&conv.linear, conv.groups, (zx, zy), false, isa);
         Self::pack(
             plane,
             origins,
@@ -83,10 +80,7 @@ impl Conv {
     ) -> Self {
         let elements: usize = input.iter().product();
         let plane = Plane::new([1, 1, elements], Pads::default(), zx);
-        let mut requant = Requant::new(&fc.linear, 1, isa.lanes(), zy, single_rounding);
-        if isa == Isa::Avx512Vnni {
-            requant.fold(&fc.linear, 1, isa.lanes(), zx);
-        }
+        let requant = requant(&fc.linear, 1, (zx, zy), single_rounding, isa);
         let runs = [(0, elements)];
         Self::pack(plane, vec![0], &runs, 1, &fc.linear, requant, isa)
     }
@@ -318,6 +312,21 @@ struct At {
     width: usize,
     /// First lane of the constants.
     lane: usize,
+}
+
+/// Constants for what the loop of `isa` reads.
+fn requant(
+    linear: &Linear,
+    groups: usize,
+    zero_points: (i8, i8),
+    single_rounding: bool,
+    isa: Isa,
+) -> Requant {
+    let new = match isa {
+        Isa::Avx512Vnni => Requant::from_minimum,
+        _ => Requant::new,
+    };
+    new(linear, (groups, isa.lanes()), zero_points, single_rounding)
 }
 
 /// Plane offsets of all output positions' first taps.
