@@ -17,7 +17,7 @@ use crate::export::write_image;
 use crate::localize::Metric;
 use crate::model::QuantizedModel;
 use crate::repair::certificate::Certificate;
-use crate::repair::{Chain, Freedom, Job, Outcome, RepairConfig, Strategy, Targets, Variations};
+use crate::repair::{Chain, Freedom, Job, Outcome, RepairConfig, Targets, Variations};
 use crate::report::{Proportion, Table};
 
 /// Mend an integer model where it differs from its float network

@@ -58,10 +58,7 @@ impl Conv {
             }
         }
         let origins = positions(output, conv.stride, row, column);
-        let mut requant = Requant::new(&conv.linear, conv.groups, isa.lanes(), zy, false);
-        if isa == Isa::Avx512Vnni {
-            requant.fold(&conv.linear, conv.groups, isa.lanes(), zx);
-        }
+        let requant = requant(&conv.linear, conv.groups, (zx, zy), false, isa);
         Self::pack(
             plane,
             origins,
@@ -89,10 +86,7 @@ impl Conv {
         };
         let plane = Plane::new(shape, Pads::default(), zx);
         let origins = positions(output, [1, 1], plane.row(), plane.column());
-        let mut requant = Requant::new(&fc.linear, 1, isa.lanes(), zy, single_rounding);
-        if isa == Isa::Avx512Vnni {
-            requant.fold(&fc.linear, 1, isa.lanes(), zx);
-        }
+        let requant = requant(&fc.linear, 1, (zx, zy), single_rounding, isa);
         Self::pack(plane, origins, &[(0, taps)], 1, &fc.linear, requant, isa)
     }
 
@@ -323,6 +317,21 @@ struct At {
     width: usize,
     /// First lane of the constants.
     lane: usize,
+}
+
+/// Constants for what the loop of `isa` reads.
+fn requant(
+    linear: &Linear,
+    groups: usize,
+    zero_points: (i8, i8),
+    single_rounding: bool,
+    isa: Isa,
+) -> Requant {
+    let new = match isa {
+        Isa::Avx512Vnni => Requant::from_minimum,
+        _ => Requant::new,
+    };
+    new(linear, (groups, isa.lanes()), zero_points, single_rounding)
 }
 
 /// Plane offsets of all output positions' first taps.
