@@ -97,14 +97,15 @@ mod tests {
         for alpha in [0.01, 0.1234, 0.617, -0.3, 1.5] {
             let f = Activation::LeakyRelu { alpha };
             let table = kernel_table(Rounding::Tflm, f, of(&x), of(&y)).expect("ordinary scales");
-            let (found, slope) =
-                table_operator(Rounding::Tflm, &table, &x, &y).unwrap_or_else(|| panic!("no slope for {alpha}"));
+            let (found, slope) = table_operator(Rounding::Tflm, &table, &x, &y)
+                .unwrap_or_else(|| panic!("no slope for {alpha}"));
             assert_eq!(found, code::LEAKY_RELU);
             let slope = slope.expect("LEAKY_RELU has one");
             assert!((slope - alpha).abs() < 0.03, "{alpha}: {slope}");
         }
         let sigmoid = tensor(1.0 / 256.0, -128);
-        let table = kernel_table(Rounding::Tflm, Activation::Sigmoid, of(&x), of(&sigmoid)).expect("its scale");
+        let table = kernel_table(Rounding::Tflm, Activation::Sigmoid, of(&x), of(&sigmoid))
+            .expect("its scale");
         let found = table_operator(Rounding::Tflm, &table, &x, &sigmoid);
         assert_eq!(found, Some((code::LOGISTIC, None)));
         assert_eq!(

@@ -13,7 +13,8 @@ pub(crate) fn table(
     input: TensorScale,
     output: TensorScale,
 ) -> Box<[i8; 256]> {
-    kernel_table(Rounding::Tflm, function, input, output).unwrap_or_else(|| lut(function, input, output))
+    kernel_table(Rounding::Tflm, function, input, output)
+        .unwrap_or_else(|| lut(function, input, output))
 }
 
 /// The output level of each of the 256 input levels: the function in f64, rounded to nearest with

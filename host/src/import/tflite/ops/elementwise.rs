@@ -45,7 +45,11 @@ pub(super) fn push(
     let y = call.output()?;
     let of = |scale, zero_point| TensorScale { scale, zero_point };
     let rounding = call.network.rounding;
-    let table = table(rounding, of(x.scale, x.zero_point), of(y.scale, y.zero_point))?;
+    let table = table(
+        rounding,
+        of(x.scale, x.zero_point),
+        of(y.scale, y.zero_point),
+    )?;
     if x.shape != y.shape {
         return Err(Problem::Damaged(format!(
             "its input is {:?}, its output {:?}",
