@@ -375,10 +375,10 @@ mod tests {
             };
             let (learned, plain) = (round(&p), nearest::round(&p));
             let (mut ours, mut nearest, mut best) = (0.0, 0.0, 0.0);
-            for r in 0..rows {
+            for (r, &b) in bias.iter().enumerate() {
                 let at = r * k..(r + 1) * k;
                 let w = &weights[at.clone()];
-                let of = |l: &[i8]| error(&q, w, l, bias[r], relu);
+                let of = |l: &[i8]| error(&q, w, l, b, relu);
                 let choice = |code: usize| -> Vec<i8> {
                     (0..k)
                         .map(|i| (w[i].floor() as i8 + (code >> i & 1) as i8).clamp(-4, 3))
