@@ -8,10 +8,11 @@
 //! autodiff.
 //!
 //! Source: Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization", ICML 2020,
-//! equations 21 to 25. Three departures. Each row's error is measured in units of what nearest
-//! rounding makes of it, so that one lambda fits all layers. Where the bias is chosen afterwards
-//! (bias correction), the mean error of a row does not count. A row whose learned rounding ends
-//! with a larger error than the nearest keeps the nearest.
+//! equations 21 to 25. Four departures. The float layer, too, is given the integer network's
+//! inputs, so that what earlier layers lost is not made up for. Each row's error is measured in
+//! units of what nearest rounding makes of it, so that one lambda fits all layers. Where the bias is
+//! chosen afterwards (bias correction), the mean error of a row does not count. A row whose learned
+//! rounding ends with a larger error than the nearest keeps the nearest.
 
 use burn_tensor::activation::sigmoid;
 use burn_tensor::{Device, Tensor, TensorData};
