@@ -39,8 +39,13 @@ pub struct Args {
     /// The certificate (.json) that `qmend repair --certificate` wrote
     #[arg(long, value_name = "FILE.json")]
     certificate: Option<PathBuf>,
-    /// What runs the image: host, or qemu for an emulated Cortex-M4 with the real firmware
-    #[arg(long, default_value = "host", value_name = "host|qemu")]
+    /// What runs the image: host, qemu[:MACHINE] for an emulated board with the real firmware, or
+    /// serial:PORT for a board (also tcp:HOST:PORT), which is flashed first where it has another
+    #[arg(
+        long,
+        default_value = "host",
+        value_name = "host|qemu[:MACHINE]|serial:PORT"
+    )]
     device: DeviceArg,
     /// The integer model before the repair: what the certificate says of it is replayed too
     #[arg(long, value_name = "QUANT", requires = "certificate")]
@@ -142,7 +147,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         .iter()
         .flat_map(|&i| inputs[i * sample..(i + 1) * sample].iter().copied())
         .collect();
-    let mut report = stages::on_device(context, args.device, model, &file.image, &chosen)?;
+    let mut report = stages::on_device(context, &args.device, model, &file.image, &chosen)?;
     if let Some(d) = &mut report.first_difference {
         d.input = order.get(d.input).copied().unwrap_or(d.input);
     }

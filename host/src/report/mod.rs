@@ -2,6 +2,7 @@
 //! and the statistics that say how far a difference can be trusted.
 
 mod json;
+mod names;
 mod progress;
 mod stats;
 mod table;
@@ -9,6 +10,7 @@ mod usage;
 mod write;
 
 pub use json::{SCHEMA, document};
+pub use names::{fitting, short_name};
 pub use progress::{Bar, Progress};
 pub use stats::{Proportion, mcnemar_exact};
 pub use table::Table;

@@ -286,12 +286,12 @@ fn quantized_networks_are_told_apart_and_operators_listed_all_at_once() {
     refused(&half, &["`h` of DEQUANTIZE is float16"]);
     let mut two = dense();
     two.tensors.push(float("z", &[1, 2]));
-    two.operators = vec![operator(code::MUL, &[0, 0], &[3]), operator(5, &[3], &[1])];
+    two.operators = vec![operator(26, &[0], &[3]), operator(5, &[3], &[1])];
     refused(
         &two,
         &[
             "2 of its operators",
-            "operator 0 `z` (MUL",
+            "operator 0 `z` (SPACE_TO_DEPTH",
             "operator 1 `y` (DEPTH_TO_SPACE",
         ],
     );
