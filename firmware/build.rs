@@ -3,11 +3,14 @@
 use std::{env, fs, path::PathBuf};
 
 /// Board (its file in `src/boards`) and the arguments' scope: its programs, or `examples`.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 7] = [
+    ("microbit", "bin=agent-microbit"),
     ("mps2_an386", "bin=agent-mps2-an386"),
     // For the board of the target's core.
     ("mps2", "bin=bench-mps2"),
     ("mps2", "bin=kernels-mps2"),
+    ("stm32f405", "bin=agent-netduinoplus2"),
+    ("stm32f405", "bin=agent-stm32f405"),
     ("mps2_an386", "examples"),
 ];
 

@@ -2,7 +2,7 @@
 # Builds the firmware for emulated boards into target-firmware/, with the toolchain that is there:
 # rustup's target, or Debian's packages with core built from source. Says which.
 #
-#   firmware/build.sh            the agent and the example, for Cortex-M4
+#   firmware/build.sh            the agent of every board and the example
 #   firmware/build.sh --kernels  the kernels' benchmark and check, for Cortex-M0+, M3 and M4
 #   firmware/build.sh --which    only say with what it would be built
 #   QMEND_TOOLCHAIN=debian|rustup firmware/build.sh    insist on one
@@ -12,8 +12,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 out=$root/target-firmware
 # Without a floating-point unit in its name: any float would become a call to a library routine,
 # which tests/tests/firmware_no_float.rs looks for in the result.
-targets=thumbv7em-none-eabi
-[ "${1:-}" != --kernels ] || targets="thumbv6m-none-eabi thumbv7m-none-eabi thumbv7em-none-eabi"
+target=thumbv7em-none-eabi
 choice=${QMEND_TOOLCHAIN:-auto}
 log=$out/build.log
 mkdir -p "$out"
@@ -74,37 +73,44 @@ find_toolchain() {
     fi
 }
 
-# Puts a program where people and tests look for it.
-place() {
-    cp "$1" "$out/$2.new"
-    mv "$out/$2.new" "$out/$2"
-    echo "$out/$2"
-    if have size; then size "$out/$2" | sed 's/^/    /' >&2; fi
+# program TARGET PROFILE PATH_BELOW_THE_PROFILE NAME CARGO_ARGUMENTS...
+# Builds a program and puts it where people and tests look for it.
+program() {
+    target=$1 profile=$2 path=$3 name=$4.elf
+    shift 4
+    find_toolchain
+    [ "$way" = "$said" ] || say "built with $way"
+    said=$way
+    build --quiet --locked --profile "$profile" --target "$target" --target-dir "$target_dir" \
+        -p qmend-firmware "$@"
+    cp "$target_dir/$target/$profile/$path" "$out/$name.new"
+    mv "$out/$name.new" "$out/$name"
+    echo "$out/$name"
+    if have size; then size "$out/$name" | sed 's/^/    /' >&2; fi
 }
 
 cd "$root"
-for target in $targets; do
-    find_toolchain
-    if [ "${1:-}" = --which ]; then
+said=
+case ${1:-} in
+    --which)
+        find_toolchain
         echo "$way"
-        exit 0
-    fi
-    say "built with $way"
-    built=$target_dir/$target/firmware
-    if [ "${1:-}" = --kernels ]; then
-        case $target in
-            thumbv6m-*) core=cortex-m0plus ;;
-            thumbv7m-*) core=cortex-m3 ;;
-            *) core=cortex-m4 ;;
-        esac
-        build --quiet --locked --profile firmware --target "$target" --target-dir "$target_dir" \
-            -p qmend-firmware --bin bench-mps2 --bin kernels-mps2
-        place "$built/bench-mps2" bench-$core.elf
-        place "$built/kernels-mps2" kernels-$core.elf
-    else
-        build --quiet --locked --profile firmware --target "$target" --target-dir "$target_dir" \
-            -p qmend-firmware --bin agent-mps2-an386 --examples
-        place "$built/agent-mps2-an386" agent-mps2-an386.elf
-        place "$built/examples/minimal_mps2_an386" minimal_mps2_an386.elf
-    fi
-done
+        ;;
+    --kernels)
+        for core in cortex-m0plus:thumbv6m cortex-m3:thumbv7m cortex-m4:thumbv7em; do
+            for bin in bench kernels; do
+                program "${core#*:}-none-eabi" firmware $bin-mps2 "$bin-${core%:*}" --bin $bin-mps2
+            done
+        done
+        ;;
+    "")
+        program thumbv7em-none-eabi firmware agent-mps2-an386 agent-mps2-an386 --bin agent-mps2-an386
+        program thumbv7em-none-eabi firmware examples/minimal_mps2_an386 minimal_mps2_an386 --example minimal_mps2_an386
+        program thumbv7em-none-eabi firmware agent-netduinoplus2 agent-netduinoplus2 --bin agent-netduinoplus2
+        program thumbv7em-none-eabi firmware-small agent-stm32f405 agent-stm32f405 --bin agent-stm32f405
+        program thumbv6m-none-eabi firmware-small agent-microbit agent-microbit --bin agent-microbit
+        ;;
+    *)
+        fail "'$1' is not an argument of this script; see its head"
+        ;;
+esac

@@ -1,4 +1,4 @@
-//! What all Cortex-M boards share: SysTick as the clock, a painted stack.
+//! What Cortex-M boards share: SysTick as the clock, a painted stack, registers.
 
 use core::ptr::addr_of;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -18,7 +18,7 @@ static WRAPS: AtomicU32 = AtomicU32::new(0);
 
 #[exception]
 fn SysTick() {
-    // Nothing else writes while the counter runs, and Cortex-M0+ has no atomic addition.
+    // Only this exception counts up; a Cortex-M0 has no read-modify-write that would do it at once.
     WRAPS.store(WRAPS.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
@@ -26,6 +26,7 @@ unsafe extern "C" {
     static _stack_start: u32;
     static __ebss: u32;
     static __vector_table: u32;
+    static __stext: u32;
     static __sidata: u32;
     static __sdata: u32;
     static __edata: u32;
@@ -33,8 +34,12 @@ unsafe extern "C" {
 
 /// Bytes of flash that the program occupies: vectors, code, constants, and initial values.
 pub fn code_bytes() -> u32 {
+    /// No vector table is longer; a linker script may leave room behind it.
+    const VECTORS: u32 = 1024;
+    let text = addr_of!(__stext) as u32;
     let data = addr_of!(__edata) as u32 - addr_of!(__sdata) as u32;
-    addr_of!(__sidata) as u32 - addr_of!(__vector_table) as u32 + data
+    let vectors = (text - addr_of!(__vector_table) as u32).min(VECTORS);
+    vectors + addr_of!(__sidata) as u32 - text + data
 }
 
 /// SysTick on the processor's clock, extended to 56 bits by its exception, and the stack's paint.
@@ -50,12 +55,6 @@ impl SysTickMeter {
         systick.set_reload(RELOAD);
         systick.enable_interrupt();
         Self { systick, hz }
-    }
-
-    fn stack_range() -> (*mut u32, *mut u32) {
-        let (top, floor) = (addr_of!(_stack_start) as usize, addr_of!(__ebss) as usize);
-        let bottom = top.saturating_sub(WATCHED_STACK).max((floor + 3) & !3);
-        (bottom as *mut u32, top as *mut u32)
     }
 }
 
@@ -87,27 +86,74 @@ impl Meter for SysTickMeter {
     }
 
     fn reset_stack(&mut self) {
-        let (bottom, top) = Self::stack_range();
-        let here = cortex_m::register::msp::read() as *mut u32;
-        let mut word = bottom;
-        // Some words below the stack pointer are left for this function's own use.
-        while word < top && (word as usize) < (here as usize).saturating_sub(64) {
-            // SAFETY: between the end of .bss and the stack pointer there is only unused stack.
-            unsafe {
-                word.write_volatile(PAINT);
-                word = word.add(1);
-            }
-        }
+        paint_stack();
     }
 
     fn stack(&self) -> (u32, u32) {
-        let (bottom, top) = Self::stack_range();
-        let mut word = bottom;
-        // SAFETY: the words are RAM, and reading them volatile makes no claim on their values.
-        while word < top && unsafe { word.read_volatile() } == PAINT {
-            // SAFETY: `word < top`.
-            word = unsafe { word.add(1) };
+        painted_stack()
+    }
+}
+
+fn stack_range() -> (*mut u32, *mut u32) {
+    let (top, floor) = (addr_of!(_stack_start) as usize, addr_of!(__ebss) as usize);
+    let bottom = top.saturating_sub(WATCHED_STACK).max((floor + 3) & !3);
+    (bottom as *mut u32, top as *mut u32)
+}
+
+/// Paints the stack that is not in use, for [`crate::port::Meter::reset_stack`].
+pub fn paint_stack() {
+    let (bottom, top) = stack_range();
+    let here = cortex_m::register::msp::read() as *mut u32;
+    let mut word = bottom;
+    // Some words below the stack pointer are left for this function's own use.
+    while word < top && (word as usize) < (here as usize).saturating_sub(64) {
+        // SAFETY: between the end of .bss and the stack pointer there is only unused stack.
+        unsafe {
+            word.write_volatile(PAINT);
+            word = word.add(1);
         }
-        (top as u32 - word as u32, top as u32 - bottom as u32)
+    }
+}
+
+/// Deepest stack since [`paint_stack`] and the size of what is watched, in bytes.
+pub fn painted_stack() -> (u32, u32) {
+    let (bottom, top) = stack_range();
+    let mut word = bottom;
+    // SAFETY: the words are RAM, and reading them volatile makes no claim on their values.
+    while word < top && unsafe { word.read_volatile() } == PAINT {
+        // SAFETY: `word < top`.
+        word = unsafe { word.add(1) };
+    }
+    (top as u32 - word as u32, top as u32 - bottom as u32)
+}
+
+/// A device register.
+#[derive(Clone, Copy, Debug)]
+pub struct Register(*mut u32);
+
+impl Register {
+    /// The register at this address.
+    ///
+    /// # Safety
+    /// Reading and writing it breaks no other code's memory; who writes, knows the manual.
+    pub const unsafe fn at(address: usize) -> Self {
+        Self(address as *mut u32)
+    }
+
+    /// Its value.
+    pub fn get(self) -> u32 {
+        // SAFETY: by the contract of `at`.
+        unsafe { self.0.read_volatile() }
+    }
+
+    /// Writes it.
+    pub fn set(self, value: u32) {
+        // SAFETY: by the contract of `at`.
+        unsafe { self.0.write_volatile(value) }
+    }
+
+    /// Waits until one of these bits is set.
+    pub fn wait_for(self, bits: u32) {
+        while self.get() & bits == 0 {}
     }
 }

@@ -1,9 +1,11 @@
 //! The device agent, and what a board gives it.
 //!
-//! - [`agent`]: answers the host's requests and runs the model in the slot; portable, and the same
+//! - [`agent`]: answers the host's requests and runs the model in flash; portable, and the same
 //!   code in the tests on a host.
-//! - [`port`]: the traits that a board implements: bytes in and out, the image slot, a clock.
 //! - [`bench`]: the kernel benchmark's layers; [`kernel_check`]: the kernels against the portable ones.
+//! - [`port`]: the traits that a board implements: bytes in and out, a clock;
+//!   its flash implements [`qmend_shared::slot::Storage`].
+//! - [`ram_flash`]: RAM in flash's place, where an emulator has none.
 //! - `boards`: one file a board (only in builds for a microcontroller).
 //!
 //! To run a model in firmware of your own, none of this is needed: see `examples/`, which uses
@@ -14,6 +16,7 @@ pub mod agent;
 pub mod bench;
 pub mod kernel_check;
 pub mod port;
+pub mod ram_flash;
 
 #[cfg(all(target_arch = "arm", target_os = "none"))]
 pub mod boards;

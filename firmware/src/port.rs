@@ -1,4 +1,6 @@
-//! What a board gives the agent.
+//! What a board gives the agent, besides its flash ([`qmend_shared::slot::Storage`]).
+
+use qmend_shared::slot::Layout;
 
 /// Bytes to and from the host.
 pub trait Link {
@@ -11,19 +13,6 @@ pub trait Link {
     /// Sends all bytes.
     fn write(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
 }
-
-/// The memory that holds the image.
-pub trait Slot {
-    /// All of the slot.
-    fn bytes(&self) -> &[u8];
-
-    /// Replaces bytes. The range lies inside the slot.
-    fn write(&mut self, offset: usize, data: &[u8]) -> Result<(), SlotWriteError>;
-}
-
-/// The slot's memory did not take the bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotWriteError;
 
 /// Clock and stack gauge.
 pub trait Meter {
@@ -55,4 +44,8 @@ pub struct BoardInfo {
     pub core: &'static str,
     /// Code and constants in bytes; 0 where unknown.
     pub code_bytes: u32,
+    /// Where images and records lie in the board's storage.
+    pub layout: Layout,
+    /// Address of the storage's first byte.
+    pub flash_address: u32,
 }

@@ -3,6 +3,8 @@
 //! Operators are decoded one at a time from the image: nothing but the arena and a few hundred
 //! bytes of stack (one row of unpacked weights) is needed.
 
+mod elementwise;
+
 use core::fmt;
 use core::ops::Range;
 
@@ -180,14 +182,18 @@ fn step<K: Kernels>(model: &Model, op: &Op, arena: &mut [i8]) {
         Op::FullyConnected(o) => {
             let x = tensor(o.input);
             let outputs = y.shape[2] as usize;
+            let taps = x.elements() as usize / (y.shape[0] as usize * y.shape[1] as usize);
             let params = kernels::FullyConnectedParams {
                 input_zero_point: x.zero_point,
                 rounding: model.rounding(),
-                weights: model.rows(o.weights, outputs, x.elements() as usize),
+                weights: model.rows(o.weights, outputs, taps),
                 channels: model.channels(o.channels, outputs, &y),
             };
             let (out, x, scratch) = operands(arena, &y, &x, o.scratch());
-            K::fully_connected(&params, scratch, x, out);
+            // One vector, or one a position.
+            for (x, out) in x.chunks_exact(taps).zip(out.chunks_exact_mut(outputs)) {
+                K::fully_connected(&params, scratch, x, out);
+            }
         }
         Op::Add(o) => add(model, o, arena),
         Op::MaxPool(o) => pool(model, o, arena, kernels::max_pool),
@@ -264,6 +270,16 @@ fn step<K: Kernels>(model: &Model, op: &Op, arena: &mut [i8]) {
             };
             let (out, x) = output_and_input(arena, &y, &x);
             kernels::softmax(&params, x, out);
+        }
+        Op::Mul(o) => elementwise::mul(model, o, arena),
+        Op::Sub(o) => elementwise::sub(model, o, arena),
+        Op::BroadcastAdd(o) => elementwise::add(model, o, arena),
+        Op::ResizeNearest(o) => {
+            let x = tensor(o.input);
+            let rows = model.indices(o.rows, y.shape[0] as usize);
+            let columns = model.indices(o.columns, y.shape[1] as usize);
+            let (out, data) = output_and_input(arena, &y, &x);
+            kernels::resize_nearest(shape(x.shape), rows, columns, data, out);
         }
     }
 }

@@ -10,6 +10,8 @@
 //! - [`image`]: header, manifest, operators, the check (`FORMAT.md` is its book),
 //! - [`kernels`]: one operator a file,
 //! - [`engine`]: operators in turn,
+//! - [`patch`]: what changed between two images,
+//! - [`slot`]: two places for an image in flash, and which of them counts,
 //! - [`link`]: the messages between a host and a device.
 #![no_std]
 #![deny(unsafe_code)]
@@ -19,6 +21,8 @@ pub mod engine;
 pub mod image;
 pub mod kernels;
 pub mod link;
+pub mod patch;
+pub mod slot;
 pub mod weights;
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! The firmware's agent on a thread of the test: the same code as on a device, with a pipe as its
-//! link and a vector as its slot.
+//! link and a vector as its flash.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use qmend::device::{DeviceError, LinkDevice, Transport};
-use qmend_firmware::agent::{Agent, Buffers};
-use qmend_firmware::port::{BoardInfo, Link, Meter, Slot, SlotWriteError};
+use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD};
+use qmend_firmware::port::{BoardInfo, Link, Meter};
+use qmend_firmware::ram_flash::RamFlash;
+use qmend_shared::slot::{Layout, Region, SlotLayout};
 
 /// What every byte passes through, in both directions.
 pub type Noise = Box<dyn FnMut(u8) -> u8 + Send>;
@@ -65,22 +67,6 @@ impl Link for AgentEnd {
     }
 }
 
-struct VecSlot(Vec<u8>);
-
-impl Slot for VecSlot {
-    fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn write(&mut self, offset: usize, data: &[u8]) -> Result<(), SlotWriteError> {
-        self.0
-            .get_mut(offset..offset + data.len())
-            .ok_or(SlotWriteError)?
-            .copy_from_slice(data);
-        Ok(())
-    }
-}
-
 struct NoMeter;
 
 impl Meter for NoMeter {
@@ -95,12 +81,26 @@ impl Meter for NoMeter {
     }
 }
 
-/// Starts an agent with `slot` bytes for an image and `pool` bytes for tensors. It ends with the
-/// returned device. `noise` is what bytes pass through to and from the agent.
-///
-/// # Errors
-/// Where the noise leaves no greeting whole.
-pub fn start(slot: usize, pool: usize, noise: [Noise; 2]) -> Result<LinkDevice<Pipe>, DeviceError> {
+/// Sector of the flash.
+const SECTOR: u32 = 1024;
+
+/// Two slots of `len` bytes, whole sectors, with a sector of records each.
+fn layout(len: u32) -> Layout {
+    let slot = |start| SlotLayout {
+        image: Region { start, len },
+        records: Region {
+            start: start + len,
+            len: SECTOR,
+        },
+    };
+    Layout {
+        slots: [slot(0), slot(len + SECTOR)],
+    }
+}
+
+/// Starts an agent with `slot` bytes (whole KiB) for an image and `pool` bytes for tensors. It ends
+/// with the returned pipe. `noise` is what bytes pass through to and from the agent.
+pub fn start_raw(slot: usize, pool: usize, noise: [Noise; 2]) -> Pipe {
     let (to_agent, from_host) = channel();
     let (to_host, from_agent) = channel();
     let [to, from] = noise;
@@ -111,24 +111,32 @@ pub fn start(slot: usize, pool: usize, noise: [Noise; 2]) -> Result<LinkDevice<P
             noise: from,
         };
         let mut pool = vec![0; pool];
-        let mut buffers = Box::new(Buffers::new());
+        let mut buffers = Box::new(Buffers::<{ 4096 + MESSAGE_OVERHEAD }>::new());
         let info = BoardInfo {
             board: "in-process",
             core: "none",
             code_bytes: 0,
+            layout: layout(slot as u32),
+            flash_address: 0,
         };
-        let slot = VecSlot(vec![0xff; slot]);
-        let Err(Ended) = Agent::new(info, link, slot, NoMeter, &mut pool, &mut buffers).serve();
+        let mut bytes = vec![0xff; 2 * (slot + SECTOR as usize)];
+        let flash = RamFlash::new(&mut bytes, SECTOR);
+        let Err(Ended) = Agent::new(info, link, flash, NoMeter, &mut pool, &mut buffers).serve();
     });
-    LinkDevice::connect(
-        Pipe {
-            to_agent,
-            from_agent,
-            noise: to,
-        },
-        Duration::from_secs(20),
-        Some(3),
-    )
+    Pipe {
+        to_agent,
+        from_agent,
+        noise: to,
+    }
+}
+
+/// As [`start_raw`], greeted.
+///
+/// # Errors
+/// Where the noise leaves no greeting whole.
+pub fn start(slot: usize, pool: usize, noise: [Noise; 2]) -> Result<LinkDevice<Pipe>, DeviceError> {
+    let pipe = start_raw(slot, pool, noise);
+    LinkDevice::connect(pipe, Duration::from_secs(20), Some(3))
 }
 
 /// A link without noise.

@@ -4,8 +4,8 @@
 #[cfg(target_os = "none")]
 mod device {
     use cortex_m_rt::entry;
-    use qmend_firmware::agent::{Agent, Buffers, Pool, report_panic};
-    use qmend_firmware::boards::mps2_an386::{CLOCK_HZ, POOL_BYTES, Ram, info};
+    use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Pool, report_panic};
+    use qmend_firmware::boards::mps2_an386::{CLOCK_HZ, POOL_BYTES, flash, info};
     use qmend_firmware::cortex_m_port::SysTickMeter;
     use qmend_firmware::semihosting::{Console, exit};
 
@@ -13,13 +13,13 @@ mod device {
     fn main() -> ! {
         // `entry` hands statics of main out as `&'static mut`, once.
         static mut POOL: Pool<POOL_BYTES> = Pool::new();
-        static mut BUFFERS: Buffers = Buffers::new();
+        static mut BUFFERS: Buffers<{ 4096 + MESSAGE_OVERHEAD }> = Buffers::new();
         let core = cortex_m::Peripherals::take().expect("main runs once");
-        // SAFETY: main runs once, and nothing else touches the slot.
-        let slot = unsafe { Ram::new() };
+        // SAFETY: main runs once, and nothing else touches the slots.
+        let slots = unsafe { flash() };
         let meter = SysTickMeter::new(core.SYST, CLOCK_HZ);
         let console = Console::open().expect("started with semihosting");
-        let ended = Agent::new(info(), console, slot, meter, POOL.bytes_mut(), BUFFERS).serve();
+        let ended = Agent::new(info(), console, slots, meter, POOL.bytes_mut(), BUFFERS).serve();
         // The host has closed the link.
         exit(ended.is_err())
     }

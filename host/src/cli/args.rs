@@ -7,6 +7,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::context::UserError;
 use crate::data::{DataSpec, Labels, Layout, LoadOptions};
+use crate::device::{Machine, PortName, qemu};
 use crate::float::Backend;
 use crate::model::Preprocess;
 
@@ -188,7 +189,7 @@ impl PreprocessArgs {
 }
 
 /// A finite number, or a fraction such as 1/255.
-fn parse_factor(s: &str) -> Result<f32, String> {
+pub fn parse_factor(s: &str) -> Result<f32, String> {
     let number = |t: &str| t.trim().parse::<f64>().ok().filter(|v| v.is_finite());
     let value = match s.split_once('/') {
         Some((a, b)) => number(a)
@@ -218,25 +219,50 @@ fn parse_backend(s: &str) -> Result<Backend, String> {
 }
 
 /// What runs an image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DeviceArg {
     /// The device's engine on this machine.
     #[default]
     Host,
-    /// The firmware on an emulated Cortex-M4.
-    Qemu,
+    /// The firmware on an emulated board.
+    Qemu(Machine),
+    /// A board at a port.
+    Port(PortName),
+}
+
+impl std::fmt::Display for DeviceArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DeviceArg::Host => f.write_str("host"),
+            DeviceArg::Qemu(m) if *m == qemu::MPS2_AN386 => f.write_str("qemu"),
+            DeviceArg::Qemu(m) => write!(f, "qemu:{}", m.name),
+            DeviceArg::Port(name) => write!(f, "serial:{name}"),
+        }
+    }
 }
 
 impl std::str::FromStr for DeviceArg {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
-        let machine = crate::device::qemu::MACHINE;
-        match s.split_once(':').unwrap_or((s, machine)) {
-            ("host", _) if s == "host" => Ok(DeviceArg::Host),
-            ("qemu", m) if m == machine => Ok(DeviceArg::Qemu),
-            _ => Err(format!("devices are host, qemu and qemu:{machine}")),
+        match s.split_once(':') {
+            None if s == "host" => Ok(DeviceArg::Host),
+            None if s == "qemu" => Ok(DeviceArg::Qemu(qemu::MPS2_AN386)),
+            Some(("qemu", name)) => parse_machine(name).map(DeviceArg::Qemu),
+            Some(("serial", name)) => name.parse().map(DeviceArg::Port),
+            _ => Err(
+                "devices are host, qemu, qemu:MACHINE, serial:PORT and serial:tcp:HOST:PORT".into(),
+            ),
         }
     }
+}
+
+/// A machine by QEMU's name for it.
+pub fn parse_machine(name: &str) -> Result<Machine, String> {
+    let names = qemu::MACHINES.map(|m| m.name).join(", ");
+    qemu::MACHINES
+        .into_iter()
+        .find(|m| m.name == name)
+        .ok_or_else(|| format!("the machines are {names}"))
 }
 
 /// Where an image is written.
@@ -290,6 +316,25 @@ mod tests {
                 .unwrap()
                 .is_identity()
         );
+    }
+
+    #[test]
+    fn devices_read_back_as_they_are_shown() {
+        for name in [
+            "host",
+            "qemu",
+            "qemu:microbit",
+            "serial:/dev/ttyACM0",
+            "serial:tcp:a:1",
+        ] {
+            assert_eq!(
+                name.parse::<DeviceArg>().map(|d| d.to_string()),
+                Ok(name.into())
+            );
+        }
+        for bad in ["", "qemu:", "qemu:nothing", "host:1", "serial:", "gdb"] {
+            assert!(bad.parse::<DeviceArg>().is_err(), "{bad}");
+        }
     }
 
     #[test]

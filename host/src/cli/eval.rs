@@ -12,7 +12,9 @@ use super::stages::{self, Teacher};
 use super::verify;
 use crate::classes::classes;
 use crate::data::{DataSpec, Dataset, npy_bytes};
-use crate::model::Preprocess;
+use crate::export::write_image;
+use crate::import::tflite::import_tflite_int8_as;
+use crate::model::{Preprocess, Rounding};
 use crate::report::{Proportion, mcnemar_exact};
 
 /// Measure a model's accuracy on labelled data
@@ -35,11 +37,16 @@ pub struct Args {
     #[arg(long, value_name = "FILE.npy")]
     outputs: Option<PathBuf>,
     /// Also run every sample of an integer model on a device and compare all outputs: host (the
-    /// device's engine on this machine), or qemu (the firmware on an emulated Cortex-M4)
+    /// device's engine on this machine), qemu[:MACHINE] (the firmware on an emulated board), or
+    /// serial:PORT (a board, also tcp:HOST:PORT), which is flashed first where it has another model
     ///
     /// Where they are identical, the accuracy is the device's; else the exit code is 1.
-    #[arg(long, value_name = "host|qemu")]
+    #[arg(long, value_name = "host|qemu[:MACHINE]|serial:PORT")]
     device: Option<DeviceArg>,
+    /// Rule by which an integer model rounds, in place of its own: tflm (TensorFlow Lite for
+    /// Microcontrollers), or litert-reference (LiteRT's reference kernels)
+    #[arg(long, value_name = "tflm|litert-reference", value_parser = rounding)]
+    rounding: Option<Rounding>,
     /// Compare with this model, float or integer, on the same data
     #[arg(long, value_name = "MODEL")]
     reference: Option<PathBuf>,
@@ -54,6 +61,14 @@ pub struct Args {
     backend: BackendArgs,
 }
 
+fn rounding(name: &str) -> Result<Rounding, String> {
+    match name {
+        "tflm" => Ok(Rounding::Tflm),
+        "litert-reference" => Ok(Rounding::LiteRtReference),
+        _ => Err("rules are tflm and litert-reference".into()),
+    }
+}
+
 /// A model under evaluation.
 enum Subject {
     Float(Box<Teacher>),
@@ -63,10 +78,31 @@ enum Subject {
 impl Subject {
     fn load(path: &std::path::Path, args: &Args) -> Result<Self> {
         Ok(match models::load_any(path)? {
+            AnyModel::Float(_) if args.rounding.is_some() && path == args.model => {
+                return Err(UserError::new(
+                    format!("{}: a float network does not round", path.display()),
+                    "leave out --rounding, or give the integer model",
+                )
+                .into());
+            }
             AnyModel::Float(graph) => {
                 Subject::Float(Box::new(Teacher::new(*graph, args.backend.backend)?))
             }
-            AnyModel::Integer(m) => Subject::Integer(m),
+            AnyModel::Integer(mut m) => {
+                if let Some(rule) = args.rounding {
+                    // Multipliers of a .tflite depend on whose arithmetic is wanted.
+                    m.model = if m.is_tflite() {
+                        import_tflite_int8_as(&m.file, &path.display().to_string(), rule)?
+                    } else {
+                        let mut model = m.model.clone();
+                        model.rounding = rule;
+                        model
+                    };
+                    // What --device runs.
+                    m.image = write_image(&m.model)?;
+                }
+                Subject::Integer(m)
+            }
         })
     }
 
@@ -187,7 +223,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         Subject::Integer(m) => stages::warn_of_range(context, &data, &m.model),
         Subject::Float(_) => stages::say_inputs(context, &data, &pre),
     }
-    let device = match (&subject, args.device) {
+    let device = match (&subject, &args.device) {
         (Subject::Integer(m), Some(device)) => Some((m, device)),
         _ => None,
     };

@@ -6,17 +6,20 @@
 
 mod args;
 mod bench;
-mod bench_engine;
 mod compare;
 mod completions;
 mod context;
 mod demo;
+mod diff;
 mod eval;
 mod export;
+mod flash;
 mod inspect;
 mod interrupt;
+mod layers;
 mod localize;
 mod models;
+mod pair;
 mod quantize;
 mod repair;
 mod stages;
@@ -65,6 +68,8 @@ enum Command {
     Export(export::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
+    Diff(diff::Args),
+    Flash(flash::Args),
     Bench(bench::Args),
     Completions(completions::Args),
 }
@@ -88,6 +93,8 @@ pub fn main() -> ExitCode {
             Command::Export(a) => ("export", export::run(a, &context)),
             Command::Inspect(a) => ("inspect", inspect::run(a, &context)),
             Command::Verify(a) => ("verify", verify::run(a, &context)),
+            Command::Diff(a) => ("diff", diff::run(a, &context)),
+            Command::Flash(a) => ("flash", flash::run(a, &context)),
             Command::Bench(a) => ("bench", bench::run(a, &context)),
             Command::Completions(a) => ("completions", completions::run(a)),
         },

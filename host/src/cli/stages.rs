@@ -1,24 +1,29 @@
 //! Steps that several commands take in the same way.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::args::{DeviceArg, PreprocessArgs, ReadArgs};
 use super::context::{Context, UserError};
+use super::interrupt;
 use super::models::Integer;
 use crate::calibrate::{Method, Range, calibrate};
 use crate::classes::classes;
 use crate::data::{DataSpec, Dataset, Values, load_spec, overlap};
-use crate::device::{Device, Difference, HostDevice, Qemu, QemuOptions, VerifyReport, verify};
+use crate::device::port::BAUD;
+use crate::device::{
+    Device, Difference, HostDevice, Port, Qemu, QemuOptions, VerifyReport, verify,
+};
 use crate::engine::Engine;
 use crate::float::{Backend, FloatNet};
 use crate::graph::Graph;
 use crate::localize::match_layers;
 use crate::model::{Preprocess, QuantizedModel};
 use crate::quantize::{QuantizeConfig, quantize};
-use crate::repair::{Targets, Tests};
+use crate::repair::{Job, Outcome, RepairConfig, Step, Targets, Tests, repair};
 
 /// Reads data for a model whose input is `shape`.
 pub fn data_for(
@@ -70,6 +75,8 @@ pub fn warn_of_range(context: &Context, data: &Dataset, model: &QuantizedModel) 
 
 /// Data that use less of the model's input range than this were hardly meant for it.
 const NARROW: f32 = 1.0 / 32.0;
+/// Longest wait for an answer of a board.
+pub const PORT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Least and greatest value after preprocessing, over all channels.
 pub fn real_range(data: &Dataset, pre: &Preprocess) -> (f32, f32) {
@@ -166,14 +173,19 @@ pub fn tests(
     let reals = data.real(0..data.len(), &model.preprocess);
     let integers = data.model_inputs(model);
     let sample = data.elements();
+    let known = data.labels.as_ref().and_then(|labels| {
+        labels
+            .iter()
+            .map(|&l| Some(l as usize).filter(|&l| l < teacher.outputs()))
+            .collect::<Option<Vec<usize>>>()
+    });
     match targets {
-        Targets::Teacher => Ok(Tests::from_teacher(
-            &teacher.net,
-            reals,
-            integers,
-            sample,
-            teacher.outputs(),
-        )?),
+        Targets::Teacher => {
+            Ok(
+                Tests::from_teacher(&teacher.net, reals, integers, sample, teacher.outputs())?
+                    .with_labels(known),
+            )
+        }
         Targets::Labels => {
             let labels =
                 data.checked_labels(teacher.outputs(), &teacher.graph.name, "--targets labels")?;
@@ -183,9 +195,34 @@ pub fn tests(
                 integers,
                 targets,
                 sample,
+                labels: known,
             })
         }
     }
+}
+
+/// Repairs, and says how it goes on: `what` names the stage, `end` the result in a few words.
+///
+/// Ctrl-C ([`interrupt::listen`]) ends it with the best model so far.
+pub fn repaired(
+    context: &Context,
+    what: impl Into<String>,
+    job: &Job<'_>,
+    config: &RepairConfig,
+    end: impl FnOnce(&Outcome) -> String,
+) -> Result<Outcome> {
+    let bar = context.progress.start(what, 0);
+    let mut steps = 0;
+    let outcome = repair(job, config, &interrupt::asked, &mut |s: &Step| {
+        steps += 1;
+        let (passing, of) = (s.score.repair, job.repair.len());
+        bar.update(
+            steps,
+            &format!("{}: {passing} of {of} tests pass", s.strategy),
+        );
+    })?;
+    bar.finish(&end(&outcome));
+    Ok(outcome)
 }
 
 /// Warns of samples that two sets share, and refuses sets that share more than a few: data that
@@ -266,37 +303,31 @@ pub fn matched_layers(context: &Context, graph: &Graph, model: &QuantizedModel) 
 /// engine that repair used, and, where another device is asked for, that device with this machine.
 pub fn on_device(
     context: &Context,
-    device: DeviceArg,
+    device: &DeviceArg,
     model: &QuantizedModel,
     image: &[u8],
     inputs: &[i8],
 ) -> Result<VerifyReport> {
     let n = (inputs.len() / model.tensor(model.input).elements().max(1)) as u64;
-    let bar = context.progress.start(
-        format!(
-            "run on {}",
-            if device == DeviceArg::Host {
-                "host"
-            } else {
-                "qemu"
-            }
-        ),
-        n,
-    );
+    let bar = context.progress.start(format!("run on {device}"), n);
     let progress = |done: usize| bar.update(done as u64, "");
-    let mut report = match device {
-        DeviceArg::Host => verify(model, image, inputs, &mut HostDevice::new(), progress)?,
-        DeviceArg::Qemu => verify(
-            model,
-            image,
-            inputs,
-            &mut Qemu::start(&QemuOptions::default())?,
-            progress,
-        )?,
-    };
+    let mut opened = open_device(device)?;
+    let mut report = verify(model, image, inputs, &mut *opened, progress)?;
     bar.finish(&format!("{n} inputs"));
     compare_engines(model, image, inputs, &mut report)?;
     Ok(report)
+}
+
+/// Starts or opens a device.
+pub fn open_device(device: &DeviceArg) -> Result<Box<dyn Device>> {
+    Ok(match device {
+        DeviceArg::Host => Box::new(HostDevice::new()),
+        DeviceArg::Qemu(machine) => Box::new(Qemu::start(&QemuOptions {
+            machine: *machine,
+            ..QemuOptions::default()
+        })?),
+        DeviceArg::Port(name) => Box::new(Port::connect(name, BAUD, PORT_LIMIT)?),
+    })
 }
 
 /// Adds to a report where the engine of repair and eval differs from the device's on this machine.

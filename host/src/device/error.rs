@@ -48,7 +48,7 @@ pub enum DeviceError {
     },
     /// Host and firmware speak different versions of the messages.
     #[error(
-        "the firmware speaks version {device} of the messages and this program version {host}: rebuild the firmware with `firmware/build.sh`"
+        "the firmware speaks version {device} of the messages and this program version {host}: build both from the same sources (`firmware/build.sh` builds the firmware)"
     )]
     ProtocolVersion {
         /// Firmware's.
@@ -105,6 +105,46 @@ pub enum DeviceError {
         device: u32,
         /// Ours.
         host: u32,
+    },
+    /// Writes were refused as out of order, again and again.
+    #[error("the device took the parts of `{request}` for out of order, again and again")]
+    OutOfOrder {
+        /// The request.
+        request: &'static str,
+    },
+    /// The image is of a kind that the firmware does not read.
+    #[error(
+        "the firmware cannot read this image: {reason}; flash newer firmware, or write the model for this one"
+    )]
+    Unsuitable {
+        /// What in it.
+        reason: String,
+    },
+    /// The device runs another image than the patch is for.
+    #[error(
+        "the patch is for an image of {wanted_bytes} bytes with CRC {wanted:08x}, and the device has {found}; make the patch from the model that is there (`qmend diff`), or flash the whole model"
+    )]
+    PatchBase {
+        /// Length that the patch asks for.
+        wanted_bytes: u32,
+        /// CRC that the patch asks for.
+        wanted: u32,
+        /// What the device has.
+        found: String,
+    },
+    /// The patch is not sound.
+    #[error("the patch is not sound: {reason}")]
+    BadPatch {
+        /// The reason.
+        reason: String,
+    },
+    /// A port cannot be opened.
+    #[error("cannot open {port}: {reason}")]
+    Port {
+        /// As it was given.
+        port: String,
+        /// The system's reason.
+        reason: String,
     },
     /// No image was loaded.
     #[error("no image is loaded")]

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use qmend_shared::link::frame::{FrameReader, crc32};
 use qmend_shared::link::{
-    Digests, ModelInfo, PROTOCOL, Packet, Refusal, Request, Response, frame_overhead, write_frame,
+    Description, Digests, ModelInfo, PROTOCOL, Packet, Refusal, Request, Response, SlotStatus,
+    frame_overhead, write_frame,
 };
 
 use super::{
@@ -13,8 +14,13 @@ use super::{
 
 /// Largest frame that a device may send: u16 data bytes and the fields around them.
 const FRAME: usize = 1 << 17;
-/// How often a request is sent again after a damaged message.
+/// How often a request is sent after damaged messages.
 const ATTEMPTS: usize = 4;
+/// How long nothing is heard before a request that takes a device no time is sent again, at most
+/// and as a part of the time limit; twice as long each further time.
+const PATIENCE: (Duration, u32) = (Duration::from_secs(2), 30);
+/// The same for what takes a device its time: inferences, checks of whole images.
+const LONG_PATIENCE: (Duration, u32) = (Duration::from_secs(20), 3);
 
 /// Bytes to and from a device.
 pub trait Transport {
@@ -38,7 +44,18 @@ pub struct LinkDevice<T> {
     chunk: usize,
     loaded: Option<LoadedModel>,
     conversation: Conversation,
-    instructions_per_tick: Option<u64>,
+    ticks_per_second: u64,
+    instructions_per_second: Option<u64>,
+}
+
+impl<T: Transport + ?Sized> Transport for Box<T> {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
+        (**self).send(bytes)
+    }
+
+    fn receive(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>, DeviceError> {
+        (**self).receive(deadline)
+    }
 }
 
 /// Framing, sequence numbers and the time limit.
@@ -51,14 +68,14 @@ struct Conversation {
 
 impl<T: Transport> LinkDevice<T> {
     /// Greets the device. `limit` bounds the wait for each answer, one whole inference included.
-    /// `instructions_per_tick` is given where the device's clock counts instructions.
+    /// `instructions_per_second` is given where the device's clock counts instructions.
     ///
     /// # Errors
     /// Where nothing that speaks our protocol answers.
     pub fn connect(
         mut transport: T,
         limit: Duration,
-        instructions_per_tick: Option<u64>,
+        instructions_per_second: Option<u64>,
     ) -> Result<Self, DeviceError> {
         let mut conversation = Conversation {
             reader: Box::default(),
@@ -69,7 +86,7 @@ impl<T: Transport> LinkDevice<T> {
         };
         // Ends whatever half a frame the device may hold.
         transport.send(&[0])?;
-        let (identity, chunk) = conversation.ask(
+        let (identity, chunk, ticks_per_second) = conversation.ask(
             &mut transport,
             "identify",
             Request::Identify,
@@ -90,6 +107,7 @@ impl<T: Transport> LinkDevice<T> {
                         code_bytes: i.code_bytes as u64,
                     },
                     i.chunk as usize,
+                    i.ticks_per_second as u64,
                 ))),
                 _ => None,
             },
@@ -106,8 +124,63 @@ impl<T: Transport> LinkDevice<T> {
             chunk,
             loaded: None,
             conversation,
-            instructions_per_tick,
+            ticks_per_second,
+            instructions_per_second,
         })
+    }
+
+    /// Most data bytes in one message.
+    pub(super) fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    /// The model that was open is no more.
+    pub(super) fn close(&mut self) {
+        self.loaded = None;
+    }
+
+    /// What flash and which images the device is made for.
+    ///
+    /// # Errors
+    /// Where the device does not answer.
+    pub fn description(&mut self) -> Result<Description, DeviceError> {
+        self.ask("describe", Request::Describe, |answer| match answer {
+            Response::Description(d) => Some(Ok(d)),
+            _ => None,
+        })
+    }
+
+    /// Which images are on the device.
+    ///
+    /// # Errors
+    /// Where the device does not answer.
+    pub fn slots(&mut self) -> Result<SlotStatus, DeviceError> {
+        self.ask_slots("slots", Request::Slots)
+    }
+
+    pub(super) fn ask_slots(
+        &mut self,
+        name: &'static str,
+        request: Request<'_>,
+    ) -> Result<SlotStatus, DeviceError> {
+        self.ask(name, request, |answer| match answer {
+            Response::Slots(status) => Some(Ok(status)),
+            _ => None,
+        })
+    }
+
+    /// Checks the image that counts on the device and gets ready to run it.
+    ///
+    /// # Errors
+    /// Where there is none, or it does not fit.
+    pub fn open(&mut self) -> Result<(LoadedModel, u32, u32), DeviceError> {
+        self.loaded = None;
+        let info = self.ask("open image", Request::OpenImage, |answer| match answer {
+            Response::Model(info) => Some(Ok(info)),
+            _ => None,
+        })?;
+        let loaded = *self.loaded.insert(loaded(info));
+        Ok((loaded, info.image_bytes, info.image_crc))
     }
 
     /// The transport, to end it or to look at it.
@@ -115,7 +188,7 @@ impl<T: Transport> LinkDevice<T> {
         &mut self.transport
     }
 
-    fn ask<R>(
+    pub(super) fn ask<R>(
         &mut self,
         name: &'static str,
         request: Request<'_>,
@@ -125,10 +198,19 @@ impl<T: Transport> LinkDevice<T> {
             .ask(&mut self.transport, name, request, accept)
     }
 
-    fn done(&mut self, name: &'static str, request: Request<'_>) -> Result<(), DeviceError> {
+    pub(super) fn done(
+        &mut self,
+        name: &'static str,
+        request: Request<'_>,
+    ) -> Result<(), DeviceError> {
         self.ask(name, request, |answer| {
             matches!(answer, Response::Done).then_some(Ok(()))
         })
+    }
+
+    fn instructions(&self, ticks: u64) -> Option<u64> {
+        let count = u128::from(ticks) * u128::from(self.instructions_per_second?);
+        u64::try_from(count / u128::from(self.ticks_per_second.max(1))).ok()
     }
 
     fn write_input(&mut self, input: &[i8]) -> Result<LoadedModel, DeviceError> {
@@ -179,53 +261,76 @@ impl Conversation {
         request: Request<'_>,
         mut accept: impl FnMut(Response<'_>) -> Option<Result<R, DeviceError>>,
     ) -> Result<R, DeviceError> {
-        for _ in 0..ATTEMPTS {
-            self.sequence = self.sequence.checked_add(1).unwrap_or(1);
-            let frame = encode(Packet {
-                sequence: self.sequence,
-                body: request,
-            });
+        self.sequence = self.sequence.checked_add(1).unwrap_or(1);
+        let frame = encode(Packet {
+            sequence: self.sequence,
+            body: request,
+        });
+        let end = Instant::now() + self.limit;
+        let (most, part) = match request {
+            Request::Run
+            | Request::Digest { .. }
+            | Request::Keep { .. }
+            | Request::OpenImage
+            | Request::Commit { .. }
+            | Request::RollBack { .. }
+            | Request::Slots => LONG_PATIENCE,
+            _ => PATIENCE,
+        };
+        let mut patience = most.min(self.limit / part);
+        let mut damaged = 0;
+        // All requests may be repeated, and the answer to either sending will do.
+        loop {
             transport.send(&frame)?;
-            if let Some(result) = self.answer(transport, name, &mut accept)? {
-                return Ok(result);
+            let until = end.min(Instant::now() + patience);
+            match self.answer(transport, name, until, &mut accept)? {
+                Heard::Answer(result) => return Ok(result),
+                Heard::Damage => damaged += 1,
+                Heard::Nothing if Instant::now() >= end => {
+                    return Err(DeviceError::Timeout {
+                        request: name,
+                        seconds: self.limit.as_secs(),
+                    });
+                }
+                Heard::Nothing => {
+                    patience *= 2;
+                    // Ends whatever half a frame the device may hold.
+                    transport.send(&[0])?;
+                }
+            }
+            if damaged == ATTEMPTS {
+                return Err(DeviceError::UnexpectedAnswer {
+                    request: name,
+                    answer: "only damaged messages".into(),
+                });
             }
         }
-        Err(DeviceError::UnexpectedAnswer {
-            request: name,
-            answer: "only damaged messages".into(),
-        })
     }
 
-    /// `None` where the request has to be sent again.
     fn answer<R>(
         &mut self,
         transport: &mut impl Transport,
         name: &'static str,
+        deadline: Instant,
         accept: &mut impl FnMut(Response<'_>) -> Option<Result<R, DeviceError>>,
-    ) -> Result<Option<R>, DeviceError> {
-        let deadline = Instant::now() + self.limit;
+    ) -> Result<Heard<R>, DeviceError> {
         loop {
             let Some(byte) = self.received.pop_front() else {
                 match transport.receive(deadline)? {
                     Some(bytes) => self.received.extend(bytes),
-                    None => {
-                        return Err(DeviceError::Timeout {
-                            request: name,
-                            seconds: self.limit.as_secs(),
-                        });
-                    }
+                    None => return Ok(Heard::Nothing),
                 }
                 continue;
             };
             let message = match self.reader.push(byte) {
                 None => continue,
-                Some(Err(_)) => return Ok(None),
+                Some(Err(_)) => return Ok(Heard::Damage),
                 Some(Ok(message)) => message,
             };
             let Ok((Packet { sequence, body }, [])) =
                 postcard::take_from_bytes::<Packet<Response<'_>>>(message)
             else {
-                return Ok(None);
+                return Ok(Heard::Damage);
             };
             match body {
                 Response::Panicked {
@@ -240,12 +345,12 @@ impl Conversation {
                         message,
                     });
                 }
-                Response::Refused(Refusal::BadMessage) => return Ok(None),
+                Response::Refused(Refusal::BadMessage) => return Ok(Heard::Damage),
                 _ if sequence != self.sequence => continue,
                 Response::Refused(refusal) => return Err(refused(name, refusal)),
                 answer => {
                     return match accept(answer) {
-                        Some(result) => result.map(Some),
+                        Some(result) => result.map(Heard::Answer),
                         None => {
                             let mut answer = format!("{answer:?}");
                             answer.truncate(200);
@@ -261,9 +366,19 @@ impl Conversation {
     }
 }
 
+/// What came back.
+enum Heard<R> {
+    Answer(R),
+    /// The request has to be sent again.
+    Damage,
+    Nothing,
+}
+
 fn encode(packet: Packet<Request<'_>>) -> Vec<u8> {
     let data = match packet.body {
-        Request::WriteImage { data, .. } | Request::WriteInput { data, .. } => data.len(),
+        Request::WriteImage { data, .. }
+        | Request::WriteInput { data, .. }
+        | Request::WritePatch { data, .. } => data.len(),
         _ => 0,
     };
     let mut scratch = vec![0; data + 64];
@@ -293,6 +408,16 @@ fn refused(request: &'static str, refusal: Refusal<'_>) -> DeviceError {
             reason: reason.into(),
         },
         Refusal::NoImage => DeviceError::NoImage,
+        Refusal::PatchTooLong { needed, capacity } => DeviceError::TooLarge {
+            what: "memory that a patch is kept in",
+            needed: needed as u64,
+            capacity: capacity as u64,
+        },
+        Refusal::Slot { reason } => DeviceError::Refused {
+            request,
+            reason: reason.into(),
+        },
+        Refusal::Order { .. } => DeviceError::OutOfOrder { request },
         other => DeviceError::Refused {
             request,
             reason: format!("{other:?}"),
@@ -316,29 +441,14 @@ impl<T: Transport> Device for LinkDevice<T> {
 
     fn load(&mut self, image: &[u8]) -> Result<LoadedModel, DeviceError> {
         self.loaded = None;
-        let too_large = || DeviceError::TooLarge {
-            what: "image slot",
-            needed: image.len() as u64,
-            capacity: self.identity.slot_bytes,
-        };
-        let len = u32::try_from(image.len()).map_err(|_| too_large())?;
-        self.done("begin image", Request::BeginImage { len })?;
-        for (i, data) in image.chunks(self.chunk).enumerate() {
-            let offset = (i * self.chunk) as u32;
-            self.done("write image", Request::WriteImage { offset, data })?;
-        }
-        let info = self.ask("open image", Request::OpenImage, |answer| match answer {
-            Response::Model(info) => Some(Ok(info)),
-            _ => None,
-        })?;
+        self.flash(image, &mut |_, _| ())?;
+        let (loaded, len, device) = self.open()?;
         let host = crc32(image);
-        if info.image_crc != host || info.image_bytes != len {
-            return Err(DeviceError::ImageDiffers {
-                device: info.image_crc,
-                host,
-            });
+        if device != host || len as usize != image.len() {
+            self.loaded = None;
+            return Err(DeviceError::ImageDiffers { device, host });
         }
-        Ok(*self.loaded.insert(loaded(info)))
+        Ok(loaded)
     }
 
     fn infer(&mut self, input: &[i8]) -> Result<Inference, DeviceError> {
@@ -356,9 +466,7 @@ impl<T: Transport> Device for LinkDevice<T> {
         output.extend(tail);
         Ok(Inference {
             output,
-            instructions: self
-                .instructions_per_tick
-                .map(|per_tick| ticks.saturating_mul(per_tick)),
+            instructions: self.instructions(ticks),
         })
     }
 

@@ -3,18 +3,24 @@
 //! - [`Device`]: load an image, run inputs, look at single operators.
 //! - [`simulation`]: the shared engine on this machine.
 //! - [`link`]: any device behind a byte stream, by the messages of [`qmend_shared::link`].
-//! - [`qemu`]: an emulated Cortex-M4 running the real firmware.
+//! - [`qemu`]: emulated boards running the real firmware.
+//! - [`port`]: a board at a serial port or a socket.
+//! - [`flash`]: images, patches and rollback on any device behind a byte stream.
 //! - [`verify`](verify()): host against device, bit for bit, down to the first differing element.
 
 mod error;
+pub mod flash;
 pub mod link;
+pub mod port;
 pub mod qemu;
 pub mod simulation;
 mod verify;
 
 pub use error::DeviceError;
+pub use flash::{FlashReport, check_fits};
 pub use link::{LinkDevice, Transport};
-pub use qemu::{Qemu, QemuOptions};
+pub use port::{Port, PortName};
+pub use qemu::{Machine, Qemu, QemuOptions};
 pub use simulation::HostDevice;
 pub use verify::{Difference, Instructions, VerifyReport, verify};
 

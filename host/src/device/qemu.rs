@@ -1,8 +1,9 @@
-//! An emulated Cortex-M4: QEMU's `mps2-an386` running the real firmware.
+//! Emulated boards: QEMU running the real firmware.
 //!
-//! The link is semihosting's console, which QEMU connects to its own standard input and output.
-//! `-icount shift=0` makes one instruction one virtual nanosecond, so that the firmware's 25 MHz
-//! clock ticks once every 40 instructions and counts are exact to one tick and repeatable.
+//! The link is semihosting's console or the board's UART; QEMU connects either to its own standard
+//! input and output. With semihosting, `-icount shift=0` makes one instruction one virtual
+//! nanosecond, so that counts are exact to one tick of the board's clock and repeatable. With a UART
+//! it would let the emulator look for bytes only ten times a second, so nothing is counted there.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,30 +14,86 @@ use std::time::{Duration, Instant};
 
 use super::{DeviceError, LinkDevice, Transport};
 
-/// The machine that is emulated, as QEMU calls it.
-pub const MACHINE: &str = "mps2-an386";
-/// The firmware's file name.
-const FIRMWARE: &str = "agent-mps2-an386.elf";
-/// A virtual nanosecond an instruction at 25 MHz.
-const INSTRUCTIONS_PER_TICK: u64 = 40;
+/// How bytes get in and out of an emulated board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// Semihosting's console.
+    Semihosting,
+    /// The board's first UART.
+    Uart,
+}
+
+/// A board that QEMU emulates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// As QEMU calls it.
+    pub name: &'static str,
+    /// The firmware's file name.
+    pub firmware: &'static str,
+    /// The link.
+    pub wire: Wire,
+}
+
+/// Arm's MPS2 board with a Cortex-M4: much memory, no flash.
+pub const MPS2_AN386: Machine = Machine {
+    name: "mps2-an386",
+    firmware: "agent-mps2-an386.elf",
+    wire: Wire::Semihosting,
+};
+/// BBC micro:bit: nRF51822, Cortex-M0, 256 KiB of flash with its controller, 16 KiB of RAM.
+pub const MICROBIT: Machine = Machine {
+    name: "microbit",
+    firmware: "agent-microbit.elf",
+    wire: Wire::Uart,
+};
+/// Netduino Plus 2: STM32F405, Cortex-M4. QEMU models its USART and not its flash controller.
+pub const NETDUINOPLUS2: Machine = Machine {
+    name: "netduinoplus2",
+    firmware: "agent-netduinoplus2.elf",
+    wire: Wire::Uart,
+};
+/// All of them, the default first.
+pub const MACHINES: [Machine; 3] = [MPS2_AN386, MICROBIT, NETDUINOPLUS2];
+const SEMIHOSTING: &[&str] = &[
+    "-serial",
+    "none",
+    "-semihosting-config",
+    "enable=on,target=native",
+    "-icount",
+    "shift=0",
+];
+const UART: &[&str] = &[
+    "-chardev",
+    "stdio,id=link,signal=off",
+    "-serial",
+    "chardev:link",
+];
+/// A virtual nanosecond an instruction.
+const INSTRUCTIONS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Where things are, where they are not in the usual places.
 #[derive(Clone, Debug)]
 pub struct QemuOptions {
     /// QEMU's program; else `QMEND_QEMU`, else `qemu-system-arm` from the path.
     pub program: Option<PathBuf>,
+    /// The board; by default [`MPS2_AN386`].
+    pub machine: Machine,
     /// The firmware's ELF file; else `QMEND_FIRMWARE`, else `target-firmware/` of the sources.
     pub firmware: Option<PathBuf>,
     /// Longest wait for an answer, an inference included.
     pub limit: Duration,
+    /// Further arguments of QEMU.
+    pub arguments: Vec<String>,
 }
 
 impl Default for QemuOptions {
     fn default() -> Self {
         Self {
             program: None,
+            machine: MPS2_AN386,
             firmware: None,
             limit: Duration::from_secs(120),
+            arguments: Vec::new(),
         }
     }
 }
@@ -93,19 +150,19 @@ impl QemuOptions {
         roots.extend(std::env::current_dir());
         for root in &roots {
             for folder in root.ancestors().skip(1).chain([root.as_path()]) {
-                let candidate = folder.join("target-firmware").join(FIRMWARE);
+                let candidate = folder.join("target-firmware").join(self.machine.firmware);
                 if candidate.is_file() {
                     return Ok(candidate);
                 }
             }
-            searched.push(root.join("target-firmware").join(FIRMWARE));
+            searched.push(root.join("target-firmware").join(self.machine.firmware));
         }
         // The folder of the sources is the one to name: it is where build.sh puts the file.
         searched.truncate(1);
         let sources = Path::new(env!("CARGO_MANIFEST_DIR"))
             .parent()
             .unwrap_or(Path::new("."));
-        searched[0] = sources.join("target-firmware").join(FIRMWARE);
+        searched[0] = sources.join("target-firmware").join(self.machine.firmware);
         Err(DeviceError::FirmwareMissing { searched })
     }
 }
@@ -132,23 +189,13 @@ impl Qemu {
             source,
         };
         let mut child = Command::new(&program)
-            .args([
-                "-M",
-                MACHINE,
-                "-nodefaults",
-                "-display",
-                "none",
-                "-monitor",
-                "none",
-                "-serial",
-                "none",
-            ])
-            .args([
-                "-semihosting-config",
-                "enable=on,target=native",
-                "-icount",
-                "shift=0",
-            ])
+            .args(["-M", options.machine.name, "-nodefaults"])
+            .args(["-display", "none", "-monitor", "none"])
+            .args(match options.machine.wire {
+                Wire::Semihosting => SEMIHOSTING,
+                Wire::Uart => UART,
+            })
+            .args(&options.arguments)
             .arg("-kernel")
             .arg(&firmware)
             .stdin(Stdio::piped())
@@ -188,8 +235,13 @@ impl Qemu {
                 said,
             },
             options.limit,
-            Some(INSTRUCTIONS_PER_TICK),
+            (options.machine.wire == Wire::Semihosting).then_some(INSTRUCTIONS_PER_SECOND),
         )
+    }
+
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends the emulator now.

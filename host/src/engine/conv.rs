@@ -58,10 +58,7 @@ impl Conv {
             }
         }
         let origins = positions(output, conv.stride, row, column);
-        let mut requant = Requant::new(&conv.linear, conv.groups, isa.lanes(), zy, false);
-        if isa == Isa::Avx512Vnni {
-            requant.fold(&conv.linear, conv.groups, isa.lanes(), zx);
-        }
+        let requant = requant(&conv.linear, conv.groups, (zx, zy), false, isa);
         Self::pack(
             plane,
             origins,
@@ -76,19 +73,21 @@ impl Conv {
     pub(super) fn from_fully_connected(
         fc: &FullyConnected,
         input: [usize; 3],
+        output: [usize; 3],
         zx: i8,
         zy: i8,
         single_rounding: bool,
         isa: Isa,
     ) -> Self {
         let elements: usize = input.iter().product();
-        let plane = Plane::new([1, 1, elements], Pads::default(), zx);
-        let mut requant = Requant::new(&fc.linear, 1, isa.lanes(), zy, single_rounding);
-        if isa == Isa::Avx512Vnni {
-            requant.fold(&fc.linear, 1, isa.lanes(), zx);
-        }
-        let runs = [(0, elements)];
-        Self::pack(plane, vec![0], &runs, 1, &fc.linear, requant, isa)
+        let (shape, taps) = match output[0] * output[1] {
+            1 => ([1, 1, elements], elements),
+            _ => (input, input[2]),
+        };
+        let plane = Plane::new(shape, Pads::default(), zx);
+        let origins = positions(output, [1, 1], plane.row(), plane.column());
+        let requant = requant(&fc.linear, 1, (zx, zy), single_rounding, isa);
+        Self::pack(plane, origins, &[(0, taps)], 1, &fc.linear, requant, isa)
     }
 
     /// Lays out the weights as `isa`'s loop reads them. A filter reads, in the order of its
@@ -318,6 +317,21 @@ struct At {
     width: usize,
     /// First lane of the constants.
     lane: usize,
+}
+
+/// Constants for what the loop of `isa` reads.
+fn requant(
+    linear: &Linear,
+    groups: usize,
+    zero_points: (i8, i8),
+    single_rounding: bool,
+    isa: Isa,
+) -> Requant {
+    let new = match isa {
+        Isa::Avx512Vnni => Requant::from_minimum,
+        _ => Requant::new,
+    };
+    new(linear, (groups, isa.lanes()), zero_points, single_rounding)
 }
 
 /// Plane offsets of all output positions' first taps.

@@ -56,7 +56,7 @@ impl Depthwise {
             taps,
             weights,
             out_c,
-            requant: Requant::new(&conv.linear, 1, LANES, zy, false),
+            requant: Requant::new(&conv.linear, (1, LANES), (zx, zy), false),
         }
     }
 

@@ -17,7 +17,7 @@ impl Element for i16 {
 }
 
 /// The distance from -128, for instructions that multiply unsigned by signed bytes. The bias takes
-/// care of the zero point: see [`super::requant::Requant::fold`].
+/// care of the zero point: see [`super::requant::Requant::from_minimum`].
 impl Element for u8 {
     #[inline(always)]
     fn new(x: i8, _: i8) -> Self {

@@ -53,6 +53,7 @@ impl Step {
             Op::FullyConnected(f) => Kernel::Conv(Conv::from_fully_connected(
                 f,
                 x.shape,
+                y.shape,
                 x.zero_point,
                 y.zero_point,
                 model.rounding == Rounding::LiteRtReference,

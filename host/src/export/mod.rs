@@ -3,11 +3,13 @@
 //! - [`plan`]: where every tensor lies in the arena,
 //! - [`image`]: the bytes of `shared/FORMAT.md`,
 //! - [`notes`]: what an image carries for the host alone,
-//! - [`tflite`]: TFLite files as results.
+//! - [`tflite`]: TFLite files as results,
+//! - [`patch`]: from one image to another.
 
 mod error;
 pub mod image;
 pub mod notes;
+pub mod patch;
 pub mod plan;
 pub mod tflite;
 

@@ -224,7 +224,13 @@ fn reusable_input(model: &QuantizedModel, i: usize, lives: &[(usize, usize)]) ->
     let node = &model.nodes[i];
     let works = matches!(
         node.op,
-        Op::Reshape | Op::Lut { .. } | Op::Requantize { .. } | Op::Add(_)
+        Op::Reshape
+            | Op::Lut { .. }
+            | Op::Requantize { .. }
+            | Op::Add(_)
+            | Op::Mul(_)
+            | Op::Sub(_)
+            | Op::BroadcastAdd(_)
     );
     let elements = model.tensor(node.output).elements();
     let dies = |id: &&TensorId| lives[id.0].1 == i + 1 && model.tensor(**id).elements() == elements;

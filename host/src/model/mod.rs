@@ -7,7 +7,10 @@
 mod op;
 pub mod random;
 
-pub use op::{Add, Concat, ConcatInput, Conv2d, FullyConnected, Linear, Op, Pad, Pool};
+pub use op::{
+    Add, Concat, ConcatInput, ConstantOperand, Conv2d, FullyConnected, Linear, Op, Pad, Pool,
+    Product, Sum,
+};
 pub use qmend_shared::arith::{Multiplier, Rounding};
 
 /// Index into [`QuantizedModel::tensors`].

@@ -145,6 +145,8 @@ pub enum OpFault {
     Inputs,
     /// Settings of a softmax that would overflow.
     Softmax,
+    /// A row or column that the input has not.
+    Index,
     /// Hints that are not working memory in the arena, apart from the operands.
     Hints,
     /// The output lies on an input in a way that this operator cannot work in.
@@ -263,6 +265,7 @@ impl fmt::Display for OpFault {
             OpFault::Softmax => {
                 write!(f, "the softmax's multiplier, shift or range would overflow")
             }
+            OpFault::Index => write!(f, "a row or column is none of its input's"),
             OpFault::Hints => write!(
                 f,
                 "the hints are not working memory in the arena, apart from the operands"

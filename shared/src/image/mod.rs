@@ -5,7 +5,9 @@
 
 mod aligned;
 pub mod check;
+mod check_elementwise;
 mod check_ops;
+mod elementwise;
 mod error;
 mod header;
 mod manifest;
@@ -14,6 +16,7 @@ mod op;
 
 pub use aligned::Aligned;
 pub use check::{MAX_CONCAT_INPUTS, MAX_OPS};
+pub use elementwise::{Constant, Operand, Product, ResizeNearest, Sum};
 pub use error::{ImageError, OpFault, TensorFault};
 pub use header::{HEADER_BYTES, Header, MAGIC, VERSION};
 pub use manifest::{Manifest, TensorDesc};

@@ -1,6 +1,7 @@
 //! A view of a checked image.
 
 use super::check;
+use super::elementwise::Constant;
 use super::error::ImageError;
 use super::header::{HEADER_BYTES, Header};
 use super::manifest::{Manifest, TensorDesc};
@@ -177,6 +178,17 @@ impl<'a> Model<'a> {
             act_min: channels.act_min,
             act_max: channels.act_max,
         }
+    }
+
+    /// The numbers of a constant operand.
+    pub fn constant(&self, c: &Constant) -> &'a [u8] {
+        &self.manifest.weights[c.offset as usize..c.offset as usize + c.count as usize]
+    }
+
+    /// `count` indices, u16, little-endian.
+    pub fn indices(&self, offset: u32, count: usize) -> &'a [[u8; 2]] {
+        let from = offset as usize;
+        self.manifest.weights[from..from + 2 * count].as_chunks().0
     }
 
     /// The 256 entries of a table.

@@ -4,6 +4,7 @@ use core::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::elementwise::{Operand, Product, ResizeNearest, Sum};
 use crate::arith::Multiplier;
 
 /// Index into the image's tensor table.
@@ -44,6 +45,14 @@ pub enum Op<'a> {
     Lut(Lut),
     /// TFLite's integer softmax over channels.
     Softmax(Softmax),
+    /// Element-wise product.
+    Mul(Product),
+    /// Element-wise difference.
+    Sub(Sum),
+    /// As [`Op::Add`], with operands that are repeated to the output's shape, or constant.
+    BroadcastAdd(Sum),
+    /// The nearest position of the input for each of the output.
+    ResizeNearest(ResizeNearest),
 }
 
 /// Weights of a linear operator: packed two's complement numbers, see [`crate::weights`].
@@ -356,6 +365,9 @@ impl<'a> Op<'a> {
             Op::Requantize(o) => o.output,
             Op::Lut(o) => o.output,
             Op::Softmax(o) => o.output,
+            Op::Mul(o) => o.output,
+            Op::Sub(o) | Op::BroadcastAdd(o) => o.output,
+            Op::ResizeNearest(o) => o.output,
         }
     }
 
@@ -370,6 +382,7 @@ impl<'a> Op<'a> {
 
     /// The tensors that it reads, in order.
     pub fn inputs(&self) -> impl Iterator<Item = TensorId> + Clone + use<'a> {
+        let tensors = |o: &[Operand; 2]| (o[0].tensor(), o[1].tensor(), None);
         let (one, two, many) = match *self {
             Op::Conv2d(o) | Op::DepthwiseConv2d(o) => (Some(o.input), None, None),
             Op::FullyConnected(o) => (Some(o.input), None, None),
@@ -383,6 +396,9 @@ impl<'a> Op<'a> {
             Op::Requantize(o) => (Some(o.input), None, None),
             Op::Lut(o) => (Some(o.input), None, None),
             Op::Softmax(o) => (Some(o.input), None, None),
+            Op::Mul(o) => tensors(&o.operands),
+            Op::Sub(o) | Op::BroadcastAdd(o) => tensors(&o.operands),
+            Op::ResizeNearest(o) => (Some(o.input), None, None),
         };
         one.into_iter()
             .chain(two)
@@ -406,6 +422,10 @@ impl<'a> Op<'a> {
             Op::Requantize(_) => "Requantize",
             Op::Lut(_) => "Lut",
             Op::Softmax(_) => "Softmax",
+            Op::Mul(_) => "Mul",
+            Op::Sub(_) => "Sub",
+            Op::BroadcastAdd(_) => "BroadcastAdd",
+            Op::ResizeNearest(_) => "ResizeNearest",
         }
     }
 
@@ -414,7 +434,13 @@ impl<'a> Op<'a> {
     pub fn works_in_place(&self) -> bool {
         matches!(
             self,
-            Op::Reshape(_) | Op::Lut(_) | Op::Requantize(_) | Op::Add(_)
+            Op::Reshape(_)
+                | Op::Lut(_)
+                | Op::Requantize(_)
+                | Op::Add(_)
+                | Op::Mul(_)
+                | Op::Sub(_)
+                | Op::BroadcastAdd(_)
         )
     }
 }

@@ -6,9 +6,8 @@
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use serde::Serialize;
 
-/// A table of 16 entries: a sixteenth of the usual one's flash at a fraction of its speed, which
-/// no link is faster than.
-static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
+/// One table of 1 KiB, for frames, patches and slots.
+pub(crate) static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 
 /// Longest run of bytes behind one COBS code byte.
 const RUN: usize = 254;

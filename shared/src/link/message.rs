@@ -1,11 +1,12 @@
 //! Requests and responses.
 //!
-//! New messages are added at an enum's end and raise [`PROTOCOL`]; existing ones stay as they are.
+//! A change to the messages raises [`PROTOCOL`]. [`Request::Identify`] and [`Identity`] never
+//! change, so that ends of different versions can tell each other which they are.
 
 use serde::{Deserialize, Serialize};
 
 /// Version of the messages. Both ends must agree.
-pub const PROTOCOL: u8 = 1;
+pub const PROTOCOL: u8 = 2;
 
 /// A message with the number that pairs a response with its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,20 +23,23 @@ pub struct Packet<T> {
 pub enum Request<'a> {
     /// Who are you? Answered by [`Response::Identity`].
     Identify,
-    /// Makes the slot's image invalid, so that one of `len` bytes can be written.
+    /// An image is going to be written into the slot that does not count. Touches nothing yet.
     BeginImage {
-        /// The whole image.
+        /// Length of the whole image.
         len: u32,
+        /// CRC-32/ISO-HDLC of the whole image.
+        crc: u32,
     },
-    /// Writes bytes of the image into the slot.
+    /// Writes bytes of the image: what follows the last write, or starts a sector (which is then
+    /// erased), or repeats what is there. Sectors that hold the right bytes may be left out.
     WriteImage {
         /// From the image's first byte.
         offset: u32,
-        /// At most [`Identity::chunk`] bytes.
+        /// At most [`Identity::chunk`] bytes, whole units of writing but for the image's end.
         #[serde(borrow)]
         data: &'a [u8],
     },
-    /// Checks the slot's image and gets ready to run it. Answered by [`Response::Model`].
+    /// Checks the image that counts and gets ready to run it. Answered by [`Response::Model`].
     OpenImage,
     /// Sets bytes of the input (int8, HWC). `offset` is 0 or at most where the last write ended.
     WriteInput {
@@ -73,6 +77,41 @@ pub enum Request<'a> {
     },
     /// Answered by [`Response::Stats`].
     Stats,
+    /// What flash and which images are there for? Answered by [`Response::Description`].
+    Describe,
+    /// Which image counts? Answered by [`Response::Slots`].
+    Slots,
+    /// CRCs of the sectors of the slot that is being written. Answered by [`Response::Digests`].
+    SectorDigests {
+        /// The first sector, from the slot's first; up to [`Digests::MAX`] are answered.
+        first: u16,
+    },
+    /// A patch is going to be sent. It is kept in the memory for tensors, so no image is open then.
+    BeginPatch {
+        /// Length of the whole patch.
+        len: u32,
+    },
+    /// Bytes of the patch. `offset` is at most where the last write ended.
+    WritePatch {
+        /// From the patch's first byte.
+        offset: u32,
+        /// At most [`Identity::chunk`] bytes.
+        #[serde(borrow)]
+        data: &'a [u8],
+    },
+    /// The image is written, or the patch is there and is to be applied: check it, and make the
+    /// result count. Answered by [`Response::Slots`].
+    Commit {
+        /// CRC-32/ISO-HDLC of the image that is to count. Where it counts already and nothing was
+        /// begun, all is well: the request was repeated.
+        crc: u32,
+    },
+    /// Makes the other slot's image count. Answered by [`Response::Slots`].
+    RollBack {
+        /// [`SlotImage::sequence`] of the image that counts, so that a repeated request does not
+        /// roll back twice.
+        from: u32,
+    },
 }
 
 /// What a device answers.
@@ -104,6 +143,10 @@ pub enum Response<'a> {
     },
     /// What memory was used.
     Stats(Stats),
+    /// Flash, and what images may be like.
+    Description(Description),
+    /// Which images there are.
+    Slots(SlotStatus),
     /// Not done, and why.
     Refused(#[serde(borrow)] Refusal<'a>),
     /// The firmware panicked and is at its end. Sent unasked, with sequence number 0.
@@ -133,7 +176,7 @@ pub struct Identity<'a> {
     /// Core, for people.
     #[serde(borrow)]
     pub core: &'a str,
-    /// Largest image in bytes.
+    /// Largest image in bytes: room in the smaller slot.
     pub slot_bytes: u32,
     /// Bytes for arena, input, output and a kept tensor together.
     pub pool_bytes: u32,
@@ -143,6 +186,67 @@ pub struct Identity<'a> {
     pub ticks_per_second: u32,
     /// Code and constants of the firmware in bytes; 0 where unknown.
     pub code_bytes: u32,
+}
+
+/// Flash, and what images may be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// Bit *n* is set where images of format version *n* are read.
+    pub image_versions: u32,
+    /// Bit *n* is set where weight layout *n* is read.
+    pub weight_layouts: u32,
+    /// Operators with numbers below this are known.
+    pub operators: u8,
+    /// Bytes that are written at once.
+    pub write_unit: u8,
+    /// Address of the flash that holds the slots.
+    pub address: u32,
+    /// Both slots.
+    pub slots: [SlotDescription; 2],
+}
+
+/// One slot of a device's flash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotDescription {
+    /// Where images start, from [`Description::address`].
+    pub image: u32,
+    /// Where commit records start.
+    pub records: u32,
+    /// Room for records in bytes.
+    pub records_len: u32,
+    /// Erase sectors of the room for an image, in runs of one length, in order; then zeros.
+    pub sectors: [SectorRun; 4],
+}
+
+/// Sectors of one length, one behind the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SectorRun {
+    /// How many.
+    pub count: u16,
+    /// Length of each in bytes.
+    pub len: u32,
+}
+
+/// Which images there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotStatus {
+    /// The one that counts.
+    pub selected: Option<SlotImage>,
+    /// Length and CRC of the one that [`Request::RollBack`] would go to.
+    pub other: Option<(u32, u32)>,
+}
+
+/// The image that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotImage {
+    /// Slot 0 or 1.
+    pub slot: u8,
+    /// Number of its commit.
+    pub sequence: u32,
+    /// Its length in bytes.
+    pub len: u32,
+    /// CRC-32/ISO-HDLC of the whole image.
+    pub crc: u32,
 }
 
 /// What the device reads from an image.
@@ -238,5 +342,26 @@ pub enum Refusal<'a> {
         /// The reason.
         #[serde(borrow)]
         reason: &'a str,
+    },
+    /// The slots refused; the image that counted before still counts.
+    Slot {
+        /// The reason.
+        #[serde(borrow)]
+        reason: &'a str,
+    },
+    /// A write out of order: go on, or start a sector again.
+    Order {
+        /// Where the next write is expected.
+        expected: u32,
+    },
+    /// A commit without a [`Request::BeginImage`] or [`Request::BeginPatch`] before it, or of
+    /// another CRC than was announced.
+    NothingBegun,
+    /// The patch is longer than the memory that holds it.
+    PatchTooLong {
+        /// Bytes asked for.
+        needed: u32,
+        /// Bytes there are.
+        capacity: u32,
     },
 }

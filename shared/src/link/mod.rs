@@ -8,12 +8,15 @@
 //! nothing asks again.
 //!
 //! - [`frame`]: bytes to messages and back, the same code on both ends.
-//! - [`message`]: what is said.
+//! - [`message`]: what is said,
+//! - [`capabilities`]: what this build can read, for [`Description`].
 
+pub mod capabilities;
 pub mod frame;
 pub mod message;
 
 pub use frame::{FrameError, FrameReader, frame_overhead, write_frame};
 pub use message::{
-    Digests, Identity, ModelInfo, PROTOCOL, Packet, Refusal, Request, Response, Stats,
+    Description, Digests, Identity, ModelInfo, PROTOCOL, Packet, Refusal, Request, Response,
+    SectorRun, SlotDescription, SlotImage, SlotStatus, Stats,
 };

@@ -15,12 +15,13 @@ use super::{interrupt, stages, verify};
 use crate::calibrate::Method;
 use crate::data::Dataset;
 use crate::device::QemuOptions;
+use crate::device::qemu::MPS2_AN386;
 use crate::export::{plan, write_image};
 use crate::localize::{Metric, localize};
 use crate::model::{Preprocess, QuantizedModel};
 use crate::quantize::QuantizeConfig;
 use crate::repair::certificate::Certificate;
-use crate::repair::{Job, RepairConfig, Step, Targets, Tests, repair};
+use crate::repair::{Job, RepairConfig, Strategy, Targets, Tests};
 use crate::report::{Proportion, Table};
 use example::Example;
 
@@ -52,7 +53,7 @@ pub struct Args {
     backend: BackendArgs,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum DemoDevice {
     Auto,
     None,
@@ -197,7 +198,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
             .min(test.len());
         let (model, image) = &chosen.mended;
         let inputs = test.integers(0..n, &model.preprocess, model.tensor(model.input));
-        let report = stages::on_device(context, device, model, image, &inputs)?;
+        let report = stages::on_device(context, &device, model, image, &inputs)?;
         verify::say(&report, context);
         holds &= report.identical();
         device_fields = stages::device_json(&report);
@@ -264,45 +265,30 @@ fn one_width(
     let suspects = suspects(teacher, &model, &tests)?;
 
     let settings = RepairConfig {
+        // `auto` repairs better, but takes a minute for every width.
+        strategy: [Strategy::Layer, Strategy::Margin].into(),
         time_budget: Some(limit),
         backend: args.backend.backend,
         ..RepairConfig::default()
     };
-    let bar = context.progress.start(format!("{bits}-bit weights"), 0);
-    let mut steps = 0;
-    let outcome = repair(
-        &Job {
-            graph: &teacher.graph,
-            float: &teacher.net,
-            model: &model,
-            repair: &tests,
-            holdout: &kept,
-        },
-        &settings,
-        &interrupt::asked,
-        &mut |s: &Step| {
-            steps += 1;
-            bar.update(
-                steps,
-                &format!(
-                    "{}: {} of {} repair tests pass",
-                    s.strategy,
-                    s.score.repair,
-                    tests.len()
-                ),
-            );
-        },
-    )?;
+    let job = Job {
+        graph: &teacher.graph,
+        float: &teacher.net,
+        model: &model,
+        repair: &tests,
+        holdout: &kept,
+    };
+    let what = format!("{bits}-bit weights");
+    let outcome = stages::repaired(context, what, &job, &settings, |o| {
+        format!(
+            "agrees with the float network on {} of {} repair images, {} before",
+            o.after.repair, o.repair_tests, o.before.repair
+        )
+    })?;
     let repaired = Proportion::agreement(
         &stages::integer_classes(&outcome.model, sets.test)?,
         sets.labels,
     );
-    bar.finish(&format!(
-        "agrees with the float network on {} of {} repair images, {} before",
-        outcome.after.repair,
-        tests.len(),
-        outcome.before.repair
-    ));
     let mended = write_image(&outcome.model)?;
     let certificate = Certificate::new(
         (&model, &image),
@@ -421,11 +407,11 @@ fn write_files(args: &Args, context: &Context, rows: &[Row], chosen: &Row) -> Re
 
 /// The device to use, and why the emulator is not it.
 fn device(args: &Args, _context: &Context) -> (Option<DeviceArg>, Option<String>) {
-    match args.device {
+    match &args.device {
         DemoDevice::None => (None, None),
-        DemoDevice::This(device) => (Some(device), None),
+        DemoDevice::This(device) => (Some(device.clone()), None),
         DemoDevice::Auto => match QemuOptions::default().find() {
-            Ok(_) => (Some(DeviceArg::Qemu), None),
+            Ok(_) => (Some(DeviceArg::Qemu(MPS2_AN386)), None),
             Err(e) => (Some(DeviceArg::Host), Some(e.to_string())),
         },
     }

@@ -10,7 +10,7 @@ use super::axes;
 use crate::export::notes::Notes;
 use crate::export::{ExportError, plan};
 use crate::graph::Pads;
-use crate::model::{ConcatInput, Conv2d, Linear, Node, Op, Pool, QuantizedModel, TensorId};
+use crate::model::{ConcatInput, Conv2d, Linear, Node, Op, Pool, QuantizedModel, Sum, TensorId};
 
 /// Packed rows start at multiples of this in the weight section, everything else at multiples of 4.
 const ROWS_ALIGN: usize = 16;
@@ -154,6 +154,7 @@ impl Writer<'_> {
         let expected = match &node.op {
             Op::Add(_) => 2,
             Op::Concat(c) => c.inputs.len(),
+            Op::Mul(_) | Op::Sub(_) | Op::BroadcastAdd(_) if node.op.constant().is_none() => 2,
             _ => 1,
         };
         if node.inputs.len() != expected {
@@ -168,9 +169,9 @@ impl Writer<'_> {
             Op::Conv2d(c) => self.conv2d(index, node, c)?,
             Op::FullyConnected(f) => {
                 let x = self.shape(node.inputs[0]);
-                let outputs = self.shape(node.output)[2];
-                let (weights, channels) =
-                    self.linear(&f.linear, outputs, x.iter().product(), false)?;
+                let [h, w, outputs] = self.shape(node.output);
+                let taps = x.iter().product::<usize>() / (h * w).max(1);
+                let (weights, channels) = self.linear(&f.linear, outputs, taps, false)?;
                 format::Op::FullyConnected(format::FullyConnected {
                     input,
                     output,
@@ -256,8 +257,76 @@ impl Writer<'_> {
                 left_shift: *left_shift,
                 diff_min: *diff_min,
             }),
+            Op::Mul(p) => format::Op::Mul(format::Product {
+                operands: self.operands(node)?,
+                output,
+                multiplier: p.multiplier,
+                act_min: p.act_min,
+                act_max: p.act_max,
+            }),
+            Op::Sub(s) => format::Op::Sub(self.sum(node, s)?),
+            Op::BroadcastAdd(s) => format::Op::BroadcastAdd(self.sum(node, s)?),
+            Op::ResizeNearest { rows, columns } => {
+                format::Op::ResizeNearest(format::ResizeNearest {
+                    input,
+                    output,
+                    rows: self.indices(rows)?,
+                    columns: self.indices(columns)?,
+                })
+            }
         };
         Ok(postcard::to_allocvec(&op).expect("writing to memory cannot fail"))
+    }
+
+    /// Operands of an element-wise node, the constant one put into the weight section.
+    fn operands(&mut self, node: &Node) -> Result<[format::Operand; 2], String> {
+        let mut operands: Vec<format::Operand> = node
+            .inputs
+            .iter()
+            .map(|t| format::Operand::Tensor(t.0 as u16))
+            .collect();
+        if let Some(c) = node.op.constant() {
+            let count = u16::try_from(c.values.len())
+                .map_err(|_| format!("a constant of {} numbers is too long", c.values.len()))?;
+            if !(c.scale.is_finite() && c.scale > 0.0) || c.position > 1 {
+                return Err(format!(
+                    "its constant has scale {} and is operand {}",
+                    c.scale, c.position
+                ));
+            }
+            let bytes: Vec<u8> = c.values.iter().map(|v| *v as u8).collect();
+            let constant = format::Constant {
+                offset: self.blob(4, &bytes)?,
+                count,
+                zero_point: c.zero_point,
+                scale_bits: c.scale.to_bits(),
+            };
+            operands.insert(c.position, format::Operand::Constant(constant));
+        }
+        operands
+            .try_into()
+            .map_err(|o: Vec<_>| format!("it has {} operands instead of 2", o.len()))
+    }
+
+    fn sum(&mut self, node: &Node, s: &Sum) -> Result<format::Sum, String> {
+        Ok(format::Sum {
+            operands: self.operands(node)?,
+            output: node.output.0 as u16,
+            input_multipliers: s.input_multipliers,
+            output_multiplier: s.output_multiplier,
+            act_min: s.act_min,
+            act_max: s.act_max,
+        })
+    }
+
+    /// Rows or columns as u16 in the weight section.
+    fn indices(&mut self, indices: &[usize]) -> Result<u32, String> {
+        let mut bytes = Vec::with_capacity(2 * indices.len());
+        for i in indices {
+            let i = u16::try_from(*i).map_err(|_| format!("row or column {i} is above 65535"))?;
+            bytes.extend(i.to_le_bytes());
+        }
+        self.blob(4, &bytes)
     }
 
     fn shape(&self, id: TensorId) -> [usize; 3] {

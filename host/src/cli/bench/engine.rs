@@ -7,8 +7,8 @@ use anyhow::Result;
 use rand::prelude::*;
 use serde_json::json;
 
-use super::context::{Context, Done};
-use super::models;
+use super::super::context::{Context, Done};
+use super::super::models;
 use crate::engine::{Engine, Isa};
 use crate::report::Table;
 
@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     samples: u32,
     /// Repeat runs for so long
-    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = super::repair::parse_seconds)]
+    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = super::super::repair::parse_seconds)]
     time: Duration,
     /// Show each operator's share, measured on one thread
     #[arg(long)]

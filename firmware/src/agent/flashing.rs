@@ -1,0 +1,260 @@
+//! The requests that change what lies in flash.
+
+use core::fmt::Write;
+
+use qmend_shared::link::frame::crc32;
+use qmend_shared::link::{Digests, Refusal, Request, Response, SlotImage, SlotStatus};
+use qmend_shared::patch::Patch;
+use qmend_shared::slot::{
+    Layout, Selected, SlotError, Storage, Update, apply_patch, other_image, roll_back, select,
+};
+
+use super::session::{Reason, pool_bytes};
+
+/// What was begun.
+#[derive(Clone, Copy, Debug)]
+enum Job {
+    Nothing,
+    Image(Update),
+    /// A patch, of which the pool holds the first `written` of `len` bytes.
+    Patch {
+        len: u32,
+        written: u32,
+    },
+}
+
+/// Flash, the image in it that counts, and what is being done to it.
+pub(super) struct Flashing<S> {
+    pub storage: S,
+    pub layout: Layout,
+    pub selected: Option<Selected>,
+    job: Job,
+}
+
+impl<S: Storage> Flashing<S> {
+    /// Looks for the image that counts.
+    pub fn new(storage: S, layout: Layout) -> Self {
+        let selected = match layout.check(&storage) {
+            Ok(()) => select(storage.bytes(), &layout),
+            // Every request that writes says so.
+            Err(_) => None,
+        };
+        Self {
+            storage,
+            layout,
+            selected,
+            job: Job::Nothing,
+        }
+    }
+
+    /// The image that counts.
+    pub fn image(&self) -> Option<&[u8]> {
+        Some(self.selected?.image(self.storage.bytes(), &self.layout))
+    }
+
+    pub fn status(&self) -> SlotStatus {
+        let bytes = self.storage.bytes();
+        SlotStatus {
+            selected: self.selected.map(|s| SlotImage {
+                slot: s.record.slot,
+                sequence: s.record.sequence,
+                len: s.record.len,
+                crc: s.record.crc,
+            }),
+            other: self
+                .selected
+                .and_then(|s| other_image(bytes, &self.layout, &s)),
+        }
+    }
+
+    /// Answers a request that may write, or `None` for any other. `pool` is free memory.
+    pub fn answer<'b>(
+        &mut self,
+        request: &Request<'_>,
+        pool: &mut [i8],
+        room: &'b mut Room,
+    ) -> Option<Response<'b>> {
+        let answer = match *request {
+            Request::BeginImage { len, crc } => self.begin_image(len, crc),
+            Request::WriteImage { offset, data } => self.write_image(offset, data),
+            Request::SectorDigests { first } => {
+                return Some(self.digests(first, room));
+            }
+            Request::BeginPatch { len } => self.begin_patch(len, pool.len()),
+            Request::WritePatch { offset, data } => self.write_patch(offset, data, pool),
+            Request::Commit { crc } => self.commit(crc, pool),
+            Request::RollBack { from } => self.roll_back(from),
+            _ => return None,
+        };
+        Some(match answer {
+            Ok(answer) => answer,
+            Err(Refused::Plain(refusal)) => Response::Refused(refusal),
+            Err(Refused::Slot(SlotError::TooLong { needed, capacity })) => {
+                Response::Refused(Refusal::ImageTooLong { needed, capacity })
+            }
+            Err(Refused::Slot(SlotError::Order { expected })) => {
+                Response::Refused(Refusal::Order { expected })
+            }
+            Err(Refused::Slot(SlotError::Image(error))) => {
+                // A text that is too long is cut: that is what its error means.
+                let _ = write!(room.reason, "{error}");
+                Response::Refused(Refusal::BadImage {
+                    reason: &room.reason,
+                })
+            }
+            Err(Refused::Slot(error)) => {
+                let _ = write!(room.reason, "{error}");
+                Response::Refused(Refusal::Slot {
+                    reason: &room.reason,
+                })
+            }
+        })
+    }
+
+    fn begin_image(&mut self, len: u32, crc: u32) -> Answer {
+        self.job = Job::Nothing;
+        let update = Update::begin(
+            &self.storage,
+            &self.layout,
+            self.selected.as_ref(),
+            len,
+            crc,
+        )?;
+        self.job = Job::Image(update);
+        Ok(Response::Done)
+    }
+
+    fn write_image(&mut self, offset: u32, data: &[u8]) -> Answer {
+        match &mut self.job {
+            Job::Image(update) => {
+                update.write(&mut self.storage, offset, data)?;
+                Ok(Response::Done)
+            }
+            _ => Err(Refused::Plain(Refusal::NothingBegun)),
+        }
+    }
+
+    /// CRCs of whole sectors of the slot that is being written.
+    fn digests<'b>(&self, first: u16, room: &'b mut Room) -> Response<'b> {
+        let Job::Image(update) = &self.job else {
+            return Response::Refused(Refusal::NothingBegun);
+        };
+        let region = update.region();
+        let bytes = self.storage.bytes();
+        let (mut at, mut index) = (region.start, 0u32);
+        room.crcs.clear();
+        while at < region.end() && room.crcs.len() < 4 * Digests::MAX {
+            let Some(sector) = self.storage.sector(at) else {
+                break;
+            };
+            if index >= first as u32 {
+                let content = bytes.get(sector.start as usize..sector.end() as usize);
+                let crc = crc32(content.unwrap_or(&[])).to_le_bytes();
+                // The loop's condition leaves room.
+                let _ = room.crcs.extend_from_slice(&crc);
+            }
+            index += 1;
+            at = sector.end();
+        }
+        Response::Digests(Digests {
+            first,
+            crcs: &room.crcs,
+        })
+    }
+
+    fn begin_patch(&mut self, len: u32, capacity: usize) -> Answer {
+        self.job = Job::Nothing;
+        if self.selected.is_none() {
+            return Err(SlotError::Empty.into());
+        }
+        if len as usize > capacity {
+            return Err(Refused::Plain(Refusal::PatchTooLong {
+                needed: len,
+                capacity: capacity as u32,
+            }));
+        }
+        self.job = Job::Patch { len, written: 0 };
+        Ok(Response::Done)
+    }
+
+    fn write_patch(&mut self, offset: u32, data: &[u8], pool: &mut [i8]) -> Answer {
+        let Job::Patch { len, written } = &mut self.job else {
+            return Err(Refused::Plain(Refusal::NothingBegun));
+        };
+        let end = offset as usize + data.len();
+        let place = pool.get_mut(offset as usize..end);
+        match place {
+            Some(place) if offset <= *written && end <= *len as usize => {
+                for (to, &from) in place.iter_mut().zip(data) {
+                    *to = from as i8;
+                }
+                *written = (*written).max(end as u32);
+                Ok(Response::Done)
+            }
+            _ => Err(Refused::Plain(Refusal::Order { expected: *written })),
+        }
+    }
+
+    fn commit(&mut self, crc: u32, pool: &[i8]) -> Answer {
+        let capacity = pool.len() as u64;
+        let fits = |model: &qmend_shared::image::Model<'_>| pool_bytes(model) <= capacity;
+        let job = core::mem::replace(&mut self.job, Job::Nothing);
+        let selected = match (job, self.selected) {
+            (Job::Image(update), _) if update.announced().1 == crc => {
+                update.finish(&mut self.storage, &self.layout, fits)?
+            }
+            (Job::Patch { len, written }, Some(selected)) if len == written => {
+                let bytes = super::session::as_bytes(&pool[..len as usize]);
+                let patch = Patch::parse(bytes).map_err(SlotError::Patch)?;
+                if patch.header().target_crc != crc {
+                    return Err(Refused::Plain(Refusal::NothingBegun));
+                }
+                apply_patch(&mut self.storage, &self.layout, &selected, &patch, fits)?
+            }
+            // The answer to the first request was lost.
+            (Job::Nothing, Some(selected)) if selected.record.crc == crc => selected,
+            _ => return Err(Refused::Plain(Refusal::NothingBegun)),
+        };
+        self.selected = Some(selected);
+        Ok(Response::Slots(self.status()))
+    }
+
+    fn roll_back(&mut self, from: u32) -> Answer {
+        self.job = Job::Nothing;
+        let selected = self.selected.ok_or(SlotError::NothingToRollBackTo)?;
+        if selected.record.sequence == from {
+            self.selected = Some(roll_back(&mut self.storage, &self.layout, &selected)?);
+        } else if selected.record.sequence.checked_sub(1) != Some(from) {
+            return Err(Refused::Plain(Refusal::NothingBegun));
+        }
+        Ok(Response::Slots(self.status()))
+    }
+}
+
+/// Room for what an answer borrows.
+pub(super) struct Room {
+    pub reason: Reason,
+    pub crcs: heapless::Vec<u8, { 4 * Digests::MAX }>,
+}
+
+impl Room {
+    pub const fn new() -> Self {
+        Self {
+            reason: Reason::new(),
+            crcs: heapless::Vec::new(),
+        }
+    }
+}
+
+enum Refused {
+    Plain(Refusal<'static>),
+    Slot(SlotError),
+}
+
+impl From<SlotError> for Refused {
+    fn from(error: SlotError) -> Self {
+        Refused::Slot(error)
+    }
+}
+
+type Answer = Result<Response<'static>, Refused>;

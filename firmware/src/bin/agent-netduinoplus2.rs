@@ -1,0 +1,40 @@
+//! The agent on an STM32F405 as QEMU emulates it: slots in RAM, which lose their content with a reset.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod device {
+    use cortex_m_rt::entry;
+    use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Pool, report_panic};
+    use qmend_firmware::boards::stm32f405::Uart;
+    use qmend_firmware::boards::stm32f405::emulated::{
+        CLOCK_HZ, POOL_BYTES, SLOTS_BYTES, flash, info,
+    };
+    use qmend_firmware::cortex_m_port::SysTickMeter;
+
+    #[entry]
+    fn main() -> ! {
+        // `entry` hands statics of main out as `&'static mut`, once.
+        static mut POOL: Pool<POOL_BYTES> = Pool::new();
+        static mut BUFFERS: Buffers<{ 1024 + MESSAGE_OVERHEAD }> = Buffers::new();
+        static mut SLOTS: [u8; SLOTS_BYTES] = [0; SLOTS_BYTES];
+        let core = cortex_m::Peripherals::take().expect("main runs once");
+        let info = info(SLOTS.as_ptr() as u32);
+        let slots = flash(SLOTS);
+        let meter = SysTickMeter::new(core.SYST, CLOCK_HZ);
+        let Err(never) =
+            Agent::new(info, Uart::start(), slots, meter, POOL.bytes_mut(), BUFFERS).serve();
+        match never {}
+    }
+
+    #[panic_handler]
+    fn panic(info: &core::panic::PanicInfo) -> ! {
+        report_panic(&mut Uart::start(), info);
+        loop {
+            cortex_m::asm::wfi();
+        }
+    }
+}
+
+/// On a host there is nothing to run: the firmware is built for a microcontroller.
+#[cfg(not(target_os = "none"))]
+fn main() {}

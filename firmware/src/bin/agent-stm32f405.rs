@@ -1,0 +1,43 @@
+//! The agent on an STM32F405.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod device {
+    use cortex_m_rt::entry;
+    use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Pool, report_panic};
+    use qmend_firmware::boards::stm32f405::{CLOCK_HZ, Flash, POOL_BYTES, Uart, info};
+    use qmend_firmware::cortex_m_port::SysTickMeter;
+
+    #[entry]
+    fn main() -> ! {
+        // `entry` hands statics of main out as `&'static mut`, once.
+        static mut POOL: Pool<POOL_BYTES> = Pool::new();
+        static mut BUFFERS: Buffers<{ 1024 + MESSAGE_OVERHEAD }> = Buffers::new();
+        let core = cortex_m::Peripherals::take().expect("main runs once");
+        // SAFETY: main runs once, and nothing else writes flash.
+        let flash = unsafe { Flash::new() };
+        let meter = SysTickMeter::new(core.SYST, CLOCK_HZ);
+        let Err(never) = Agent::new(
+            info(),
+            Uart::start(),
+            flash,
+            meter,
+            POOL.bytes_mut(),
+            BUFFERS,
+        )
+        .serve();
+        match never {}
+    }
+
+    #[panic_handler]
+    fn panic(info: &core::panic::PanicInfo) -> ! {
+        report_panic(&mut Uart::start(), info);
+        loop {
+            cortex_m::asm::wfi();
+        }
+    }
+}
+
+/// On a host there is nothing to run: the firmware is built for a microcontroller.
+#[cfg(not(target_os = "none"))]
+fn main() {}

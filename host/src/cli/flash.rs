@@ -1,0 +1,342 @@
+//! `qmend flash`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use qmend_shared::link::SlotStatus;
+use qmend_shared::link::frame::crc32;
+use qmend_shared::slot::Record;
+use qmend_shared::slot::boards::{BOARDS, Board};
+use serde_json::{Value, json};
+
+use super::args::parse_machine;
+use super::context::{Context, Done, UserError};
+use super::export::intel_hex;
+use super::models;
+use super::stages::PORT_LIMIT;
+use crate::device::port::BAUD;
+use crate::device::{
+    Device, FlashReport, LinkDevice, Machine, Port, PortName, Qemu, QemuOptions, Transport,
+};
+use crate::report::Bar;
+
+/// Put an integer model on a device, safely: until it is there, whole and checked, the old one runs
+///
+/// The device has two slots. The model goes into the one that is not in use, erase sector by erase
+/// sector (those that hold the right bytes already are left alone); it is read back and checked;
+/// then one record makes it count. A power cut at any point leaves the old model or the new one.
+/// What does not fit (flash, memory, format, operators) is refused before anything is erased.
+///
+/// --patch sends only what `qmend diff` found changed. --rollback goes back to the model before.
+/// --out writes flash contents to a file, for a programmer.
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["model", "patch", "rollback"])))]
+#[command(group(clap::ArgGroup::new("where").required(true).args(["port", "qemu", "out"])))]
+pub struct Args {
+    /// The integer model (.qmend, int8 .tflite)
+    model: Option<PathBuf>,
+    /// Send this patch (.qpatch, of `qmend diff`) to a device that has the model it was made for
+    #[arg(long, value_name = "FILE.qpatch")]
+    patch: Option<PathBuf>,
+    /// Let the device run the model that it had before
+    #[arg(long)]
+    rollback: bool,
+    /// The device's port: a serial port such as /dev/ttyACM0 or COM3, or tcp:HOST:PORT
+    #[arg(long, value_name = "PORT")]
+    port: Option<PortName>,
+    /// Speed of a serial port in bits per second
+    #[arg(long, value_name = "N", default_value_t = BAUD, requires = "port")]
+    baud: u32,
+    /// An emulated board, whose flash is empty at the start: to try whether a model fits and runs
+    #[arg(long, value_name = "MACHINE", value_parser = parse_machine)]
+    qemu: Option<Machine>,
+    /// Write the flash contents (slot 0 with its commit record) to this file instead: .hex, .uf2,
+    /// or .bin, which starts at the address that is printed
+    #[arg(long, value_name = "FILE", requires = "board", conflicts_with_all = ["patch", "rollback"])]
+    out: Option<PathBuf>,
+    /// The board that --out is for
+    #[arg(long, value_name = "BOARD", value_parser = parse_board, requires = "out")]
+    board: Option<Board>,
+    /// Replace the file of --out if it exists
+    #[arg(long, requires = "out")]
+    force: bool,
+}
+
+fn parse_board(name: &str) -> Result<Board, String> {
+    let names = BOARDS.map(|b| b.name).join(", ");
+    BOARDS
+        .into_iter()
+        .find(|b| b.name == name)
+        .ok_or_else(|| format!("the boards are {names}"))
+}
+
+/// What is to be done.
+enum What {
+    Image(Vec<u8>),
+    Patch(Vec<u8>),
+    RollBack,
+}
+
+pub fn run(args: &Args, context: &Context) -> Result<Done> {
+    let what = match (&args.model, &args.patch) {
+        (Some(model), _) => What::Image(models::load_integer(model)?.image),
+        (None, Some(patch)) => {
+            let bytes = std::fs::read(patch).with_context(|| patch.display().to_string())?;
+            What::Patch(bytes)
+        }
+        (None, None) => What::RollBack,
+    };
+    match (&args.port, args.qemu, &args.out, args.board, what) {
+        (Some(port), _, _, _, what) => {
+            let device = Port::connect(port, args.baud, PORT_LIMIT)?;
+            on_device(args, context, device, &what)
+        }
+        (None, Some(machine), _, _, what) => {
+            let device = Qemu::start(&QemuOptions {
+                machine,
+                ..QemuOptions::default()
+            })?;
+            on_device(args, context, device, &what)
+        }
+        (None, None, Some(out), Some(board), What::Image(image)) => {
+            to_file(args, context, out, &board, &image)
+        }
+        _ => Err(UserError::new(
+            "nothing to do",
+            "give a model, --patch or --rollback, and --port, --qemu or --out with --board",
+        )
+        .into()),
+    }
+}
+
+fn on_device<T: Transport>(
+    args: &Args,
+    context: &Context,
+    mut device: LinkDevice<T>,
+    what: &What,
+) -> Result<Done> {
+    let identity = device.identity().clone();
+    context.say(format_args!(
+        "{} ({}), firmware {} of {} bytes; room for a model of {} bytes",
+        identity.name, identity.core, identity.firmware, identity.code_bytes, identity.slot_bytes
+    ));
+    let before = device.slots()?;
+    let total = match what {
+        What::Image(bytes) | What::Patch(bytes) => bytes.len() as u64,
+        What::RollBack => 0,
+    };
+    let bar = context.progress.start("flash", total);
+    let mut progress = |done: usize, _: usize| bar.update(done as u64, "");
+    let report = match what {
+        What::Image(image) => Some(device.flash(image, &mut progress)?),
+        What::Patch(patch) => Some(device.flash_patch(patch, &mut progress)?),
+        What::RollBack => {
+            device.roll_back()?;
+            None
+        }
+    };
+    finish(bar, report.as_ref());
+    let after = device.slots()?;
+    // What counts is also ready to run.
+    let (loaded, _, crc) = device.open()?;
+    context.say(format_args!(
+        "it runs: CRC {crc:08x}, {} operators, {} bytes of memory for tensors",
+        loaded.operators,
+        loaded.arena_bytes + loaded.input_len + loaded.output_len
+    ));
+    Ok(Done::new(json!({
+        "model": args.model,
+        "patch": args.patch,
+        "device": identity,
+        "before": status_json(&before),
+        "after": status_json(&after),
+        "flashed": report,
+    })))
+}
+
+fn finish(bar: Bar, report: Option<&FlashReport>) {
+    bar.finish(&match report {
+        None => "rolled back".to_string(),
+        Some(r) if r.already_there => "the model was there already".to_string(),
+        Some(r) if r.sectors == 0 => {
+            format!("{} bytes sent and applied, slot {}", r.bytes_sent, r.slot)
+        }
+        Some(r) => format!(
+            "{} of {} sectors written ({} bytes), slot {}",
+            r.sectors_sent, r.sectors, r.bytes_sent, r.slot
+        ),
+    });
+}
+
+fn status_json(status: &SlotStatus) -> Value {
+    json!({
+        "selected": status.selected.map(|s| json!({
+            "slot": s.slot, "sequence": s.sequence, "bytes": s.len, "crc": s.crc,
+        })),
+        "other": status.other.map(|(bytes, crc)| json!({"bytes": bytes, "crc": crc})),
+    })
+}
+
+/// Slot 0 with a first record.
+fn to_file(
+    args: &Args,
+    context: &Context,
+    out: &Path,
+    board: &Board,
+    image: &[u8],
+) -> Result<Done> {
+    let inputs: Vec<&Path> = args.model.iter().map(PathBuf::as_path).collect();
+    context.check_targets([&out.to_path_buf()], &inputs, args.force)?;
+    let slot = board.layout.slots[0];
+    if image.len() as u64 > u64::from(board.layout.capacity()) {
+        return Err(UserError::new(
+            format!(
+                "the model has {} bytes, and a slot of {} holds {}",
+                image.len(),
+                board.name,
+                board.layout.capacity()
+            ),
+            "quantize to fewer bits, or take another board",
+        )
+        .into());
+    }
+    let record = Record {
+        slot: 0,
+        sequence: 1,
+        len: image.len() as u32,
+        crc: crc32(image),
+    };
+    let mut parts = vec![
+        (board.address + slot.image.start, image.to_vec()),
+        (board.address + slot.records.start, record.to_bytes().into()),
+    ];
+    parts.sort_by_key(|p| p.0);
+    let extension = out.extension().unwrap_or_default().to_ascii_lowercase();
+    let bytes = match extension.to_str() {
+        Some("hex") => hex(&parts)?.into_bytes(),
+        Some("uf2") => {
+            let family = board.uf2_family.ok_or_else(|| {
+                UserError::new(
+                    format!("{} takes no UF2 files", board.name),
+                    "write a .hex, which its bridge takes",
+                )
+            })?;
+            uf2(&parts, family)
+        }
+        Some("bin") => flat(&parts),
+        _ => {
+            return Err(UserError::new(
+                format!("{}: not one of the known forms", out.display()),
+                "give a name that ends in .hex, .uf2 or .bin",
+            )
+            .into());
+        }
+    };
+    context.write(out, &bytes, args.force)?;
+    let address = parts[0].0;
+    context.say(format_args!(
+        "wrote {} ({} bytes): image at {:#010x}, record at {:#010x}; erase both slots' records first if the board had other models",
+        out.display(),
+        bytes.len(),
+        board.address + slot.image.start,
+        board.address + slot.records.start
+    ));
+    Ok(Done::new(json!({
+        "model": args.model,
+        "output": out,
+        "board": board.name,
+        "bytes": bytes.len(),
+        "image_bytes": image.len(),
+        "image_crc": record.crc,
+        "address": address,
+        "image_address": board.address + slot.image.start,
+        "record_address": board.address + slot.records.start,
+    })))
+}
+
+fn hex(parts: &[(u32, Vec<u8>)]) -> Result<String, UserError> {
+    const END: &str = ":00000001FF\n";
+    let mut text = String::new();
+    for (address, bytes) in parts {
+        let part = intel_hex(bytes, *address)?;
+        text += part.strip_suffix(END).unwrap_or(&part);
+    }
+    Ok(text + END)
+}
+
+/// From the first address to the last byte, 0xFF between the parts.
+fn flat(parts: &[(u32, Vec<u8>)]) -> Vec<u8> {
+    let start = parts.first().map_or(0, |p| p.0);
+    let mut bytes = Vec::new();
+    for (address, part) in parts {
+        bytes.resize((address - start) as usize, 0xff);
+        bytes.extend_from_slice(part);
+    }
+    bytes
+}
+
+/// UF2 (Microsoft, "USB Flashing Format"): blocks of 512 bytes with 256 of data each.
+fn uf2(parts: &[(u32, Vec<u8>)], family: u32) -> Vec<u8> {
+    const FAMILY_PRESENT: u32 = 0x2000;
+    let count: usize = parts.iter().map(|p| p.1.len().div_ceil(256)).sum();
+    let mut file = Vec::with_capacity(count * 512);
+    for (address, part) in parts {
+        for (i, data) in part.chunks(256).enumerate() {
+            let number = (file.len() / 512) as u32;
+            let mut block = Vec::with_capacity(512);
+            let address = address + 256 * i as u32;
+            for word in [
+                0x0A32_4655,
+                0x9E5D_5157,
+                FAMILY_PRESENT,
+                address,
+                256,
+                number,
+                count as u32,
+                family,
+            ] {
+                block.extend_from_slice(&u32::to_le_bytes(word));
+            }
+            block.extend_from_slice(data);
+            block.resize(32 + 256, 0xff);
+            block.resize(508, 0);
+            block.extend_from_slice(&0x0AB1_6F30u32.to_le_bytes());
+            file.extend(block);
+        }
+    }
+    file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_hold_every_part_at_its_address() {
+        let parts = [(0x0800_FFF0u32, vec![1u8; 300]), (0x0801_1000, vec![2; 32])];
+        let bin = flat(&parts);
+        assert_eq!(bin.len(), 0x1010 + 32);
+        assert_eq!((bin[299], bin[300], bin[0x1010]), (1, 0xff, 2));
+
+        let blocks = uf2(&parts, 0x5775_5a57);
+        assert_eq!(blocks.len(), 3 * 512);
+        let word = |block: usize, at: usize| {
+            let at = 512 * block + at;
+            u32::from_le_bytes(blocks[at..at + 4].try_into().expect("four bytes"))
+        };
+        assert_eq!(
+            [0, 1, 2].map(|b| word(b, 12)),
+            [0x0800_FFF0, 0x0801_00F0, 0x0801_1000]
+        );
+        assert_eq!([0, 1, 2].map(|b| word(b, 20)), [0, 1, 2]);
+        assert_eq!(word(2, 24), 3);
+        assert_eq!((word(1, 0), word(1, 508)), (0x0A32_4655, 0x0AB1_6F30));
+        assert_eq!(blocks[512 + 32 + 43], 1);
+        assert_eq!(blocks[512 + 32 + 44], 0xff);
+
+        let text = hex(&parts).expect("below 2^32");
+        assert_eq!(text.matches(":00000001FF").count(), 1);
+        assert!(text.ends_with(":00000001FF\n"));
+        assert_eq!(text.matches(":02000004").count(), 3);
+    }
+}

@@ -1,0 +1,113 @@
+//! Which image counts.
+
+use super::error::SlotError;
+use super::layout::Layout;
+use super::record::Record;
+use super::storage::Storage;
+use crate::image::Model;
+use crate::link::frame::crc32;
+
+/// The image that counts, as its record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selected {
+    /// Its record.
+    pub record: Record,
+}
+
+impl Selected {
+    /// The slot that it lies in.
+    pub fn slot(&self) -> u8 {
+        self.record.slot
+    }
+
+    /// The slot that an update writes.
+    pub fn other(&self) -> u8 {
+        1 - self.record.slot
+    }
+
+    /// The image in the storage's bytes.
+    pub fn image<'a>(&self, bytes: &'a [u8], layout: &Layout) -> &'a [u8] {
+        image_of(&self.record, bytes, layout).unwrap_or(&[])
+    }
+}
+
+/// The newest record whose image has its length and CRC and passes every check; none where there
+/// is no such image.
+///
+/// What is older is looked at only where what is newer is spoilt.
+pub fn select(bytes: &[u8], layout: &Layout) -> Option<Selected> {
+    let mut below = (u32::MAX, 2u8);
+    loop {
+        let newest = [0, 1]
+            .into_iter()
+            .flat_map(|slot| Record::all(bytes, layout, slot))
+            .filter(|r| (r.sequence, r.slot) < below)
+            .max_by_key(|r| (r.sequence, r.slot))?;
+        if sound(&newest, bytes, layout) {
+            return Some(Selected { record: newest });
+        }
+        below = (newest.sequence, newest.slot);
+    }
+}
+
+/// The bytes that a record speaks of.
+fn image_of<'a>(record: &Record, bytes: &'a [u8], layout: &Layout) -> Option<&'a [u8]> {
+    let slot = layout.slots.get(record.slot as usize)?;
+    slot.image.of(bytes).get(..record.len as usize)
+}
+
+fn sound(record: &Record, bytes: &[u8], layout: &Layout) -> bool {
+    image_of(record, bytes, layout)
+        .is_some_and(|image| crc32(image) == record.crc && Model::from_bytes(image).is_ok())
+}
+
+/// The sequence number of the next commit.
+pub(super) fn next_sequence(bytes: &[u8], layout: &Layout) -> Result<u32, SlotError> {
+    [0, 1]
+        .into_iter()
+        .flat_map(|slot| Record::all(bytes, layout, slot))
+        .map(|r| r.sequence)
+        .max()
+        .unwrap_or(0)
+        .checked_add(1)
+        // The largest number bounds the search of `select`.
+        .filter(|&n| n < u32::MAX)
+        .ok_or(SlotError::SequenceExhausted)
+}
+
+/// Length and CRC of the other slot's image, where [`roll_back`] could go.
+pub fn other_image(bytes: &[u8], layout: &Layout, selected: &Selected) -> Option<(u32, u32)> {
+    let slot = selected.other();
+    let newest = Record::all(bytes, layout, slot).max_by_key(|r| r.sequence);
+    match newest {
+        Some(record) => sound(&record, bytes, layout).then_some((record.len, record.crc)),
+        // A full area is erased before a record goes into it, and the power may have been cut just
+        // then: the image's own check has to do.
+        None => {
+            let model = Model::from_slot(layout.slots[slot as usize & 1].image.of(bytes)).ok()?;
+            Some((model.bytes().len() as u32, crc32(model.bytes())))
+        }
+    }
+}
+
+/// Makes the other slot's image count again: one record.
+///
+/// # Errors
+/// [`SlotError::NothingToRollBackTo`] where that slot holds no sound image that was committed;
+/// failures of the storage.
+pub fn roll_back(
+    storage: &mut impl Storage,
+    layout: &Layout,
+    selected: &Selected,
+) -> Result<Selected, SlotError> {
+    let bytes = storage.bytes();
+    let (len, crc) = other_image(bytes, layout, selected).ok_or(SlotError::NothingToRollBackTo)?;
+    let record = Record {
+        slot: selected.other(),
+        sequence: next_sequence(bytes, layout)?,
+        len,
+        crc,
+    };
+    record.append(storage, layout)?;
+    Ok(Selected { record })
+}

@@ -1,0 +1,227 @@
+//! The power of an emulated micro:bit is cut in the middle of updates, at random times: the machine
+//! is stopped, its flash saved, the emulator killed, and another one started with that flash.
+//!
+//! QEMU keeps the flash of this machine in memory of its own, so that of a killed process is lost:
+//! its monitor stops the processor between two instructions and writes the flash to a file first.
+#![cfg(unix)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use qmend::device::port::BAUD;
+use qmend::device::qemu::MICROBIT;
+use qmend::device::{Device, DeviceError, HostDevice, LinkDevice, Port, PortName, QemuOptions};
+use qmend::export::image::write_image;
+use qmend::export::patch::write_patch;
+use qmend::model::QuantizedModel;
+use qmend_shared::link::frame::crc32;
+use qmend_tests::emulator::device_is_required;
+use qmend_tests::random_model::{random_inputs, random_network};
+use rand::prelude::*;
+
+const FLASH: u32 = qmend_shared::slot::boards::MICROBIT.address;
+const FLASH_END: u32 = 0x4_0000;
+
+struct Board {
+    child: Child,
+    link: String,
+    monitor: TcpStream,
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> String {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().to_string()
+}
+
+impl Board {
+    fn start(flash: &Path) -> Result<Self, DeviceError> {
+        let options = QemuOptions {
+            machine: MICROBIT,
+            ..QemuOptions::default()
+        };
+        let (program, firmware) = options.find()?;
+        let (link, monitor) = (free_port(), free_port());
+        let mut command = Command::new(program);
+        command
+            .args(["-M", "microbit", "-nodefaults", "-display", "none"])
+            .args(["-serial", &format!("tcp:{link},server=on,wait=off")])
+            .args(["-monitor", &format!("tcp:{monitor},server=on,wait=off")])
+            .arg("-kernel")
+            .arg(firmware);
+        if flash.is_file() {
+            let file = flash.display();
+            let loader = format!("loader,file={file},addr={FLASH},force-raw=on");
+            command.args(["-device", &loader]);
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let monitor = (0..200)
+            .find_map(|_| {
+                std::thread::sleep(Duration::from_millis(20));
+                TcpStream::connect(&monitor).ok()
+            })
+            .expect("the monitor listens");
+        Ok(Self {
+            child,
+            link,
+            monitor,
+        })
+    }
+
+    fn connect(&self) -> LinkDevice<Port> {
+        let name = PortName::Tcp(self.link.clone());
+        Port::connect(&name, BAUD, Duration::from_secs(60)).expect("the agent answers")
+    }
+
+    /// Stops the processor, saves its flash, and kills the emulator.
+    fn cut(mut self, flash: &Path) {
+        let size = FLASH_END - FLASH;
+        let file = flash.display();
+        writeln!(
+            self.monitor,
+            "stop\npmemsave {FLASH} {size} \"{file}\"\ninfo status"
+        )
+        .unwrap();
+        let mut seen = String::new();
+        let mut lines = BufReader::new(self.monitor.try_clone().unwrap());
+        while !seen.contains("VM status: paused") {
+            assert!(lines.read_line(&mut seen).unwrap() > 0, "{seen}");
+        }
+        assert_eq!(
+            std::fs::metadata(flash).unwrap().len(),
+            u64::from(size),
+            "{seen}"
+        );
+    }
+}
+
+fn mended(model: &QuantizedModel, n: i32) -> Vec<u8> {
+    let mut model = model.clone();
+    for (_, linear) in model.linears_mut() {
+        linear.bias.iter_mut().for_each(|b| *b += n);
+    }
+    write_image(&model).unwrap()
+}
+
+/// The CRC of what runs, after its outputs were compared with the host's.
+fn runs(device: &mut LinkDevice<Port>, model: &QuantizedModel, images: &[Vec<u8>]) -> u32 {
+    let (_, _, crc) = device.open().expect("an image runs");
+    let image = images
+        .iter()
+        .find(|i| crc32(i) == crc)
+        .expect("one of ours");
+    let mut host = HostDevice::new();
+    let size = host.load(image).unwrap().input_len;
+    for input in random_inputs(model, 2, 6).chunks(size) {
+        let ours = host.infer(input).unwrap().output;
+        assert_eq!(device.infer(input).unwrap().output, ours);
+    }
+    crc
+}
+
+#[test]
+fn whenever_the_emulated_microbit_is_killed_the_old_or_the_new_model_runs() {
+    const NAME: &str = "whenever_the_emulated_microbit_is_killed_the_old_or_the_new_model_runs";
+    let folder = tempfile::tempdir().unwrap();
+    let flash = folder.path().join("flash.bin");
+    let mut board = match Board::start(&flash) {
+        Ok(board) => board,
+        Err(e) => {
+            assert!(
+                !device_is_required(),
+                "{NAME} must not be skipped here: {e}"
+            );
+            println!("SKIPPED {NAME}: {e}");
+            return;
+        }
+    };
+    let model = (0..)
+        .map(|seed| random_network(30, 6, seed))
+        .find(|m| {
+            let mut host = HostDevice::new();
+            let image = write_image(m).unwrap();
+            let l = host.load(&image).unwrap();
+            let pool = l.arena_bytes + l.input_len + l.output_len;
+            (8_000..40_000).contains(&image.len()) && pool < 8_000
+        })
+        .unwrap();
+    let images: Vec<Vec<u8>> = (0..2).map(|n| mended(&model, n)).collect();
+    let patches = [0, 1].map(|i: usize| write_patch(&images[i], &images[1 - i]).unwrap());
+    let mut device = board.connect();
+    device
+        .flash(&images[0], &mut |_, _| ())
+        .expect("the first image");
+    device
+        .flash(&images[1], &mut |_, _| ())
+        .expect("and the second");
+    let mut current = runs(&mut device, &model, &images);
+    drop(device);
+    let mut rng = StdRng::seed_from_u64(1);
+    let (mut old, mut new, mut finished) = (0, 0, 0);
+    // How long a whole update takes, to cut inside.
+    let mut whole = Duration::from_millis(400);
+    for round in 0..24 {
+        let from = images.iter().position(|i| crc32(i) == current).unwrap();
+        let (target, patch) = (images[1 - from].clone(), patches[from].clone());
+        let mut device = board.connect();
+        // The slot that is written holds the target already; other bytes make it work to do.
+        let by_patch = round % 3 == 2;
+        let other = mended(&model, 100 + round);
+        if !by_patch {
+            device.flash(&other, &mut |_, _| ()).expect("another image");
+            device.roll_back().expect("and back");
+        }
+        let started = std::time::Instant::now();
+        let update = std::thread::spawn(move || {
+            let result = if by_patch {
+                device.flash_patch(&patch, &mut |_, _| ()).map(|_| ())
+            } else {
+                device.flash(&target, &mut |_, _| ()).map(|_| ())
+            };
+            (result, started.elapsed())
+        });
+        let limit = if by_patch { whole / 8 } else { whole };
+        std::thread::sleep(limit.mul_f64(rng.random_range(0.0..1.0)));
+        board.cut(&flash);
+        let (result, took) = update.join().unwrap();
+        if result.is_ok() {
+            finished += 1;
+            whole = whole.min(took);
+        } else if round < 4 {
+            whole = whole.max(Duration::from_millis(100));
+        }
+        board = Board::start(&flash).unwrap();
+        let mut device = board.connect();
+        let now = runs(&mut device, &model, &images);
+        if now == current {
+            old += 1
+        } else {
+            new += 1
+        }
+        // Whatever was left, the update can be done to its end.
+        let report = device
+            .flash(&images[1 - from], &mut |_, _| ())
+            .expect("once more");
+        assert_eq!(report.crc, runs(&mut device, &model, &images));
+        current = report.crc;
+    }
+    println!(
+        "24 cuts: {old} times the old model ran, {new} times the new one; {finished} updates had ended before"
+    );
+    assert!(old >= 4, "nearly every update had ended before its cut");
+}
