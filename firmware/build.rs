@@ -6,9 +6,9 @@ use std::{env, fs, path::PathBuf};
 const PROGRAMS: [(&str, &str); 7] = [
     ("microbit", "bin=agent-microbit"),
     ("mps2_an386", "bin=agent-mps2-an386"),
-    // The memory map is the same on all MPS2 boards that these are for.
-    ("mps2_an386", "bin=bench-mps2"),
-    ("mps2_an386", "bin=kernels-mps2"),
+    // For the board of the target's core.
+    ("mps2", "bin=bench-mps2"),
+    ("mps2", "bin=kernels-mps2"),
     ("stm32f405", "bin=agent-netduinoplus2"),
     ("stm32f405", "bin=agent-stm32f405"),
     ("mps2_an386", "examples"),
@@ -20,7 +20,15 @@ fn main() {
         return;
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    // The boards for Armv6-M and v7-M have the same memory map.
+    let target = env::var("TARGET").unwrap_or_default();
+    let mps2 = if target.starts_with("thumbv8m") {
+        "mps2_an505"
+    } else {
+        "mps2_an386"
+    };
     for (board, scope) in PROGRAMS {
+        let board = if board == "mps2" { mps2 } else { board };
         let script = format!("src/boards/{board}.x");
         println!("cargo::rerun-if-changed={script}");
         // cortex-m-rt's link.x includes `memory.x`, whatever the board: each has its own folder.

@@ -97,9 +97,9 @@ case ${1:-} in
         echo "$way"
         ;;
     --kernels)
-        for core in cortex-m0plus:thumbv6m cortex-m3:thumbv7m cortex-m4:thumbv7em; do
+        for entry in cortex-m0plus:thumbv6m cortex-m3:thumbv7m cortex-m4:thumbv7em; do
             for bin in bench kernels; do
-                program "${core#*:}-none-eabi" firmware $bin-mps2 "$bin-${core%:*}" --bin $bin-mps2
+                program "${entry#*:}-none-eabi" firmware $bin-mps2 "$bin-${entry%:*}" --bin $bin-mps2
             done
         done
         ;;

@@ -33,5 +33,9 @@ fn main() {
         "thumbv6m" | "thumbv8m.base" => "thumb1",
         _ => "portable",
     };
+    println!("cargo::rustc-check-cfg=cfg(qmend_armv8m)");
+    if target.starts_with("thumbv8m") {
+        println!("cargo::rustc-cfg=qmend_armv8m");
+    }
     println!("cargo::rustc-cfg=qmend_kernels=\"{kernels}\"");
 }

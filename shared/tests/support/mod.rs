@@ -263,8 +263,8 @@ pub fn image(n: i32) -> Vec<u8> {
             word.copy_from_slice(&bias.to_le_bytes());
         }
     }
-    let rounding = model.rounding();
-    let header = Header::for_payload(rounding, &bytes[HEADER_BYTES..]).expect("short");
+    let (rounding, layout) = (model.rounding(), model.layout());
+    let header = Header::for_payload(rounding, layout, &bytes[HEADER_BYTES..]).expect("short");
     bytes[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
     Model::from_bytes(&bytes).expect("still sound");
     bytes

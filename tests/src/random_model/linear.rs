@@ -28,6 +28,8 @@ impl Builder {
         let reach = (127 - zx).max(zx + 128);
         // What an accumulator is like where inputs are noise.
         let typical = (taps as f64).sqrt() * half as f64 * 60.0;
+        // Kernels for a processor scale ordinary channels and those at the ends in different ways.
+        let plain = self.one_in(2);
         let (mut bias, mut multipliers) = (Vec::new(), Vec::new());
         for c in 0..outputs {
             let magnitudes: i64 = weights[c * taps..][..taps]
@@ -40,7 +42,8 @@ impl Builder {
                 "these networks are too small to overflow by weights alone"
             );
             let sign = if self.one_in(2) { 1 } else { -1 };
-            let (b, m) = match self.range(0, 11) {
+            let kind = if plain { 11 } else { self.range(0, 11) };
+            let (b, m) = match kind {
                 // The accumulator may come within one of 2^31.
                 0 => (sign * room, multiplier(100.0 / 2f64.powi(31))),
                 1 => (0, Multiplier::ZERO),
@@ -90,10 +93,10 @@ impl Builder {
     /// Kernel, stride, dilation, padding and output size along an axis of `size` elements.
     pub(super) fn axis(&mut self, size: usize) -> ([usize; 5], usize) {
         loop {
-            let kernel = self.range(1, 4);
+            let kernel = self.range(1, 5);
             let stride = self.range(1, 3);
             let dilation = if self.one_in(3) { 2 } else { 1 };
-            let (before, after) = (self.range(0, 2), self.range(0, 2));
+            let (before, after) = (self.range(0, 3), self.range(0, 3));
             let extent = (kernel - 1) * dilation + 1;
             let padded = size + before + after;
             if extent <= padded {
@@ -139,8 +142,14 @@ impl Builder {
     }
 
     pub(super) fn conv(&mut self, groups: usize, pointwise: bool) {
-        let outputs = self.range(1, 9);
+        let outputs = self.outputs();
         self.conv_of(outputs, groups, pointwise);
+    }
+
+    /// Output channels: few, mostly.
+    fn outputs(&mut self) -> usize {
+        let most = if self.one_in(4) { 67 } else { 9 };
+        self.range(1, most)
     }
 
     pub(super) fn grouped(&mut self) {
@@ -158,7 +167,7 @@ impl Builder {
 
     pub(super) fn fully_connected(&mut self) {
         let input = self.here();
-        let outputs = self.range(1, 20);
+        let outputs = self.outputs();
         let (scale, zero_point) = (self.scale(), self.zero_point());
         let linear = self.linear(outputs, input.elements(), &input, zero_point);
         let (from, to) = (

@@ -18,7 +18,22 @@ pub(super) const THREE: bool = true;
 
 pub(super) const NAME: &str = "Cortex-M with DSP extension";
 
+/// In Armv8-M the extension is an option, and assembly in a file does not know the compiler's flags.
+#[cfg(qmend_armv8m)]
+macro_rules! extension {
+    () => {
+        ".cpu cortex-m33"
+    };
+}
+#[cfg(not(qmend_armv8m))]
+macro_rules! extension {
+    () => {
+        ""
+    };
+}
+
 global_asm!(
+    extension!(),
     include_str!("common.s"),
     include_str!("dsp.s"),
     options(raw)
