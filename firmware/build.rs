@@ -3,9 +3,12 @@
 use std::{env, fs, path::PathBuf};
 
 /// Board (its file in `src/boards`) and the arguments' scope: its programs, or `examples`.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("microbit", "bin=agent-microbit"),
     ("mps2_an386", "bin=agent-mps2-an386"),
+    // The memory map is the same on all MPS2 boards that these are for.
+    ("mps2_an386", "bin=bench-mps2"),
+    ("mps2_an386", "bin=kernels-mps2"),
     ("stm32f405", "bin=agent-netduinoplus2"),
     ("stm32f405", "bin=agent-stm32f405"),
     ("mps2_an386", "examples"),

@@ -1,7 +1,9 @@
 #!/bin/sh
-# Builds the firmware of every board into target-firmware/, with the toolchain that is there: rustup's target, or Debian's packages with core built from source. Says which.
+# Builds the firmware for emulated boards into target-firmware/, with the toolchain that is there:
+# rustup's target, or Debian's packages with core built from source. Says which.
 #
-#   firmware/build.sh            build
+#   firmware/build.sh            the agent of every board and the example
+#   firmware/build.sh --kernels  the kernels' benchmark and check, for Cortex-M0+, M3 and M4
 #   firmware/build.sh --which    only say with what it would be built
 #   QMEND_TOOLCHAIN=debian|rustup firmware/build.sh    insist on one
 set -eu
@@ -30,23 +32,9 @@ rustup_way() {
         say "rustup target add $target"
         limited rustup target add "$target" >"$log" 2>&1 || { say "rustup could not add the target (see $log)"; return 1; }
     fi
-    has_core "$target"
-}
-
-# A target that is listed may still lack its library; the compiler knows.
-has_core() {
-    core=$(cd "$root" && rustc --print target-libdir --target "$1" 2>/dev/null) || return 1
+    # A target that is listed may still lack its library; the compiler knows.
+    core=$(cd "$root" && rustc --print target-libdir --target "$target" 2>/dev/null) || return 1
     ls "$core"/libcore-*.rlib >/dev/null 2>&1
-}
-
-# Whether there is a core library for this target, or it can be had.
-ready() {
-    [ "$from_source" = true ] && return 0
-    if ! rustup target list --installed 2>/dev/null | grep -qx "$1"; then
-        say "rustup target add $1"
-        limited rustup target add "$1" >"$log" 2>&1 || return 1
-    fi
-    has_core "$1"
 }
 
 # Debian's compiler stands beside rustup's, which comes first in PATH.
@@ -66,49 +54,63 @@ debian_way() {
     [ -n "$linker" ] && [ -x "$linker" ]
 }
 
-cd "$root"
-if [ "$choice" != debian ] && rustup_way; then
-    from_source=false
-    way="rustup's $(rustc --version | cut -d' ' -f1,2) with target $target"
-    build() { cargo build "$@"; }
-    target_dir=$out/rustup
-elif [ "$choice" != rustup ] && debian_way; then
-    from_source=true
-    way="Debian's $("$debian_bin/rustc" --version | cut -d' ' -f1,2), core from source, linker $linker"
-    build() {
-        RUSTC="$debian_bin/rustc" RUSTC_BOOTSTRAP=1 CARGO_TARGET_THUMBV7EM_NONE_EABI_LINKER="$linker" \
-            CARGO_TARGET_THUMBV6M_NONE_EABI_LINKER="$linker" \
-            "$debian_bin/cargo" build -Zbuild-std=core "$@"
-    }
-    target_dir=$out/debian
-else
-    fail "no compiler for $target. Either 'rustup target add $target', or on Debian 'apt-get install rustc-web cargo-web rust-web-src lld'"
-fi
-if [ "${1:-}" = --which ]; then
-    echo "$way"
-    exit 0
-fi
-say "built with $way"
-
-# program TARGET PROFILE PATH_BELOW_THE_PROFILE CARGO_ARGUMENTS...
-program() {
-    triple=$1 profile=$2 elf=$target_dir/$1/$2/$3 name=$(basename "$3").elf
-    shift 3
-    if ! ready "$triple"; then
-        say "left out $name: no compiler for $triple (rustup target add $triple)"
-        rm -f "$out/$name"
-        return 0
+# Finds a toolchain for $target: sets way, target_dir and build.
+find_toolchain() {
+    if [ "$choice" != debian ] && rustup_way; then
+        way="rustup's $(rustc --version | cut -d' ' -f1,2) with target $target"
+        build() { cargo build "$@"; }
+        target_dir=$out/rustup
+    elif [ "$choice" != rustup ] && debian_way; then
+        way="Debian's $("$debian_bin/rustc" --version | cut -d' ' -f1,2), core from source, linker $linker"
+        build() {
+            env RUSTC="$debian_bin/rustc" RUSTC_BOOTSTRAP=1 \
+                "CARGO_TARGET_$(echo "$target" | tr a-z- A-Z_)_LINKER=$linker" \
+                "$debian_bin/cargo" build -Zbuild-std=core "$@"
+        }
+        target_dir=$out/debian
+    else
+        fail "no compiler for $target. Either 'rustup target add $target', or on Debian 'apt-get install rustc-web cargo-web rust-web-src lld'"
     fi
-    build --quiet --locked --profile "$profile" --target "$triple" --target-dir "$target_dir" \
+}
+
+# program TARGET PROFILE PATH_BELOW_THE_PROFILE NAME CARGO_ARGUMENTS...
+# Builds a program and puts it where people and tests look for it.
+program() {
+    target=$1 profile=$2 path=$3 name=$4.elf
+    shift 4
+    find_toolchain
+    [ "$way" = "$said" ] || say "built with $way"
+    said=$way
+    build --quiet --locked --profile "$profile" --target "$target" --target-dir "$target_dir" \
         -p qmend-firmware "$@"
-    cp "$elf" "$out/$name.new"
+    cp "$target_dir/$target/$profile/$path" "$out/$name.new"
     mv "$out/$name.new" "$out/$name"
     echo "$out/$name"
     if have size; then size "$out/$name" | sed 's/^/    /' >&2; fi
 }
 
-program $target firmware agent-mps2-an386 --bin agent-mps2-an386
-program $target firmware examples/minimal_mps2_an386 --example minimal_mps2_an386
-program $target firmware agent-netduinoplus2 --bin agent-netduinoplus2
-program $target firmware-small agent-stm32f405 --bin agent-stm32f405
-program thumbv6m-none-eabi firmware-small agent-microbit --bin agent-microbit
+cd "$root"
+said=
+case ${1:-} in
+    --which)
+        find_toolchain
+        echo "$way"
+        ;;
+    --kernels)
+        for core in cortex-m0plus:thumbv6m cortex-m3:thumbv7m cortex-m4:thumbv7em; do
+            for bin in bench kernels; do
+                program "${core#*:}-none-eabi" firmware $bin-mps2 "$bin-${core%:*}" --bin $bin-mps2
+            done
+        done
+        ;;
+    "")
+        program thumbv7em-none-eabi firmware agent-mps2-an386 agent-mps2-an386 --bin agent-mps2-an386
+        program thumbv7em-none-eabi firmware examples/minimal_mps2_an386 minimal_mps2_an386 --example minimal_mps2_an386
+        program thumbv7em-none-eabi firmware agent-netduinoplus2 agent-netduinoplus2 --bin agent-netduinoplus2
+        program thumbv7em-none-eabi firmware-small agent-stm32f405 agent-stm32f405 --bin agent-stm32f405
+        program thumbv6m-none-eabi firmware-small agent-microbit agent-microbit --bin agent-microbit
+        ;;
+    *)
+        fail "'$1' is not an argument of this script; see its head"
+        ;;
+esac

@@ -34,6 +34,7 @@ if $device; then
     # An old firmware would test an old engine.
     rm -f target-firmware/*.elf
     step "firmware" firmware/build.sh || device=false
+    $device && { step "kernels' check and benchmark" firmware/build.sh --kernels || device=false; }
 fi
 if ! $device && [ "$ci" != true ]; then
     # Said above what is missing; the tests that need it say so again.
@@ -72,6 +73,7 @@ run_tests() {
     cargo test --release --workspace --features qmend/ndarray --locked --no-fail-fast -- --show-output 2>&1 | tee "$log"
 }
 step "tests" run_tests
+if $device; then step "instruction counts" tests/bench-device.sh --check >/dev/null; fi
 while IFS= read -r line; do skipped+=("$line"); done < <(grep SKIPPED "$log" | sort -u)
 
 if [ ${#skipped[@]} -gt 0 ]; then

@@ -5,18 +5,22 @@
 #[cfg(target_os = "none")]
 mod firmware {
     use qmend_firmware::semihosting::{exit, print};
-    use qmend_shared::{engine, image::Model};
+    use qmend_shared::{
+        engine,
+        image::{Aligned, Model},
+    };
 
-    static IMAGE: &[u8] = include_bytes!("data/fashion.qmend");
+    static IMAGE: &Aligned<[u8]> = &Aligned(*include_bytes!("data/fashion.qmend"));
     static BOOT: &[u8; 784] = include_bytes!("data/ankle_boot.bin");
 
     #[cortex_m_rt::entry]
     fn main() -> ! {
         // `entry` hands a static of main out as `&'static mut`, once.
-        static mut ARENA: [i8; 8 * 1024] = [0; 8 * 1024];
-        let model = Model::from_bytes(IMAGE).expect("a sound image");
+        static mut ARENA: Aligned<[i8; 10 * 1024]> = Aligned([0; 10 * 1024]);
+        let model = Model::from_bytes(&IMAGE.0).expect("a sound image");
         let (input, mut scores) = (BOOT.map(|byte| byte as i8), [0; 10]);
-        engine::run(&model, ARENA, &input, &mut scores).expect("buffers of the model's sizes");
+        engine::run(&model, &mut ARENA.0, &input, &mut scores)
+            .expect("buffers of the model's sizes");
         let class = (0..10).max_by_key(|&c| scores[c]).unwrap_or(0);
         print(
             [

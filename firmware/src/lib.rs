@@ -2,6 +2,7 @@
 //!
 //! - [`agent`]: answers the host's requests and runs the model in flash; portable, and the same
 //!   code in the tests on a host.
+//! - [`bench`]: the kernel benchmark's layers; [`kernel_check`]: the kernels against the portable ones.
 //! - [`port`]: the traits that a board implements: bytes in and out, a clock;
 //!   its flash implements [`qmend_shared::slot::Storage`].
 //! - [`ram_flash`]: RAM in flash's place, where an emulator has none.
@@ -12,6 +13,8 @@
 #![no_std]
 
 pub mod agent;
+pub mod bench;
+pub mod kernel_check;
 pub mod port;
 pub mod ram_flash;
 

@@ -8,9 +8,11 @@ use core::ffi::CStr;
 use crate::port::Link;
 
 const SYS_OPEN: u32 = 0x01;
+const SYS_CLOSE: u32 = 0x02;
 const SYS_WRITE0: u32 = 0x04;
 const SYS_WRITE: u32 = 0x05;
 const SYS_READ: u32 = 0x06;
+const SYS_FLEN: u32 = 0x0C;
 const SYS_EXIT: u32 = 0x18;
 
 /// # Safety
@@ -36,6 +38,30 @@ pub fn exit(success: bool) -> ! {
 pub fn print(text: &CStr) {
     // SAFETY: the call reads up to the terminating zero.
     unsafe { call(SYS_WRITE0, text.as_ptr() as u32) };
+}
+
+/// Reads a file of the emulator's folder into memory; its length. `None` where there is no such file
+/// or it does not fit.
+pub fn read_file(name: &CStr, to: &mut [u8]) -> Option<usize> {
+    const READ_BINARY: u32 = 1;
+    let block = [name.as_ptr() as u32, READ_BINARY, name.count_bytes() as u32];
+    // SAFETY: the block names a string and its length, which the call reads.
+    let handle = unsafe { call(SYS_OPEN, block.as_ptr() as u32) };
+    if handle == u32::MAX {
+        return None;
+    }
+    // SAFETY: the block holds an open handle.
+    let len = unsafe { call(SYS_FLEN, [handle].as_ptr() as u32) };
+    let fits = len <= to.len() as u32;
+    let block = [handle, to.as_mut_ptr() as u32, len];
+    // SAFETY: the call writes at most `len` bytes at `to`, which has room for them.
+    let unread = match fits {
+        true => unsafe { call(SYS_READ, block.as_ptr() as u32) },
+        false => len,
+    };
+    // SAFETY: the block holds an open handle.
+    unsafe { call(SYS_CLOSE, [handle].as_ptr() as u32) };
+    (unread == 0).then_some(len as usize)
 }
 
 /// The console as a link: bytes from and to the emulator's `chardev`.

@@ -3,11 +3,13 @@
 //! Operators are decoded one at a time from the image: nothing but the arena and a few hundred
 //! bytes of stack (one row of unpacked weights) is needed.
 
+mod elementwise;
+
 use core::fmt;
 use core::ops::Range;
 
-use crate::image::{Add, Concat, Conv2d, Model, Op, Pool, TensorDesc, TensorId, Unary};
-use crate::kernels::{self, shape};
+use crate::image::{Add, Concat, Conv2d, Model, Op, Pool, Scratch, TensorDesc, TensorId, Unary};
+use crate::kernels::{self, Kernels, Native, shape};
 
 /// Why an image was not run. The image itself has been checked, so only the buffers can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +89,22 @@ pub fn run_with(
     arena: &mut [i8],
     input: &[i8],
     output: &mut [i8],
+    observe: impl FnMut(usize, &Op, &[i8]),
+) -> Result<(), RunError> {
+    run_on::<Native>(model, arena, input, output, observe)
+}
+
+/// As [`run_with`], with these kernels rather than this processor's [`Native`] ones: they all give
+/// the same bits.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_on<K: Kernels>(
+    model: &Model,
+    arena: &mut [i8],
+    input: &[i8],
+    output: &mut [i8],
     mut observe: impl FnMut(usize, &Op, &[i8]),
 ) -> Result<(), RunError> {
     let needed = model.arena_bytes();
@@ -112,7 +130,7 @@ pub fn run_with(
     }
     arena[entry].copy_from_slice(input);
     for (index, op) in model.ops().enumerate() {
-        step(model, &op, arena);
+        step::<K>(model, &op, arena);
         observe(index, &op, &arena[place(&model.tensor(op.output()))]);
     }
     output.copy_from_slice(&arena[exit]);
@@ -137,23 +155,45 @@ fn output_and_input<'m>(
     (out, x)
 }
 
-fn step(model: &Model, op: &Op, arena: &mut [i8]) {
+/// As [`output_and_input`], and working memory (empty where the plan has none).
+fn operands<'m>(
+    arena: &'m mut [i8],
+    output: &TensorDesc,
+    input: &TensorDesc,
+    scratch: Option<Scratch>,
+) -> (&'m mut [i8], &'m [i8], &'m mut [i8]) {
+    let scratch = scratch.map_or(0..0, |s| s.range());
+    if scratch.is_empty() {
+        let (out, x) = output_and_input(arena, output, input);
+        return (out, x, &mut []);
+    }
+    let [out, x, scratch] = arena
+        .get_disjoint_mut([place(output), place(input), scratch])
+        .expect("the check refuses working memory that overlaps an operand");
+    (out, x, scratch)
+}
+
+fn step<K: Kernels>(model: &Model, op: &Op, arena: &mut [i8]) {
     let tensor = |id: TensorId| model.tensor(id);
     let y = tensor(op.output());
     match op {
-        Op::Conv2d(o) => convolution(model, o, arena, false),
-        Op::DepthwiseConv2d(o) => convolution(model, o, arena, true),
+        Op::Conv2d(o) => convolution::<K>(model, o, arena, false),
+        Op::DepthwiseConv2d(o) => convolution::<K>(model, o, arena, true),
         Op::FullyConnected(o) => {
             let x = tensor(o.input);
             let outputs = y.shape[2] as usize;
+            let taps = x.elements() as usize / (y.shape[0] as usize * y.shape[1] as usize);
             let params = kernels::FullyConnectedParams {
                 input_zero_point: x.zero_point,
                 rounding: model.rounding(),
-                weights: model.rows(o.weights, outputs, x.elements() as usize),
+                weights: model.rows(o.weights, outputs, taps),
                 channels: model.channels(o.channels, outputs, &y),
             };
-            let (out, x) = output_and_input(arena, &y, &x);
-            kernels::fully_connected(&params, x, out);
+            let (out, x, scratch) = operands(arena, &y, &x, o.scratch());
+            // One vector, or one a position.
+            for (x, out) in x.chunks_exact(taps).zip(out.chunks_exact_mut(outputs)) {
+                K::fully_connected(&params, scratch, x, out);
+            }
         }
         Op::Add(o) => add(model, o, arena),
         Op::MaxPool(o) => pool(model, o, arena, kernels::max_pool),
@@ -231,10 +271,20 @@ fn step(model: &Model, op: &Op, arena: &mut [i8]) {
             let (out, x) = output_and_input(arena, &y, &x);
             kernels::softmax(&params, x, out);
         }
+        Op::Mul(o) => elementwise::mul(model, o, arena),
+        Op::Sub(o) => elementwise::sub(model, o, arena),
+        Op::BroadcastAdd(o) => elementwise::add(model, o, arena),
+        Op::ResizeNearest(o) => {
+            let x = tensor(o.input);
+            let rows = model.indices(o.rows, y.shape[0] as usize);
+            let columns = model.indices(o.columns, y.shape[1] as usize);
+            let (out, data) = output_and_input(arena, &y, &x);
+            kernels::resize_nearest(shape(x.shape), rows, columns, data, out);
+        }
     }
 }
 
-fn convolution(model: &Model, o: &Conv2d, arena: &mut [i8], depthwise: bool) {
+fn convolution<K: Kernels>(model: &Model, o: &Conv2d, arena: &mut [i8], depthwise: bool) {
     let (x, y) = (model.tensor(o.input), model.tensor(o.output));
     let outputs = y.shape[2] as usize;
     let groups = o.groups as usize;
@@ -254,11 +304,11 @@ fn convolution(model: &Model, o: &Conv2d, arena: &mut [i8], depthwise: bool) {
         weights: model.rows(o.weights, rows, columns),
         channels: model.channels(o.channels, outputs, &y),
     };
-    let (out, x) = output_and_input(arena, &y, &x);
+    let (out, x, scratch) = operands(arena, &y, &x, o.scratch());
     if depthwise {
-        kernels::depthwise_conv2d(&params, x, out);
+        K::depthwise_conv2d(&params, scratch, x, out);
     } else {
-        kernels::conv2d(&params, x, out);
+        K::conv2d(&params, scratch, x, out);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Integer model format, fixed-point arithmetic, kernels and engine: the code that decides every
-//! bit, on the host and on the microcontroller. No float, no heap, no unsafe.
+//! bit, on the host and on the microcontroller. No float, no heap, and no
+//! unsafe but in the assembly kernels of `kernels/cortex_m`.
 //!
 //! Bytes become a [`image::Model`] by passing every check; [`engine::run`] executes it in an arena
 //! that the caller owns:
@@ -13,7 +14,7 @@
 //! - [`slot`]: two places for an image in flash, and which of them counts,
 //! - [`link`]: the messages between a host and a device.
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod arith;
 pub mod engine;

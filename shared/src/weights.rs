@@ -1,20 +1,32 @@
-//! Packed weights, layout tag 0 ("portable rows").
+//! Packed weights: rows of two's complement numbers of 2, 3, 4 or 8 bits, in one of two layouts.
 //!
-//! A row is a stream of two's complement numbers of 2, 3, 4 or 8 bits, least significant bit
-//! first, padded with zero bits to a whole byte; rows start at multiples of [`ROW_ALIGN`] bytes.
-//! Eight numbers of `b` bits fill exactly `b` bytes, so the decoder works in groups of eight and
-//! every width costs exactly its bits (3-bit weights too).
+//! In both, rows start at multiples of [`ROW_ALIGN`] bytes and take [`row_stride`] bytes: every
+//! width costs exactly its bits. Numbers of 3 and of 8 bits are the same bytes in either.
+//!
+//! [`Layout::Rows`]: a row is a stream of numbers, least significant bit first.
+//!
+//! [`Layout::Halfwords`]: for kernels that unpack two numbers of 2 or 4 bits with one instruction.
+//! A row is a sequence of little-endian 32-bit words of `32 / bits` numbers. Of each four, *a b c d*,
+//! number `g` of the word, *a* and *b* are fields `2 * g` and `2 * g + 1` of the word's lower half,
+//! *c* and *d* the same fields of its upper half. So a word shifted to the right and masked is the
+//! pair (a, c) or (b, d) in two halfwords, which is how a sign-extending unpack instruction
+//! (`SXTB16`) orders four bytes as well. A field holds the number plus `2^(bits - 1)`, so that no sign
+//! has to be extended.
 //!
 //! ```
-//! use qmend_shared::weights::{Row, pack_row, row_stride};
+//! use qmend_shared::weights::{Layout, Row, pack_row, row_stride};
 //!
 //! let mut bytes = [0u8; 4];
 //! assert_eq!(row_stride(5, 3), 4);
-//! pack_row(&[1, -1, 2, -4, 3], 3, &mut bytes).unwrap();
+//! pack_row(&[1, -1, 2, -4, 3], 3, Layout::Rows, &mut bytes).unwrap();
 //! // 001, 111, 010, 100, 011 from the least significant bit upwards:
 //! // 10_111_001, then 0_011_100_0.
 //! assert_eq!(bytes, [0b1011_1001, 0b0011_1000, 0, 0]);
-//! assert_eq!(Row::<3>::new(&bytes).get(3), -4);
+//! assert_eq!(Row::<3>::new(&bytes, Layout::Rows).get(3), -4);
+//!
+//! pack_row(&[-8, -7, -6, -5, -4, -3], 4, Layout::Halfwords, &mut bytes).unwrap();
+//! // a = 0, b = 1, c = 2, d = 3, then a = 4, b = 5: low half 5 4 1 0, high half - - 3 2.
+//! assert_eq!(bytes, [0x10, 0x54, 0x32, 0x00]);
 //! ```
 
 use core::fmt;
@@ -24,6 +36,53 @@ pub const ROW_ALIGN: usize = 4;
 
 /// The widths that a weight may have, in bits.
 pub const WIDTHS: [u8; 4] = [2, 3, 4, 8];
+
+/// How a row's numbers lie in its bytes: see the module's head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Layout {
+    /// A stream of numbers.
+    Rows,
+    /// Words of two halfwords.
+    #[default]
+    Halfwords,
+}
+
+impl Layout {
+    /// The tag in an image's header.
+    pub const fn tag(self) -> u8 {
+        match self {
+            Layout::Rows => 0,
+            Layout::Halfwords => 1,
+        }
+    }
+
+    /// The layout that a header's tag names, if this version knows it.
+    pub const fn from_tag(tag: u8) -> Option<Self> {
+        match tag {
+            0 => Some(Layout::Rows),
+            1 => Some(Layout::Halfwords),
+            _ => None,
+        }
+    }
+
+    /// Whether numbers of `bits` bits are fields of words rather than a stream.
+    #[inline(always)]
+    const fn has_fields(self, bits: u32) -> bool {
+        matches!(self, Layout::Halfwords) && (bits == 2 || bits == 4)
+    }
+}
+
+/// Where number `column` of a row of fields starts, in bits from the row's start.
+#[inline(always)]
+const fn field_bit(column: usize, bits: u32) -> usize {
+    let per_word = (32 / bits) as usize;
+    let (word, within) = (column / per_word, column % per_word);
+    let (four, which) = (within / 4, within % 4);
+    // a, b in the lower half; c, d in the upper one.
+    let half = (which / 2) * 16;
+    word * 32 + half + (2 * four + which % 2) * bits as usize
+}
 
 /// Whether `bits` is one of [`WIDTHS`].
 pub const fn is_width(bits: u8) -> bool {
@@ -99,7 +158,7 @@ impl core::error::Error for PackError {}
 /// # Errors
 ///
 /// A width that is not supported, a weight out of range, or an output of the wrong length.
-pub fn pack_row(weights: &[i8], bits: u8, out: &mut [u8]) -> Result<(), PackError> {
+pub fn pack_row(weights: &[i8], bits: u8, layout: Layout, out: &mut [u8]) -> Result<(), PackError> {
     if !is_width(bits) {
         return Err(PackError::Width(bits));
     }
@@ -124,6 +183,11 @@ pub fn pack_row(weights: &[i8], bits: u8, out: &mut [u8]) -> Result<(), PackErro
                 bits,
             });
         }
+        if layout.has_fields(bits as u32) {
+            let bit = field_bit(column, bits as u32);
+            out[bit / 8] |= ((weight as i16 + half) as u8) << (bit % 8);
+            continue;
+        }
         held |= (weight as u32 & mask) << held_bits;
         held_bits += bits as u32;
         while held_bits >= 8 {
@@ -145,14 +209,15 @@ pub fn pack_row(weights: &[i8], bits: u8, out: &mut [u8]) -> Result<(), PackErro
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a, const BITS: u32> {
     bytes: &'a [u8],
+    layout: Layout,
 }
 
 impl<'a, const BITS: u32> Row<'a, BITS> {
     /// A row over its packed bytes (at least [`row_bytes`] of them for the columns that are read).
     #[inline]
-    pub const fn new(bytes: &'a [u8]) -> Self {
+    pub const fn new(bytes: &'a [u8], layout: Layout) -> Self {
         const { assert!(is_width(BITS as u8)) };
-        Self { bytes }
+        Self { bytes, layout }
     }
 
     /// The weight of one column.
@@ -162,6 +227,10 @@ impl<'a, const BITS: u32> Row<'a, BITS> {
     /// If the column lies beyond the bytes.
     #[inline(always)]
     pub fn get(&self, column: usize) -> i8 {
+        if self.layout.has_fields(BITS) {
+            let bit = field_bit(column, BITS);
+            return field::<BITS>(self.bytes[bit / 8] as u32 >> (bit % 8));
+        }
         let (group, within) = (column / 8, column % 8);
         let bit = within as u32 * BITS;
         let at = group * BITS as usize + (bit / 8) as usize;
@@ -195,52 +264,74 @@ impl<'a, const BITS: u32> Row<'a, BITS> {
     /// Unpacks `out.len()` weights from column `start` on.
     #[inline]
     pub fn decode(&self, start: usize, out: &mut [i8]) {
-        let head = (start.wrapping_neg() % 8).min(out.len());
-        let (first, rest) = out.split_at_mut(head);
-        for (j, o) in first.iter_mut().enumerate() {
-            *o = self.get(start + j);
+        let (before, after) = (start, start + out.len());
+        // Whole groups of eight in the middle, single numbers before and after them.
+        let first = before.next_multiple_of(8).min(after);
+        let last = (after / 8 * 8).max(first);
+        let (head, rest) = out.split_at_mut(first - before);
+        let (middle, tail) = rest.split_at_mut(last - first);
+        for (j, o) in head.iter_mut().enumerate() {
+            *o = self.get(before + j);
         }
-        let mut column = start + head;
-        let mut groups = rest.chunks_exact_mut(8);
-        for o in &mut groups {
-            o.copy_from_slice(&self.group(column / 8));
-            column += 8;
+        for (j, o) in middle.chunks_exact_mut(8).enumerate() {
+            let group = first / 8 + j;
+            o.copy_from_slice(&match self.layout.has_fields(BITS) {
+                true => self.fields(group),
+                false => self.group(group),
+            });
         }
-        for (j, o) in groups.into_remainder().iter_mut().enumerate() {
-            *o = self.get(column + j);
+        for (j, o) in tail.iter_mut().enumerate() {
+            *o = self.get(last + j);
         }
+    }
+
+    /// Eight weights starting at column `8 * group` of a row of fields.
+    #[inline(always)]
+    fn fields(&self, group: usize) -> [i8; 8] {
+        let at = field_bit(group * 8, BITS) / 8;
+        let low = u16::from_le_bytes([self.bytes[at], self.bytes.get(at + 1).map_or(0, |b| *b)]);
+        let high =
+            u16::from_le_bytes([self.bytes[at + 2], self.bytes.get(at + 3).map_or(0, |b| *b)]);
+        let [low, high] = [low, high].map(u32::from);
+        let mut out = [0i8; 8];
+        for (j, o) in out.iter_mut().enumerate() {
+            let half = if j % 4 < 2 { low } else { high };
+            *o = field::<BITS>(half >> ((j / 4 * 2 + j % 2) as u32 * (BITS & 7)));
+        }
+        out
     }
 
     /// `sum of w[start + i] * (x[i] - zero_point)`, wrapping (the caller has proved that the sum
     /// fits, see [`crate::image::check`]).
     #[inline]
     pub fn dot(&self, start: usize, x: &[i8], zero_point: i32) -> i32 {
-        let mut acc = 0i32;
-        let mut mac = |w: i8, x: i8| acc = acc.wrapping_add(w as i32 * (x as i32 - zero_point));
         if BITS == 8 {
-            for (&w, &x) in self.bytes[start..start + x.len()].iter().zip(x) {
-                mac(w as i8, x);
-            }
-            return acc;
+            let bytes = &self.bytes[start..start + x.len()];
+            return multiply(bytes.iter().map(|&w| w as i8), x, zero_point);
         }
-        let (first, rest) = x.split_at((start.wrapping_neg() % 8).min(x.len()));
-        for (j, &x) in first.iter().enumerate() {
-            mac(self.get(start + j), x);
-        }
-        let mut column = start + first.len();
-        let groups = rest.chunks_exact(8);
-        let last = groups.remainder();
-        for x in groups {
-            for (w, &x) in self.group(column / 8).into_iter().zip(x) {
-                mac(w, x);
-            }
-            column += 8;
-        }
-        for (j, &x) in last.iter().enumerate() {
-            mac(self.get(column + j), x);
+        let mut buffer = [0i8; 64];
+        let mut acc = 0i32;
+        for (part, x) in x.chunks(buffer.len()).enumerate() {
+            let w = &mut buffer[..x.len()];
+            self.decode(start + part * 64, w);
+            acc = acc.wrapping_add(multiply(w.iter().copied(), x, zero_point));
         }
         acc
     }
+}
+
+/// `sum of w * (x - zero_point)`, wrapping.
+#[inline(always)]
+fn multiply(w: impl Iterator<Item = i8>, x: &[i8], zero_point: i32) -> i32 {
+    x.iter().zip(w).fold(0i32, |acc, (&x, w)| {
+        acc.wrapping_add(w as i32 * (x as i32 - zero_point))
+    })
+}
+
+/// The lowest `BITS` bits, less `2^(BITS - 1)`.
+#[inline(always)]
+const fn field<const BITS: u32>(low: u32) -> i8 {
+    ((low & ((1 << (BITS & 7)) - 1)) as i32 - (1 << (BITS - 1))) as i8
 }
 
 /// The lowest `BITS` bits as a two's complement number.
@@ -258,6 +349,8 @@ pub struct Rows<'a> {
     pub columns: usize,
     /// Width of a weight.
     pub bits: u8,
+    /// How they lie in a row.
+    pub layout: Layout,
 }
 
 impl<'a> Rows<'a> {
@@ -271,7 +364,28 @@ impl<'a> Rows<'a> {
     /// Row `r`. `BITS` is [`Self::bits`].
     #[inline]
     pub fn row<const BITS: u32>(&self, r: usize) -> Row<'a, BITS> {
-        Row::new(self.row_bytes(r))
+        Row::new(self.row_bytes(r), self.layout)
+    }
+
+    /// Whether everything in row `r` behind its last number is zero.
+    pub fn padding_is_zero(&self, r: usize) -> bool {
+        let bytes = self.row_bytes(r);
+        let bits = self.bits as u32;
+        if self.layout.has_fields(bits) {
+            let fields = bytes.len() * 8 / bits as usize;
+            return (self.columns..fields).all(|column| {
+                let bit = field_bit(column, bits);
+                bytes[bit / 8] >> (bit % 8) & ((1 << bits) - 1) == 0
+            });
+        }
+        let filled = row_bytes(self.columns, self.bits);
+        let used_bits = (self.columns % 8) as u32 * bits % 8;
+        let last = if used_bits == 0 {
+            0
+        } else {
+            bytes[filled - 1] >> used_bits
+        };
+        last == 0 && bytes[filled..].iter().all(|&b| b == 0)
     }
 
     /// Unpacks part of row `r`, whatever its width (`bits` must be one of [`WIDTHS`]).
@@ -293,7 +407,7 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    fn check_width<const BITS: u32>() {
+    fn check_width<const BITS: u32>(layout: Layout) {
         let mut random = Random::new(BITS as u64);
         let half = 1i32 << (BITS - 1);
         for columns in (0..70).chain([127, 128, 129, 576, 1000]) {
@@ -301,10 +415,17 @@ mod tests {
                 .map(|_| random.range(-half, half - 1) as i8)
                 .collect();
             let mut bytes = vec![0xffu8; row_stride(columns, BITS as u8)];
-            pack_row(&w, BITS as u8, &mut bytes).unwrap();
+            pack_row(&w, BITS as u8, layout, &mut bytes).unwrap();
             assert_eq!(bytes.len() % 4, 0);
             assert!(bytes.len() * 8 < columns * BITS as usize + 32);
-            let row = Row::<BITS>::new(&bytes);
+            let row = Row::<BITS>::new(&bytes, layout);
+            let rows = Rows {
+                bytes: &bytes,
+                columns,
+                bits: BITS as u8,
+                layout,
+            };
+            assert!(rows.padding_is_zero(0));
             for (i, &w) in w.iter().enumerate() {
                 assert_eq!(row.get(i), w, "column {i} of {columns} at {BITS} bits");
             }
@@ -326,10 +447,54 @@ mod tests {
 
     #[test]
     fn every_width_decodes_what_was_packed_from_any_column_on() {
-        check_width::<2>();
-        check_width::<3>();
-        check_width::<4>();
-        check_width::<8>();
+        for layout in [Layout::Rows, Layout::Halfwords] {
+            check_width::<2>(layout);
+            check_width::<3>(layout);
+            check_width::<4>(layout);
+            check_width::<8>(layout);
+        }
+    }
+
+    #[test]
+    fn a_shifted_and_masked_word_is_a_pair_of_halfwords() {
+        let w: Vec<i8> = (0..16).map(|i| i - 8).collect();
+        let mut bytes = [0u8; 8];
+        pack_row(&w, 4, Layout::Halfwords, &mut bytes).unwrap();
+        let pairs: Vec<[u8; 2]> = bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .flat_map(|b| {
+                let word = u32::from_le_bytes(*b);
+                [0, 4, 8, 12].map(|s| word >> s & 0x000f_000f)
+            })
+            .map(|pair| [pair as u8, (pair >> 16) as u8])
+            .collect();
+        assert_eq!(pairs[..4], [[0, 2], [1, 3], [4, 6], [5, 7]]);
+        assert_eq!(pairs[4..], [[8, 10], [9, 11], [12, 14], [13, 15]]);
+    }
+
+    #[test]
+    fn padding_that_is_not_zero_is_seen_in_every_layout() {
+        for (layout, bits, byte) in [
+            (Layout::Rows, 4, 0x50u8),
+            (Layout::Rows, 8, 0),
+            (Layout::Halfwords, 4, 0x10),
+            (Layout::Halfwords, 2, 0x10),
+        ] {
+            let rows = |bytes: [u8; 4]| {
+                Rows {
+                    bytes: &bytes,
+                    columns: 1,
+                    bits,
+                    layout,
+                }
+                .padding_is_zero(0)
+            };
+            assert!(rows([3, 0, 0, 0]), "{layout:?} {bits}");
+            assert!(!rows([3, 0, 1, 0]), "{layout:?} {bits}");
+            assert!(byte == 0 || !rows([3 | byte, 0, 0, 0]), "{layout:?} {bits}");
+        }
     }
 
     #[test]
@@ -344,16 +509,19 @@ mod tests {
     fn a_weight_beyond_its_width_is_refused_with_its_column() {
         let mut out = [0u8; 4];
         assert_eq!(
-            pack_row(&[0, 4], 3, &mut out),
+            pack_row(&[0, 4], 3, Layout::Rows, &mut out),
             Err(PackError::Range {
                 column: 1,
                 weight: 4,
                 bits: 3
             })
         );
-        assert_eq!(pack_row(&[0], 5, &mut out), Err(PackError::Width(5)));
         assert_eq!(
-            pack_row(&[0], 8, &mut []),
+            pack_row(&[0], 5, Layout::Rows, &mut out),
+            Err(PackError::Width(5))
+        );
+        assert_eq!(
+            pack_row(&[0], 8, Layout::Rows, &mut []),
             Err(PackError::Length {
                 needed: 4,
                 given: 0

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Makes tests/python/.venv with LiteRT, which some tests compare with, where it is missing.
-# Exit status 0: it is there.
+# Makes tests/python/.venv with LiteRT and TFLM, which some tests compare with, where one is missing.
+# Exit status 0: both are there.
 set -u
 cd "$(dirname "$0")"
 python=.venv/bin/python
-if [ -x "$python" ] && "$python" -c 'import ai_edge_litert' 2>/dev/null; then
-    exit 0
-fi
+there() {
+    [ -x "$python" ] && "$python" -c 'import ai_edge_litert, tflite_micro, numpy' 2>/dev/null
+}
+there && exit 0
 command -v python3 >/dev/null || {
     echo "setup: python3 is missing" >&2
     exit 1
 }
-python3 -m venv .venv && "$python" -m pip install --quiet ai-edge-litert numpy
+python3 -m venv .venv || exit 1
+"$python" -m pip install --quiet ai-edge-litert tflite-micro numpy
+there

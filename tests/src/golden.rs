@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use npyz::npz::{NpzArchive, file_name_from_array_name};
 use npyz::{NpyFile, TypeChar};
 use qmend::export::write_image;
 use qmend::model::QuantizedModel;
 use qmend_shared::image::Model;
+use zip::ZipArchive;
 
 /// The arrays of an `.npz` file.
-pub struct Arrays(NpzArchive<BufReader<File>>);
+pub struct Arrays(ZipArchive<BufReader<File>>);
 
 impl Arrays {
     /// Opens a file.
@@ -21,14 +21,19 @@ impl Arrays {
     pub fn open(path: &Path) -> Self {
         let file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         Self(
-            NpzArchive::new(BufReader::new(file))
+            ZipArchive::new(BufReader::new(file))
                 .unwrap_or_else(|e| panic!("{}: {e}", path.display())),
         )
     }
 
     /// Names of all arrays, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.0.array_names().map(String::from).collect();
+        let mut names: Vec<String> = self
+            .0
+            .file_names()
+            .filter_map(|n| n.strip_suffix(".npy"))
+            .map(String::from)
+            .collect();
         names.sort();
         names
     }
@@ -64,11 +69,7 @@ impl Arrays {
 
     fn file(&mut self, name: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut entry = self
-            .0
-            .zip_archive()
-            .by_name(&file_name_from_array_name(name))
-            .expect(name);
+        let mut entry = self.0.by_name(&format!("{name}.npy")).expect(name);
         entry.read_to_end(&mut bytes).expect(name);
         bytes
     }

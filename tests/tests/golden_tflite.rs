@@ -1,71 +1,18 @@
-//! Our arithmetic against outputs that other people's kernels computed.
-//!
-//! `../shared/data` holds int8 networks in TFLite's format with recorded inputs and outputs:
-//! `out_tflm` of TFLM, `out_ref` of LiteRT's reference kernels, and in `_layers` files every
-//! operator's output under the latter. Not one element may differ, neither on the host's engine
-//! nor on the device's portable one, which runs the image. Where the folder is absent (it is no
-//! part of the repository), each test says so and checks nothing.
-
-use std::path::{Path, PathBuf};
+//! Our arithmetic against outputs that other people's kernels computed (see `recorded`). Not one
+//! element may differ, neither on the host's engine nor on the device's portable one, which runs the
+//! image. `golden_device` does the same on the emulated core.
 
 use qmend::engine::Engine;
 use qmend::import::tflite::import_tflite_int8;
-use qmend::model::{QuantizedModel, Rounding, TensorId};
-use qmend_tests::golden::{Arrays, count_differing, on_device_engine, same};
-
-const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
-
-/// The int8 networks that have golden outputs.
-fn networks(test: &str) -> Vec<PathBuf> {
-    let folder = Path::new(DATA).join("models");
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        eprintln!(
-            "SKIPPED: {test}: {} is absent, so nothing was compared",
-            folder.display()
-        );
-        return Vec::new();
-    };
-    let mut found: Vec<PathBuf> = entries
-        .map(|e| e.expect("the folder can be listed").path())
-        .filter(|p| p.to_string_lossy().ends_with("_int8.tflite") && golden(p, "").exists())
-        .collect();
-    found.sort();
-    assert!(
-        !found.is_empty(),
-        "{} holds no network with golden outputs",
-        folder.display()
-    );
-    found
-}
-
-fn golden(network: &Path, suffix: &str) -> PathBuf {
-    let stem = network
-        .file_stem()
-        .and_then(|s| s.to_str())
-        .expect("a file name");
-    Path::new(DATA)
-        .join("golden")
-        .join(format!("{stem}{suffix}.npz"))
-}
-
-fn load(path: &Path, rounding: Rounding) -> QuantizedModel {
-    let bytes = std::fs::read(path).expect("the network can be read");
-    let mut model = import_tflite_int8(&bytes, &path.display().to_string())
-        .expect("the network can be imported");
-    model.rounding = rounding;
-    model
-}
+use qmend::model::{Rounding, TensorId};
+use qmend_tests::golden::{count_differing, on_device_engine, same};
+use qmend_tests::recorded::networks;
 
 fn outputs_agree(test: &str, rounding: Rounding, key: &str) {
-    for path in networks(test) {
-        let model = load(&path, rounding);
-        let mut arrays = Arrays::open(&golden(&path, ""));
+    for network in networks(test) {
+        let (name, model) = (&network.name, network.load(rounding));
+        let mut arrays = network.outputs();
         let (inputs, want) = (arrays.int8("input"), arrays.int8(key));
-        let name = path
-            .file_name()
-            .expect("a file")
-            .to_string_lossy()
-            .into_owned();
         let host = Engine::new(&model)
             .expect("the host's engine takes it")
             .run(&inputs);
@@ -92,71 +39,51 @@ fn int8_networks_give_litert_reference_outputs_under_its_rounding() {
 
 #[test]
 fn every_operator_gives_the_output_of_litert_reference_kernels() {
-    let mut networks_compared = 0;
-    for path in networks("operators of LiteRT's reference kernels") {
-        let layers = golden(&path, "_layers");
-        if !layers.exists() {
+    let (mut all, mut compared) = (0, 0);
+    for network in networks("operators of LiteRT's reference kernels") {
+        all += 1;
+        let Some((inputs, want)) = network.layers() else {
             continue;
-        }
-        networks_compared += 1;
-        let model = load(&path, Rounding::LiteRtReference);
-        let mut arrays = Arrays::open(&layers);
-        let inputs = arrays.int8("input");
+        };
+        compared += 1;
+        let (name, model) = (&network.name, network.load(Rounding::LiteRtReference));
         let keep: Vec<TensorId> = model.nodes.iter().map(|n| n.output).collect();
         let host = Engine::new(&model)
             .expect("the host's engine takes it")
             .run_keep(&inputs, &keep);
         let (_, device) = on_device_engine(&model, &inputs);
-        let name = path
-            .file_name()
-            .expect("a file")
-            .to_string_lossy()
-            .into_owned();
-        let operators: Vec<String> = arrays
-            .names()
-            .into_iter()
-            .filter(|k| k.starts_with("op"))
-            .collect();
         assert_eq!(
-            operators.len(),
+            want.len(),
             model.nodes.len(),
             "{name}: a node for every operator"
         );
-        let mut compared = 0;
-        for key in operators {
-            let index: usize = key[2..4].parse().expect("opNN_");
-            let want = arrays.int8(&key);
-            compared += same(&format!("{name}, {key}, host"), &host[index], &want);
-            same(
-                &format!("{name}, {key}, device's engine"),
-                &device[index],
-                &want,
-            );
+        let mut elements = 0;
+        for (index, want) in want.iter().enumerate() {
+            let what = format!("{name}, operator {index}");
+            elements += same(&format!("{what}, host"), &host[index], want);
+            same(&format!("{what}, device's engine"), &device[index], want);
         }
         println!(
-            "{name}: {} operators: 0 of {compared} elements differ on the host's engine, nor on the device's",
+            "{name}: {} operators: 0 of {elements} elements differ on the host's engine, nor on the device's",
             model.nodes.len()
         );
     }
-    assert!(
-        networks_compared > 0 || !Path::new(DATA).exists(),
-        "no network has a _layers file"
-    );
+    assert!(compared > 0 || all == 0, "no network has a _layers file");
 }
 
 /// The recorded outputs of the two rules differ, so a test that passed under either would show
 /// nothing.
 #[test]
 fn the_rounding_rule_is_what_tells_tflm_from_litert() {
-    for path in networks("rounding rules") {
-        let mut arrays = Arrays::open(&golden(&path, ""));
+    for network in networks("rounding rules") {
+        let mut arrays = network.outputs();
         let (inputs, tflm, reference) = (
             arrays.int8("input"),
             arrays.int8("out_tflm"),
             arrays.int8("out_ref"),
         );
         let run = |rounding| {
-            Engine::new(&load(&path, rounding))
+            Engine::new(&network.load(rounding))
                 .expect("the engine takes it")
                 .run(&inputs)
         };
@@ -164,13 +91,13 @@ fn the_rounding_rule_is_what_tells_tflm_from_litert() {
         assert!(
             recorded > 0,
             "{}: the recorded outputs do not differ",
-            path.display()
+            network.name
         );
         assert_eq!(
             count_differing(&run(Rounding::Tflm), &run(Rounding::LiteRtReference)),
             recorded,
             "{}",
-            path.display()
+            network.name
         );
     }
 }
@@ -184,8 +111,8 @@ fn damaged_copies_of_real_networks_are_refused_or_run() {
         random ^= random << 17;
         random as usize
     };
-    for path in networks("damaged copies") {
-        let bytes = std::fs::read(&path).expect("the network can be read");
+    for network in networks("damaged copies") {
+        let bytes = std::fs::read(&network.path).expect("the network can be read");
         let mut accepted = 0;
         for _ in 0..500 {
             let mut copy = bytes.clone();
@@ -203,7 +130,7 @@ fn damaged_copies_of_real_networks_are_refused_or_run() {
         }
         println!(
             "{}: {accepted} of 500 damaged copies are still networks",
-            path.display()
+            network.name
         );
     }
 }

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use qmend::engine::Engine;
-use qmend::import::tflite::{import_tflite_int8, supported_operators};
+use qmend::import::tflite::{import_tflite_int8, import_tflite_int8_as, supported_operators};
 use qmend::model::Rounding;
 use qmend_tests::golden::{Arrays, on_device_engine, same};
 
@@ -34,7 +34,6 @@ fn each_operator_gives_the_bits_of_both_runtimes_on_both_engines() {
     for name in names(&arrays) {
         let network = arrays.bytes(&format!("{name}.network"));
         let inputs = arrays.int8(&format!("{name}.input"));
-        let mut model = import_tflite_int8(&network, &name).unwrap_or_else(|e| panic!("{e}"));
         let rules = [
             ("out_tflm", Rounding::Tflm),
             ("out_ref", Rounding::LiteRtReference),
@@ -44,7 +43,8 @@ fn each_operator_gives_the_bits_of_both_runtimes_on_both_engines() {
             if !all.contains(&key) {
                 continue;
             }
-            model.rounding = rounding;
+            let model =
+                import_tflite_int8_as(&network, &name, rounding).unwrap_or_else(|e| panic!("{e}"));
             let want = arrays.int8(&key);
             let host = Engine::new(&model)
                 .unwrap_or_else(|e| panic!("{name}: {e}"))

@@ -189,7 +189,7 @@ impl PreprocessArgs {
 }
 
 /// A finite number, or a fraction such as 1/255.
-fn parse_factor(s: &str) -> Result<f32, String> {
+pub fn parse_factor(s: &str) -> Result<f32, String> {
     let number = |t: &str| t.trim().parse::<f64>().ok().filter(|v| v.is_finite());
     let value = match s.split_once('/') {
         Some((a, b)) => number(a)

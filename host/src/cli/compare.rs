@@ -15,7 +15,7 @@ use crate::compare::{
 };
 use crate::data::{DataSpec, Dataset, Values};
 use crate::model::QuantizedModel;
-use crate::report::{Proportion, Table};
+use crate::report::{Proportion, Table, short_name};
 
 /// Layers below this ratio are pointed out where no threshold is given.
 const DEFAULT_THRESHOLD: f64 = 10.0;
@@ -207,6 +207,7 @@ fn layer_json(l: &LayerReport) -> Value {
 
 fn table(layers: &Layers) -> Table {
     let mut t = Table::new([
+        "#",
         "layer",
         "operator",
         "SQNR dB",
@@ -219,7 +220,8 @@ fn table(layers: &Layers) -> Table {
     for l in &layers.layers {
         let m = &l.metrics;
         t.row([
-            l.layer.clone(),
+            l.node.map_or("-".into(), |n| n.to_string()),
+            short_name(&l.layer),
             l.kind.to_string(),
             m.sqnr().to_string(),
             l.added_noise
@@ -249,7 +251,7 @@ fn verdict(layers: &Layers, threshold: f64) -> String {
         Some(l) => {
             text += &format!(
                 "\nthe integer model leaves the float network at layer `{}` ({}): its signal-to-noise ratio of {} dB is the first below {threshold} dB",
-                l.layer,
+                short_name(&l.layer),
                 l.kind,
                 l.metrics.sqnr()
             );
@@ -267,7 +269,7 @@ fn verdict(layers: &Layers, threshold: f64) -> String {
     if let Some(l) = layers.largest_addition() {
         text += &format!(
             "\nmost noise is added by layer `{}` ({}): {:.3} % of its signal's power",
-            l.layer,
+            short_name(&l.layer),
             l.kind,
             100.0 * l.added_noise.unwrap_or_default()
         );
@@ -283,7 +285,12 @@ fn verdict(layers: &Layers, threshold: f64) -> String {
             "\n{} of {} layers have no counterpart in the float network: {}",
             layers.unmatched.len(),
             layers.unmatched.len() + layers.layers.iter().filter(|l| l.node.is_some()).count(),
-            layers.unmatched.join(", ")
+            layers
+                .unmatched
+                .iter()
+                .map(|n| short_name(n))
+                .collect::<Vec<_>>()
+                .join(", ")
         );
     }
     text
@@ -332,6 +339,7 @@ fn with_rule(args: &Args, against: Against, context: &Context) -> Result<Done> {
 
 fn rule_table(report: &RuleReport) -> Table {
     let mut t = Table::new([
+        "#",
         "layer",
         "operator",
         "elements",
@@ -339,9 +347,10 @@ fn rule_table(report: &RuleReport) -> Table {
         "largest",
         "from this layer alone",
     ]);
-    for l in &report.layers {
+    for (i, l) in report.layers.iter().enumerate() {
         t.row([
-            l.layer.clone(),
+            i.to_string(),
+            short_name(&l.layer),
             l.kind.to_string(),
             l.elements.to_string(),
             l.differing.to_string(),
@@ -370,7 +379,11 @@ fn rule_verdict(report: &RuleReport, against: Against) -> String {
         Some(l) => {
             text += &format!(
                 "; the first layer that differs is `{}` ({}): {} of {} elements, by at most {}\n{why}",
-                l.layer, l.kind, l.differing, l.elements, l.largest
+                short_name(&l.layer),
+                l.kind,
+                l.differing,
+                l.elements,
+                l.largest
             );
         }
         None => text += "; no layer differs",

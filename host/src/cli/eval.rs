@@ -12,7 +12,9 @@ use super::stages::{self, Teacher};
 use super::verify;
 use crate::classes::classes;
 use crate::data::{DataSpec, Dataset, npy_bytes};
-use crate::model::Preprocess;
+use crate::export::write_image;
+use crate::import::tflite::import_tflite_int8_as;
+use crate::model::{Preprocess, Rounding};
 use crate::report::{Proportion, mcnemar_exact};
 
 /// Measure a model's accuracy on labelled data
@@ -41,6 +43,10 @@ pub struct Args {
     /// Where they are identical, the accuracy is the device's; else the exit code is 1.
     #[arg(long, value_name = "host|qemu[:MACHINE]|serial:PORT")]
     device: Option<DeviceArg>,
+    /// Rule by which an integer model rounds, in place of its own: tflm (TensorFlow Lite for
+    /// Microcontrollers), or litert-reference (LiteRT's reference kernels)
+    #[arg(long, value_name = "tflm|litert-reference", value_parser = rounding)]
+    rounding: Option<Rounding>,
     /// Compare with this model, float or integer, on the same data
     #[arg(long, value_name = "MODEL")]
     reference: Option<PathBuf>,
@@ -55,6 +61,14 @@ pub struct Args {
     backend: BackendArgs,
 }
 
+fn rounding(name: &str) -> Result<Rounding, String> {
+    match name {
+        "tflm" => Ok(Rounding::Tflm),
+        "litert-reference" => Ok(Rounding::LiteRtReference),
+        _ => Err("rules are tflm and litert-reference".into()),
+    }
+}
+
 /// A model under evaluation.
 enum Subject {
     Float(Box<Teacher>),
@@ -64,10 +78,31 @@ enum Subject {
 impl Subject {
     fn load(path: &std::path::Path, args: &Args) -> Result<Self> {
         Ok(match models::load_any(path)? {
+            AnyModel::Float(_) if args.rounding.is_some() && path == args.model => {
+                return Err(UserError::new(
+                    format!("{}: a float network does not round", path.display()),
+                    "leave out --rounding, or give the integer model",
+                )
+                .into());
+            }
             AnyModel::Float(graph) => {
                 Subject::Float(Box::new(Teacher::new(*graph, args.backend.backend)?))
             }
-            AnyModel::Integer(m) => Subject::Integer(m),
+            AnyModel::Integer(mut m) => {
+                if let Some(rule) = args.rounding {
+                    // Multipliers of a .tflite depend on whose arithmetic is wanted.
+                    m.model = if m.is_tflite() {
+                        import_tflite_int8_as(&m.file, &path.display().to_string(), rule)?
+                    } else {
+                        let mut model = m.model.clone();
+                        model.rounding = rule;
+                        model
+                    };
+                    // What --device runs.
+                    m.image = write_image(&m.model)?;
+                }
+                Subject::Integer(m)
+            }
         })
     }
 

@@ -1,5 +1,6 @@
 //! `qmend export`
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use serde_json::json;
 use super::context::{Context, Done, UserError};
 use super::models;
 use crate::export::tflite::write_tflite;
+use crate::model::QuantizedModel;
 
 /// Write an integer model in the form that a build takes
 ///
@@ -59,6 +61,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let mut rounded = 0;
     let bytes = match extension.as_str() {
         "tflite" => {
+            say_of_narrow_weights(&source.model, context);
             let written = write_tflite(&source.model, args.round_multipliers)?;
             rounded = written.rounded;
             written.bytes
@@ -100,6 +103,22 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         "image_bytes": image.len(),
         "rounded_multipliers": rounded,
     })))
+}
+
+/// Says that TFLite has no narrower weights than int8.
+fn say_of_narrow_weights(model: &QuantizedModel, context: &Context) {
+    let widths: BTreeSet<u8> = model.linears().map(|(_, l)| l.bits).collect();
+    let narrow: Vec<String> = widths
+        .iter()
+        .filter(|b| **b < 8)
+        .map(u8::to_string)
+        .collect();
+    if !narrow.is_empty() {
+        context.warn(format_args!(
+            "weights of {} bits are stored as int8, with the same bits of output but as many bytes as an 8-bit model; the narrow ones stay narrow in an image (.bin, .h, .hex)",
+            narrow.join(" and ")
+        ));
+    }
 }
 
 /// An image as a C array, named after the file.

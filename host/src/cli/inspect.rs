@@ -9,17 +9,19 @@ use serde_json::{Value, json};
 
 use super::args::{ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
+use super::layers::{Window, float_activation, integer_activation};
 use super::models::{self, AnyModel, Integer, Kind};
 use crate::data::{DataSpec, Dataset, load_spec};
 use crate::export::plan;
 use crate::graph::Graph;
 use crate::model::{Preprocess, QuantizedModel};
 use crate::repair::certificate::{Certificate, sha256_hex};
-use crate::report::Table;
+use crate::report::{Table, short_name};
 
 /// Show what is in a file: a float network, an integer model, data, or a certificate
 ///
-/// Layers with their names (as `--layer` takes them), shapes (height x width x channels), weights
+/// Layers with their numbers (`--layer` takes them, and whole names), names (long ones shortened;
+/// --json has them whole), shapes (height x width x channels), weights
 /// and scales; for data its shape, type, range of values and classes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -54,25 +56,45 @@ fn dims(shape: [usize; 3]) -> String {
 }
 
 fn float(graph: &Graph, context: &Context) -> Done {
-    let mut table = Table::new(["layer", "operator", "output", "weights"]);
+    let mut table = Table::new([
+        "#",
+        "layer",
+        "operator",
+        "output",
+        "kernel",
+        "stride",
+        "padding",
+        "activation",
+        "weights",
+    ]);
     let mut layers = Vec::new();
-    for node in &graph.nodes {
+    for (i, node) in graph.nodes.iter().enumerate() {
         let weights = node.op.weights().map_or(0, |w| w.data.len());
         let shown = if weights == 0 {
             "-".into()
         } else {
             weights.to_string()
         };
+        let window = Window::of_float(&node.op);
+        let [kernel, stride, padding] = Window::cells(window.as_ref());
+        let activation = float_activation(&node.op);
         table.row([
-            node.name.clone(),
+            i.to_string(),
+            short_name(&node.name),
             node.op.kind().into(),
             dims(graph.shape(node.output)),
+            kernel,
+            stride,
+            padding,
+            activation.clone().unwrap_or("-".into()),
             shown,
         ]);
         layers.push(json!({
             "name": node.name,
             "operator": node.op.kind(),
             "output": graph.shape(node.output),
+            "window": Window::json(window.as_ref()),
+            "activation": activation,
             "weights": weights,
         }));
     }
@@ -99,17 +121,35 @@ fn float(graph: &Graph, context: &Context) -> Done {
 /// Every operator of an integer model.
 pub fn layer_table(model: &QuantizedModel) -> Table {
     let mut table = Table::new([
-        "layer", "operator", "output", "scale", "zero", "bits", "weights",
+        "#",
+        "layer",
+        "operator",
+        "output",
+        "kernel",
+        "stride",
+        "padding",
+        "activation",
+        "scale",
+        "zero",
+        "bits",
+        "weights",
     ]);
-    for node in &model.nodes {
+    for (i, node) in model.nodes.iter().enumerate() {
         let out = model.tensor(node.output);
         let (bits, weights) = node.op.linear().map_or(("-".into(), "-".into()), |l| {
             (l.bits.to_string(), l.weights.len().to_string())
         });
+        let window = Window::of_integer(&node.op);
+        let [kernel, stride, padding] = Window::cells(window.as_ref());
         table.row([
-            node.name.clone(),
+            i.to_string(),
+            short_name(&node.name),
             node.op.kind().into(),
             dims(out.shape),
+            kernel,
+            stride,
+            padding,
+            integer_activation(node, out).unwrap_or("-".into()),
             format!("{:.6}", out.scale),
             out.zero_point.to_string(),
             bits,
@@ -129,6 +169,8 @@ pub fn layers_json(model: &QuantizedModel) -> Vec<Value> {
             "output": out.shape,
             "scale": out.scale,
             "zero_point": out.zero_point,
+            "window": Window::json(Window::of_integer(&node.op).as_ref()),
+            "activation": integer_activation(node, out),
             "bits": node.op.linear().map(|l| l.bits),
             "weights": node.op.linear().map_or(0, |l| l.weights.len()),
         })

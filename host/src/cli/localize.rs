@@ -12,7 +12,8 @@ use super::quantize::parse_word;
 use super::{models, stages};
 use crate::data::DataSpec;
 use crate::localize::{Localization, Metric, Neuron, Ranked, localize};
-use crate::report::Table;
+use crate::model::QuantizedModel;
+use crate::report::{Table, short_name};
 
 /// Rank the neurons that quantization damaged
 ///
@@ -34,8 +35,8 @@ pub struct Args {
     /// control
     #[arg(long, default_value = "ochiai", value_name = "METRIC", value_parser = parse_word::<Metric>)]
     metric: Metric,
-    /// Rank the neurons of this layer only, by its name as `qmend inspect` shows it
-    #[arg(long, value_name = "NAME")]
+    /// Rank the neurons of this layer only: its name, or its number as `qmend inspect` shows it
+    #[arg(long, value_name = "NAME|NUMBER")]
     layer: Option<String>,
     /// Show this many neurons; 0 for all
     #[arg(long, default_value_t = 20, value_name = "N")]
@@ -56,21 +57,10 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let mut quant = models::load_integer(&args.quant)?;
     let model = &quant.model;
     stages::check_pair(&teacher, model)?;
-    if let Some(layer) = &args.layer {
-        let known: Vec<&str> = model
-            .nodes
-            .iter()
-            .filter(|n| n.op.linear().is_some())
-            .map(|n| n.name.as_str())
-            .collect();
-        if !known.contains(&layer.as_str()) {
-            return Err(UserError::new(
-                format!("{}: no layer with weights is called {layer:?}", model.name),
-                format!("the layers are {}", known.join(", ")),
-            )
-            .into());
-        }
-    }
+    let only = match &args.layer {
+        Some(layer) => Some(chosen(model, layer)?),
+        None => None,
+    };
     let data = stages::integer_data(
         context,
         &args.data,
@@ -102,11 +92,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
 
     let ranking: Vec<Place> = places(&found, args.metric, args.seed)
         .into_iter()
-        .filter(|p| {
-            args.layer
-                .as_ref()
-                .is_none_or(|l| found.layer_name(p.neuron.node) == l)
-        })
+        .filter(|p| only.is_none_or(|node| p.neuron.node == node))
         .collect();
     let top = if args.top == 0 {
         ranking.len()
@@ -130,7 +116,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         let start = [
             place.rank.to_string(),
             place.in_layer.to_string(),
-            found.layer_name(n.node).to_string(),
+            short_name(found.layer_name(n.node)),
             n.channel.to_string(),
         ];
         let scores = others.clone().map(|m| format!("{:.4}", m.score(s)));
@@ -140,9 +126,10 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     context.say(layer_table(&found, args.metric));
     context.say(format_args!(
         "the {top} most suspicious neurons{} by {}:",
-        args.layer
-            .as_ref()
-            .map_or(String::new(), |l| format!(" of {l}")),
+        only.map_or(String::new(), |node| format!(
+            " of {}",
+            short_name(found.layer_name(node))
+        )),
         args.metric
     ));
     context.say(table);
@@ -156,6 +143,30 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         "matched": matched,
         "data_sha256": data.fingerprint(),
     })))
+}
+
+/// The node of a layer with weights by its name or its number.
+fn chosen(model: &QuantizedModel, layer: &str) -> Result<usize> {
+    let named = |n: &usize| {
+        model.nodes[*n].name == layer || layer.parse() == Ok(*n) && names_none(model, layer)
+    };
+    let found = model.linears().map(|(n, _)| n).find(named);
+    found.ok_or_else(|| {
+        let known: Vec<String> = model
+            .linears()
+            .map(|(n, _)| format!("{n} {}", short_name(&model.nodes[n].name)))
+            .collect();
+        UserError::new(
+            format!("{}: no layer with weights is called {layer:?}", model.name),
+            format!("the layers are {}", known.join(", ")),
+        )
+        .into()
+    })
+}
+
+/// Whether no layer has this name.
+fn names_none(model: &QuantizedModel, name: &str) -> bool {
+    model.nodes.iter().all(|n| n.name != name)
 }
 
 /// Suspiciousness as JSON, which has no infinity.
@@ -227,6 +238,7 @@ fn activated_in_failing(found: &Localization, neurons: &[&Neuron]) -> f64 {
 /// How suspicious each layer is by one metric: its largest and its mean neuron.
 fn layer_table(found: &Localization, metric: Metric) -> Table {
     let mut table = Table::new([
+        "#",
         "layer",
         "neurons",
         "largest",
@@ -246,7 +258,8 @@ fn layer_table(found: &Localization, metric: Metric) -> Table {
         let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
         let share = 100.0 * activated_in_failing(found, &neurons);
         table.row([
-            name.clone(),
+            node.to_string(),
+            short_name(name),
             neurons.len().to_string(),
             format!("{largest:.4}"),
             format!("{mean:.4}"),

@@ -50,9 +50,10 @@ pub struct Args {
     #[arg(long, value_name = "max|mse", value_parser = parse_word::<Scales>)]
     scales: Option<Scales>,
     /// How weights are rounded: nearest, squant (errors cancel within a channel; needs no data),
-    /// gptq (errors made up for by later weights, on the calibration data) or adaround (the best
-    /// levels together, searched from gptq's; the most accurate)
-    #[arg(long, default_value = "nearest", value_name = "nearest|squant|gptq|adaround", value_parser = parse_word::<WeightRounding>)]
+    /// gptq (errors made up for by later weights, on the calibration data), adaround (up or down,
+    /// learned on the layer's outputs) or coordinate (the best levels together, searched from
+    /// gptq's)
+    #[arg(long, default_value = "nearest", value_name = "nearest|squant|gptq|adaround|coordinate", value_parser = parse_word::<WeightRounding>)]
     rounding: WeightRounding,
     /// Correct biases by the mean error of each channel on the calibration data
     #[arg(long)]

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::args::{BackendArgs, ImageOutputArgs, PreprocessArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
+use super::pair::{PairArgs, split};
 use super::quantize::parse_word;
 use super::{interrupt, models, stages};
 use crate::data::DataSpec;
@@ -16,7 +17,7 @@ use crate::export::write_image;
 use crate::localize::Metric;
 use crate::model::QuantizedModel;
 use crate::repair::certificate::Certificate;
-use crate::repair::{Freedom, Job, Outcome, RepairConfig, Step, Strategy, Targets, repair};
+use crate::repair::{Chain, Freedom, Job, Outcome, RepairConfig, Targets, Variations};
 use crate::report::{Proportion, Table};
 
 /// Mend an integer model where it differs from its float network
@@ -30,30 +31,42 @@ use crate::report::{Proportion, Table};
 /// Ctrl-C, or the end of --time-budget, keeps the best model so far.
 ///
 /// An int8 .tflite can be written as a .tflite again (-o FILE.tflite): the original file in which
-/// only bytes of weights and biases differ. Multipliers then stay, since such a file cannot hold
-/// them to the last bit, and layers are matched by structure where names differ.
+/// only bytes of weights and biases differ; with --repair-multipliers also weight scales. Layers are
+/// matched by structure where names differ, and that is reported.
 #[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "qmend repair MODEL QUANT --data DATA [--holdout DATA] -o FILE [OPTIONS]\n       \
+                            qmend repair --float MODEL --quant QUANT --data DATA [--holdout DATA] -o FILE [OPTIONS]"
+)]
 pub struct Args {
-    /// The float network (.onnx, .tflite)
-    model: PathBuf,
-    /// The integer model made of it (.qmend, int8 .tflite)
-    quant: PathBuf,
+    #[command(flatten)]
+    pair: PairArgs,
     /// Repair data: FILE, FOLDER, or either with a range as in FILE:0..2500; raw values as
     /// `quantize` took them
     #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     data: DataSpec,
-    /// Holdout data, disjoint from --data: decides which changes stay
+    /// Holdout data, disjoint from --data: decides which changes stay; by default a quarter of --data
+    /// (drawn by --shuffle 0 where it has no range), which then does not mend
     #[arg(long, value_name = "DATA", value_parser = spec_parser())]
-    holdout: DataSpec,
+    holdout: Option<DataSpec>,
     /// Labels of --holdout in a file of their own, where --labels gives those of --data
     #[arg(long, value_name = "FILE|none")]
     holdout_labels: Option<String>,
     #[command(flatten)]
     output: ImageOutputArgs,
     /// How: neuron (signs of single neurons, as in QNNRepair), layer (values of single neurons),
-    /// margin (class margins of the whole network), or auto
-    #[arg(long, default_value = "auto", value_name = "STRATEGY", value_parser = parse_word::<Strategy>)]
-    strategy: Strategy,
+    /// margin (class margins of the whole network), descent (class probabilities of the whole
+    /// network, on varied inputs), several of them one after the other (layer,margin), or auto
+    #[arg(long, default_value = "auto", value_name = "STRATEGY[,STRATEGY]", value_parser = parse_word::<Chain>)]
+    strategy: Chain,
+    /// How descent varies the repair data: any of shift,flip,noise, or none; by default what suits
+    /// the input's shape (images: shift,flip; spectrograms: shift along the height, noise)
+    #[arg(long, value_name = "none|shift,flip,noise", value_parser = parse_word::<Variations>)]
+    augment: Option<Variations>,
+    /// Keep a repair only if by chance the holdout set would show its gain with less than this
+    /// probability; 1 keeps all that is not worse
+    #[arg(long, default_value_t = RepairConfig::default().significance, value_name = "P", value_parser = parse_share)]
+    significance: f64,
     /// What a test should give: the float network's class (teacher) or the data's label (labels)
     #[arg(long, default_value = "teacher", value_name = "teacher|labels", value_parser = parse_targets)]
     targets: Targets,
@@ -66,6 +79,10 @@ pub struct Args {
     /// Write a certificate (.json) that `qmend verify` can replay
     #[arg(long, value_name = "FILE.json")]
     certificate: Option<PathBuf>,
+    /// Certify which repaired tests keep their class for every input within this many steps of the
+    /// input's integers, and the most steps for each (in the certificate too)
+    #[arg(long, value_name = "K")]
+    robust: Option<u8>,
     /// Metric that ranks neurons for --top: tarantula, ochiai, dstar, jaccard, ample, euclid, wong3,
     /// or random as the control
     #[arg(long, default_value = "ochiai", value_name = "METRIC", value_parser = parse_word::<Metric>)]
@@ -73,7 +90,7 @@ pub struct Args {
     /// Change only this many of the most suspicious neurons; by default any
     #[arg(long, value_name = "N", value_parser = parse_count)]
     top: Option<usize>,
-    /// Most rounds of each kind of change
+    /// Most rounds of each kind of change (descent: 50 batches each); 0 changes nothing
     #[arg(long, default_value_t = RepairConfig::default().rounds, value_name = "N")]
     rounds: usize,
     /// Longest time for one linear program
@@ -82,6 +99,13 @@ pub struct Args {
     /// Leave weights alone: change biases and multipliers only (strategies margin and auto)
     #[arg(long)]
     no_weight_steps: bool,
+    /// Where a .tflite is written: change multipliers too, by the float32 weight scales of their
+    /// channels (and the scales of the biases, which follow)
+    ///
+    /// A multiplier takes the nearest value that such a scale gives, and every change is replayed
+    /// with that value. Layers with one scale for all weights keep their multipliers.
+    #[arg(long)]
+    repair_multipliers: bool,
     /// Seed of all that is drawn
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -94,6 +118,13 @@ pub struct Args {
     read: ReadArgs,
     #[command(flatten)]
     backend: BackendArgs,
+}
+
+fn parse_share(s: &str) -> Result<f64, String> {
+    match s.parse() {
+        Ok(p) if p > 0.0 && p <= 1.0 => Ok(p),
+        _ => Err("not a probability above 0".into()),
+    }
 }
 
 fn parse_targets(s: &str) -> Result<Targets, String> {
@@ -123,33 +154,41 @@ pub fn parse_seconds(s: &str) -> Result<Duration, String> {
 }
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
+    let [float, quant] = args.pair.files()?;
+    let mut sources = vec![float.as_path(), &args.data.path];
+    sources.extend(args.holdout.as_ref().map(|h| h.path.as_path()));
     context.check_targets(
         [&args.output.output].into_iter().chain(&args.certificate),
-        &[&args.model, &args.data.path, &args.holdout.path],
+        &sources,
         args.output.force,
     )?;
     interrupt::listen();
-    let teacher = stages::Teacher::new(models::load_float(&args.model)?, args.backend.backend)?;
-    let mut original = models::load_integer(&args.quant)?;
+    let teacher = stages::Teacher::new(models::load_float(float)?, args.backend.backend)?;
+    let mut original = models::load_integer(quant)?;
     stages::check_pair(&teacher, &original.model)?;
+    let mut read = args.read.clone();
+    let [mending, deciding] = match &args.holdout {
+        Some(holdout) => [args.data.clone(), holdout.clone()],
+        None => {
+            let m = &original.model;
+            let all = stages::data_for(&args.data, &read, teacher.shape(), &m.labels, &m.name)?;
+            split(context, &args.data, &mut read, all.len())?
+        }
+    };
     let data = stages::integer_data(
         context,
-        &args.data,
-        &args.read,
+        &mending,
+        &read,
         &mut original,
-        (&args.preprocess, &args.quant),
+        (&args.preprocess, quant),
     )?;
     let model = &original.model;
-    let read = match (&args.holdout_labels, &args.read.labels) {
-        (None, None) => args.read.clone(),
+    if args.holdout.is_some() && (args.holdout_labels.is_some() || read.labels.is_some()) {
         // The labels' file of --data does not fit the holdout set.
-        (own, _) => super::args::ReadArgs {
-            labels: own.clone(),
-            ..args.read.clone()
-        },
-    };
+        read.labels.clone_from(&args.holdout_labels);
+    }
     let holdout = stages::data_for(
-        &args.holdout,
+        &deciding,
         &read,
         teacher.shape(),
         &model.labels,
@@ -164,10 +203,12 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     )?;
     let tests = stages::tests(&teacher, model, &data, args.targets)?;
     let kept = stages::tests(&teacher, model, &holdout, args.targets)?;
-    let target = Target::new(&args.output.output, &original)?;
+    let target = Target::new(&args.output.output, &original, args.repair_multipliers)?;
     let matched = stages::matched_layers(context, &teacher.graph, model);
     let config = RepairConfig {
-        strategy: args.strategy,
+        strategy: args.strategy.clone(),
+        augment: args.augment,
+        significance: args.significance,
         metric: args.metric,
         top: args.top,
         strict: args.strict,
@@ -181,52 +222,38 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         ..RepairConfig::default()
     };
 
-    let bar = context.progress.start("repair", 0);
-    let mut steps = 0;
-    let outcome = repair(
-        &Job {
-            graph: &teacher.graph,
-            float: &teacher.net,
-            model,
-            repair: &tests,
-            holdout: &kept,
-        },
-        &config,
-        &interrupt::asked,
-        &mut |s: &Step| {
-            steps += 1;
-            bar.update(
-                steps,
-                &format!(
-                    "{}: {} of {} tests pass",
-                    s.strategy,
-                    s.score.repair,
-                    tests.len()
-                ),
-            );
-        },
-    )?;
-    bar.finish(&format!(
-        "{} proposals, {} kept",
-        outcome.steps.len(),
-        accepted(&outcome)
-    ));
+    let job = Job {
+        graph: &teacher.graph,
+        float: &teacher.net,
+        model,
+        repair: &tests,
+        holdout: &kept,
+    };
+    let outcome = stages::repaired(context, "repair", &job, &config, |o| {
+        format!("{} proposals, {} kept", o.steps.len(), accepted(o))
+    })?;
 
     let (written, replaced) = target.bytes(&outcome.model)?;
-    let certificate = match &args.certificate {
-        Some(path) => {
-            let c = Certificate::new(
-                (model, &original.file),
-                &outcome,
-                &written,
-                &tests,
-                args.targets,
-                &config,
-            )?;
-            Some((path, c.to_json()))
+    let mut certified = None;
+    if args.certificate.is_some() || args.robust.is_some() {
+        let mut c = Certificate::new(
+            (model, &original.file),
+            &outcome,
+            &written,
+            &tests,
+            args.targets,
+            &config,
+        )?;
+        if let Some(steps) = args.robust {
+            c.add_robust(&outcome.model, &tests.integers, steps)?;
         }
-        None => None,
-    };
+        certified = Some(c);
+    }
+    let robust = certified.as_ref().and_then(|c| c.robust.clone());
+    let certificate = args
+        .certificate
+        .as_ref()
+        .zip(certified.as_ref().map(Certificate::to_json));
     context.write(&args.output.output, &written, args.output.force)?;
     if let Some((path, json)) = &certificate {
         context.write(path, json.as_bytes(), args.output.force)?;
@@ -242,13 +269,23 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
             "{} bytes of {} layers differ from {}; everything else is as it was",
             r.bytes,
             r.layers,
-            args.quant.display()
+            quant.display()
         ));
     }
     if let Some((path, _)) = &certificate {
         context.say(format_args!("wrote {}", path.display()));
     }
+    if let Some(r) = &robust {
+        context.say(format_args!(
+            "certified: {} of {} repaired tests keep their class for every input within {} steps of the input's integers (decided on the {}); of the others nothing is known",
+            r.certified,
+            outcome.repaired.len(),
+            r.steps,
+            r.decided_on
+        ));
+    }
     let mut fields = outcome_json(&outcome);
+    fields["robust"] = json!(robust);
     fields["output"] = json!(args.output.output);
     fields["certificate"] = json!(args.certificate);
     fields["targets"] = json!(args.targets);
@@ -269,11 +306,18 @@ enum Target {
 
 impl Target {
     /// By the extension of the file to write.
-    fn new(output: &Path, original: &models::Integer) -> Result<Self> {
+    fn new(output: &Path, original: &models::Integer, multipliers: bool) -> Result<Self> {
         if !output
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("tflite"))
         {
+            if multipliers {
+                return Err(UserError::new(
+                    "--repair-multipliers is for .tflite files; in an image multipliers change in any case",
+                    "leave it out, or write a .tflite",
+                )
+                .into());
+            }
             return Ok(Target::Image);
         }
         if !original.is_tflite() {
@@ -287,7 +331,10 @@ impl Target {
             .into());
         }
         let name = output.display().to_string();
-        let patchable = Patchable::new(&original.file, &name)?;
+        let mut patchable = Patchable::new(&original.file, &name)?;
+        if multipliers {
+            patchable = patchable.with_multipliers();
+        }
         Ok(Target::Tflite(Box::new(patchable)))
     }
 
@@ -360,6 +407,9 @@ fn say(o: &Outcome, context: &Context) {
             o.unsolved[0].1
         ));
     }
+    if let Some(why) = o.withdrawn {
+        context.say(format_args!("nothing was changed: {why}"));
+    }
     if let Some(why) = o.stopped {
         context.say(format_args!(
             "stopped early ({why}); this is the best so far"
@@ -394,6 +444,7 @@ pub fn outcome_json(o: &Outcome) -> serde_json::Value {
         "steps": o.steps,
         "unsolved": unsolved,
         "stopped": o.stopped,
+        "withdrawn": o.withdrawn,
         "seconds": o.seconds,
     })
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::args::{DeviceArg, PreprocessArgs, ReadArgs};
 use super::context::{Context, UserError};
+use super::interrupt;
 use super::models::Integer;
 use crate::calibrate::{Method, Range, calibrate};
 use crate::classes::classes;
@@ -22,7 +23,7 @@ use crate::graph::Graph;
 use crate::localize::match_layers;
 use crate::model::{Preprocess, QuantizedModel};
 use crate::quantize::{QuantizeConfig, quantize};
-use crate::repair::{Targets, Tests};
+use crate::repair::{Job, Outcome, RepairConfig, Step, Targets, Tests, repair};
 
 /// Reads data for a model whose input is `shape`.
 pub fn data_for(
@@ -172,14 +173,19 @@ pub fn tests(
     let reals = data.real(0..data.len(), &model.preprocess);
     let integers = data.model_inputs(model);
     let sample = data.elements();
+    let known = data.labels.as_ref().and_then(|labels| {
+        labels
+            .iter()
+            .map(|&l| Some(l as usize).filter(|&l| l < teacher.outputs()))
+            .collect::<Option<Vec<usize>>>()
+    });
     match targets {
-        Targets::Teacher => Ok(Tests::from_teacher(
-            &teacher.net,
-            reals,
-            integers,
-            sample,
-            teacher.outputs(),
-        )?),
+        Targets::Teacher => {
+            Ok(
+                Tests::from_teacher(&teacher.net, reals, integers, sample, teacher.outputs())?
+                    .with_labels(known),
+            )
+        }
         Targets::Labels => {
             let labels =
                 data.checked_labels(teacher.outputs(), &teacher.graph.name, "--targets labels")?;
@@ -189,9 +195,34 @@ pub fn tests(
                 integers,
                 targets,
                 sample,
+                labels: known,
             })
         }
     }
+}
+
+/// Repairs, and says how it goes on: `what` names the stage, `end` the result in a few words.
+///
+/// Ctrl-C ([`interrupt::listen`]) ends it with the best model so far.
+pub fn repaired(
+    context: &Context,
+    what: impl Into<String>,
+    job: &Job<'_>,
+    config: &RepairConfig,
+    end: impl FnOnce(&Outcome) -> String,
+) -> Result<Outcome> {
+    let bar = context.progress.start(what, 0);
+    let mut steps = 0;
+    let outcome = repair(job, config, &interrupt::asked, &mut |s: &Step| {
+        steps += 1;
+        let (passing, of) = (s.score.repair, job.repair.len());
+        bar.update(
+            steps,
+            &format!("{}: {passing} of {of} tests pass", s.strategy),
+        );
+    })?;
+    bar.finish(&end(&outcome));
+    Ok(outcome)
 }
 
 /// Warns of samples that two sets share, and refuses sets that share more than a few: data that

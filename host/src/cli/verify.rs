@@ -10,14 +10,19 @@ use super::args::{DeviceArg, PreprocessArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
 use super::inspect::read_certificate;
 use super::{models, stages};
+use crate::classes::classes;
 use crate::data::DataSpec;
 use crate::device::VerifyReport;
+use crate::engine::Engine;
+use crate::model::QuantizedModel;
 use crate::repair::certificate::{Certificate, sha256_hex};
+use crate::repair::robust::Robust;
 
 /// Check on host or device, bit by bit, that an integer model gives the results that it should
 ///
-/// With --certificate: the image's hash, the data's hash, and the class and integer outputs of
-/// every repaired test are replayed; --data is then the repair data, cut as it was at `repair`.
+/// With --certificate: its lists are checked against each other, and the image's hash, the data's
+/// hash, the class of every repair test and the integer logits of every repaired one are replayed;
+/// --data is then the repair data, cut as it was at `repair`. --original replays the model before.
 /// In any case: the image is run as the device runs it (--device host: the device's engine on this
 /// machine; --device qemu: the firmware on an emulated Cortex-M4) and every output integer is
 /// compared with the engine that repair and eval use.
@@ -42,7 +47,16 @@ pub struct Args {
         value_name = "host|qemu[:MACHINE]|serial:PORT"
     )]
     device: DeviceArg,
-    /// Run at most this many inputs on the device (the certificate is replayed in full)
+    /// The integer model before the repair: what the certificate says of it is replayed too
+    #[arg(long, value_name = "QUANT", requires = "certificate")]
+    original: Option<PathBuf>,
+    /// Certify, by sound interval propagation through the integers, which tests keep their class
+    /// for every input within this many steps of the input's integers (of the certificate's
+    /// repaired tests, else of all of --data), and the most steps that each is certified for
+    #[arg(long, value_name = "K")]
+    robust: Option<u8>,
+    /// Run at most this many inputs on the device, repaired tests first (the certificate is
+    /// replayed in full on the host)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     inputs: Option<u64>,
     #[command(flatten)]
@@ -69,14 +83,16 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     });
 
     let mut holds = true;
+    let mut order: Vec<usize> = (0..data.len()).collect();
+    let mut certificate = None;
     if let Some(path) = &args.certificate {
-        let certificate = read_certificate(path)?;
-        if certificate.tests != data.len() {
+        let c = read_certificate(path)?;
+        if c.tests != data.len() {
             return Err(UserError::new(
                 format!(
                     "{} speaks of {} repair tests, {} holds {}",
                     path.display(),
-                    certificate.tests,
+                    c.tests,
                     data.source,
                     data.len()
                 ),
@@ -84,36 +100,66 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
             )
             .into());
         }
-        let mut wrong = contradictions(&certificate);
-        wrong.extend(certificate.replay(model, &file.file, &inputs)?);
+        let mut wrong = c.replay(model, &file.file, &inputs)?;
+        if let Some(path) = &args.original {
+            let mut before = models::load_integer(path)?;
+            before.take_preprocess(&args.preprocess, path, &data)?;
+            wrong.extend(c.replay_original(&before.model, &before.file, &inputs)?);
+        }
         for line in wrong.iter().take(10) {
             context.say(format_args!("does not hold: {line}"));
         }
-        if wrong.is_empty() {
-            context.say(format_args!(
-                "the certificate holds: {} repaired tests replayed",
-                certificate.repaired.len()
-            ));
+        context.say(if wrong.is_empty() {
+            format!(
+                "the certificate holds: {} tests replayed, {} of them repaired",
+                c.tests,
+                c.repaired.len()
+            )
         } else {
-            context.say(format_args!(
+            format!(
                 "the certificate does not hold ({} differences)",
                 wrong.len()
-            ));
-        }
-        fields["certificate"] = json!({"holds": wrong.is_empty(), "replayed": certificate.repaired.len(), "wrong": wrong});
+            )
+        });
+        fields["certificate"] = json!({
+            "holds": wrong.is_empty(),
+            "replayed": c.repaired.len(),
+            "original_replayed": args.original.is_some(),
+            "wrong": wrong,
+            "robust": c.robust,
+        });
         holds &= wrong.is_empty();
+        // What was repaired runs on the device first, so that --inputs cuts off other tests.
+        let repaired: HashSet<usize> = c.repaired.iter().map(|t| t.test).collect();
+        order.sort_by_key(|i| !repaired.contains(i));
+        certificate = Some(c);
+    }
+    if let Some(steps) = args.robust {
+        fields["robust"] = robust(context, model, &inputs, certificate.as_ref(), steps)?;
     }
 
     let run = args.inputs.map_or(data.len(), |n| {
         data.len().min(usize::try_from(n).unwrap_or(usize::MAX))
     });
-    let report = stages::on_device(
-        context,
-        &args.device,
-        model,
-        &file.image,
-        &inputs[..run * data.elements()],
-    )?;
+    order.truncate(run);
+    let sample = data.elements();
+    let chosen: Vec<i8> = order
+        .iter()
+        .flat_map(|&i| inputs[i * sample..(i + 1) * sample].iter().copied())
+        .collect();
+    let mut report = stages::on_device(context, &args.device, model, &file.image, &chosen)?;
+    if let Some(d) = &mut report.first_difference {
+        d.input = order.get(d.input).copied().unwrap_or(d.input);
+    }
+    if let Some(c) = &certificate {
+        let on_device = c.repaired.len().min(run);
+        context.say(format_args!(
+            "{on_device} of the {} repaired tests ran on {}",
+            c.repaired.len(),
+            report.device.name
+        ));
+        fields["certificate"]["on_device"] = json!(on_device);
+    }
     say(&report, context);
     holds &= report.identical();
     fields["identical"] = json!(report.identical());
@@ -125,55 +171,62 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     })
 }
 
-/// What in a certificate cannot be true whatever the model computes: its counts follow from its
-/// lists.
-fn contradictions(c: &Certificate) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for t in &c.repaired {
-        if t.after != t.target || t.before == t.target {
-            wrong.push(format!(
-                "test {}: class {} before and {} after, where {} is wanted, is no repair",
-                t.test, t.before, t.after, t.target
-            ));
-        }
-    }
-    // Lost tests are among those that still fail.
-    let failing: HashSet<usize> = c.unfixable.iter().copied().collect();
-    let mut changed = HashSet::new();
-    for (test, fails) in c
-        .repaired
+/// Certifies boxes around tests: those that a certificate lists as repaired, else all of the data
+/// with the class that the model gives them.
+fn robust(
+    context: &Context,
+    model: &QuantizedModel,
+    inputs: &[i8],
+    certificate: Option<&Certificate>,
+    steps: u8,
+) -> Result<serde_json::Value> {
+    let sample = model.tensor(model.input).elements();
+    let scores = crate::repair::logits(model);
+    let kept = Engine::new(model)?.run_keep(inputs, &[scores]).concat();
+    let all = classes(&kept, model.tensor(scores).elements());
+    let (tests, targets): (Vec<usize>, Vec<usize>) = match certificate {
+        // A test that is not in the data has been complained of already.
+        Some(c) => c
+            .repaired
+            .iter()
+            .filter(|t| t.test < all.len())
+            .map(|t| (t.test, t.target))
+            .unzip(),
+        None => all.iter().copied().enumerate().unzip(),
+    };
+    let r = Robust::new(model)?;
+    let bar = context.progress.start("boxes", 0);
+    let chosen: Vec<i8> = tests
         .iter()
-        .map(|t| (t.test, false))
-        .chain(c.lost.iter().map(|&t| (t, true)))
-    {
-        if test >= c.tests || failing.contains(&test) != fails || !changed.insert(test) {
-            wrong.push(format!("test {test} cannot be in the lists where it is"));
-        }
-    }
-    let after = c.tests.checked_sub(failing.len());
-    let before = after.and_then(|n| (n + c.lost.len()).checked_sub(c.repaired.len()));
-    if [before, after] != c.passing.map(Some) || failing.len() != c.unfixable.len() {
-        wrong.push(format!(
-            "{} passing tests before and {} after do not follow from {} tests, {} repaired, {} lost and {} failing",
-            c.passing[0],
-            c.passing[1],
-            c.tests,
-            c.repaired.len(),
-            c.lost.len(),
-            c.unfixable.len()
-        ));
-    }
-    if c.settings.strict && !c.lost.is_empty() {
-        wrong.push("a strict repair lost tests".into());
-    }
-    let [before, after] = c.holdout_passing;
-    if after < before || after > c.holdout_tests {
-        wrong.push(format!(
-            "{before} passing holdout tests before and {after} after, of {}",
-            c.holdout_tests
-        ));
-    }
-    wrong
+        .flat_map(|&i| inputs[i * sample..(i + 1) * sample].iter().copied())
+        .collect();
+    let largest = r.largest(&chosen, &targets);
+    let certified = largest.iter().flatten().filter(|k| **k >= steps).count();
+    bar.finish(&format!("{} tests", tests.len()));
+    let mut sorted: Vec<Option<u8>> = largest.clone();
+    sorted.sort_unstable();
+    context.say(format_args!(
+        "certified: {certified} of {} {} keep their class for every input within {steps} steps of the input's integers ({}); median {}, most {} steps. Of the others nothing is known: the method is incomplete",
+        tests.len(),
+        if certificate.is_some() { "repaired tests" } else { "inputs" },
+        if r.decided_on() == "output" { "decided on the output" } else { "decided on the logits before softmax" },
+        sorted.get(sorted.len() / 2).copied().flatten().unwrap_or(0),
+        sorted.last().copied().flatten().unwrap_or(0),
+    ));
+    let not: Vec<usize> = tests
+        .iter()
+        .zip(&largest)
+        .filter(|(_, k)| k.is_none_or(|k| k < steps))
+        .map(|(t, _)| *t)
+        .collect();
+    Ok(json!({
+        "steps": steps,
+        "decided_on": r.decided_on(),
+        "tests": tests,
+        "certified": certified,
+        "not_certified": not,
+        "largest_steps": largest,
+    }))
 }
 
 /// A device's report in words.

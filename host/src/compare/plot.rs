@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::layers::Layers;
 use super::metrics::Decibels;
+use crate::report::fitting;
 
 /// Width of one bar with its gap, in pixels.
 const STEP: f64 = 26.0;
@@ -13,7 +14,7 @@ const TOP: f64 = 46.0;
 const HEIGHT: f64 = 260.0;
 /// Bars end here: what is better is as good as exact, and would only flatten the others.
 const HIGHEST: f64 = 60.0;
-/// Longer labels are cut in the middle, where generated names differ least.
+/// Columns of a label.
 const LABEL: usize = 34;
 
 /// One bar a matched tensor in the order of execution, with a line at `threshold` dB; bars below it
@@ -33,7 +34,11 @@ pub fn plot(layers: &Layers, title: &str, threshold: f64) -> String {
         * step;
     let bottom = (values.iter().copied().fold(0.0, f64::min) / step).floor() * step;
     let y = |db: f64| TOP + HEIGHT * (top - db.clamp(bottom, top)) / (top - bottom);
-    let labels: Vec<String> = layers.layers.iter().map(|l| shortened(&l.layer)).collect();
+    let labels: Vec<String> = layers
+        .layers
+        .iter()
+        .map(|l| fitting(&l.layer, LABEL))
+        .collect();
     let longest = labels.iter().map(|l| l.chars().count()).max().unwrap_or(0);
     let width = (LEFT + STEP * labels.len() as f64 + RIGHT)
         .max(LEFT + 8.0 * title.chars().count() as f64 + 20.0)
@@ -142,16 +147,6 @@ fn tick(values: &[f64]) -> f64 {
     }
 }
 
-fn shortened(label: &str) -> String {
-    let n = label.chars().count();
-    if n <= LABEL {
-        return label.to_string();
-    }
-    let head: String = label.chars().take(LABEL / 3).collect();
-    let tail: String = label.chars().skip(n - (LABEL - LABEL / 3 - 1)).collect();
-    format!("{head}…{tail}")
-}
-
 /// Text as XML; control characters, which XML has no way to write, become spaces.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
@@ -232,12 +227,5 @@ mod tests {
         assert_eq!(tick(&[43.0, 0.0]), 10.0);
         assert_eq!(tick(&[8.0, -8.0]), 2.0);
         assert_eq!(tick(&[]), 1.0);
-    }
-
-    #[test]
-    fn long_names_keep_both_ends() {
-        let s = shortened(&"abcdefghij".repeat(10));
-        assert_eq!(s.chars().count(), LABEL);
-        assert!(s.starts_with("abc") && s.ends_with("hij"));
     }
 }

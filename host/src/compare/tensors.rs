@@ -73,6 +73,8 @@ pub(super) fn output_range(op: Option<&Op>) -> (i8, i8) {
         Some(Op::Conv2d(c)) => (c.linear.act_min, c.linear.act_max),
         Some(Op::FullyConnected(f)) => (f.linear.act_min, f.linear.act_max),
         Some(Op::Add(a)) => (a.act_min, a.act_max),
+        Some(Op::Mul(p)) => (p.act_min, p.act_max),
+        Some(Op::Sub(s) | Op::BroadcastAdd(s)) => (s.act_min, s.act_max),
         Some(Op::MaxPool(p) | Op::AveragePool(p)) => (p.act_min, p.act_max),
         _ => (i8::MIN, i8::MAX),
     }

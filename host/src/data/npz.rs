@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use npyz::npz::{NpzArchive, file_name_from_array_name};
+use zip::ZipArchive;
 
 use super::array::Array;
 use super::bytes::{damaged, read_error};
@@ -21,14 +21,21 @@ const Y_NAMES: [&str; 9] = [
     "labels", "label", "y", "y_labels", "target", "targets", "classes", "y_test", "y_train",
 ];
 
+/// What follows an array's name in the archive.
+const EXTENSION: &str = ".npy";
+
 /// Samples and labels of an archive.
 pub(super) fn read(path: &Path, o: &LoadOptions) -> Result<(Array, Option<Vec<u32>>), DataError> {
     let file = File::open(path).map_err(|source| DataError::Io {
         path: path.into(),
         source,
     })?;
-    let mut zip = NpzArchive::new(BufReader::new(file)).map_err(|e| read_error(path, e))?;
-    let names: Vec<String> = zip.array_names().map(String::from).collect();
+    let mut zip = ZipArchive::new(BufReader::new(file)).map_err(|e| read_error(path, e.into()))?;
+    let names: Vec<String> = zip
+        .file_names()
+        .filter_map(|n| n.strip_suffix(EXTENSION))
+        .map(String::from)
+        .collect();
     let mut arrays: Vec<(String, Header)> = Vec::new();
     let mut unreadable: Vec<(String, DataError)> = Vec::new();
     for name in names {
@@ -83,13 +90,12 @@ fn is_one_of(name: &str, usual: &[&str]) -> bool {
 
 fn with_entry<T>(
     path: &Path,
-    zip: &mut NpzArchive<BufReader<File>>,
+    zip: &mut ZipArchive<BufReader<File>>,
     name: &str,
     read: impl FnOnce(&mut dyn std::io::Read) -> Result<T, DataError>,
 ) -> Result<T, DataError> {
     let mut entry = zip
-        .zip_archive()
-        .by_name(&file_name_from_array_name(name))
+        .by_name(&format!("{name}{EXTENSION}"))
         .map_err(|e| damaged(path, format!("its entry {name:?} cannot be read ({e})")))?;
     read(&mut entry).map_err(|e| match e {
         DataError::Malformed { path, what, help } => DataError::Malformed {
@@ -180,14 +186,13 @@ mod tests {
     /// Writes an archive; entries are named arrays' bytes.
     fn archive(entries: &[(&str, Vec<u8>)]) -> tempfile::NamedTempFile {
         let file = tempfile::Builder::new().suffix(".npz").tempfile().unwrap();
-        let mut zip = npyz::npz::NpzWriter::new(file.reopen().unwrap());
+        let mut zip = zip::ZipWriter::new(file.reopen().unwrap());
         for (name, bytes) in entries {
-            zip.zip_writer()
-                .start_file(file_name_from_array_name(name), Default::default())
+            zip.start_file(format!("{name}{EXTENSION}"), Default::default())
                 .unwrap();
-            zip.zip_writer().write_all(bytes).unwrap();
+            zip.write_all(bytes).unwrap();
         }
-        zip.zip_writer().finish().unwrap();
+        zip.finish().unwrap();
         file
     }
 
@@ -295,8 +300,8 @@ mod tests {
             );
         }
         // A flipped bit anywhere in the samples' compressed bytes never yields other samples.
-        let mut zip = NpzArchive::open(file.path()).unwrap();
-        let entry = zip.zip_archive().by_name("x.npy").unwrap();
+        let mut zip = ZipArchive::new(File::open(file.path()).unwrap()).unwrap();
+        let entry = zip.by_name("x.npy").unwrap();
         let (start, size) = (
             entry.data_start() as usize,
             entry.compressed_size() as usize,

@@ -28,6 +28,10 @@ pub(super) fn wiring(model: &QuantizedModel) -> Result<(), EngineError> {
     for n in &model.nodes {
         let arity = match n.op {
             Op::Add(_) => 2..=2,
+            Op::Mul(_) | Op::Sub(_) | Op::BroadcastAdd(_) => match n.op.constant() {
+                Some(_) => 1..=1,
+                None => 2..=2,
+            },
             Op::Concat(_) => 1..=MAX_CONCAT_INPUTS,
             _ => 1..=1,
         };
@@ -142,7 +146,13 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
             )
         }
         Op::FullyConnected(f) => {
-            expect([1, 1, f.linear.out_channels()])?;
+            let out_c = f.linear.out_channels();
+            if output[0] * output[1] > 1 {
+                // One layer for every position.
+                expect([input[0], input[1], out_c])?;
+                return linear(model, node, &f.linear, input[2]);
+            }
+            expect([1, 1, out_c])?;
             linear(model, node, &f.linear, input.iter().product())
         }
         Op::Add(a) => {
@@ -269,7 +279,80 @@ pub(super) fn node(model: &QuantizedModel, node: &Node) -> Result<(), EngineErro
             }
             Ok(())
         }
+        Op::Mul(p) => {
+            let zeros = broadcast(model, node)?;
+            multiplier(p.multiplier)?;
+            let reach = |z: i8| (127 - z as i64).max(z as i64 + 128);
+            let largest = reach(zeros[0]) * reach(zeros[1]);
+            if largest << p.multiplier.exponent.max(0) > i32::MAX as i64 {
+                return Err(value("a multiplier shifts out of 32 bits"));
+            }
+            if p.act_min > p.act_max {
+                return Err(value("act_min is above act_max"));
+            }
+            Ok(())
+        }
+        Op::Sub(s) | Op::BroadcastAdd(s) => {
+            broadcast(model, node)?;
+            if s.act_min > s.act_max {
+                return Err(value("act_min is above act_max"));
+            }
+            let multipliers = s.input_multipliers.iter().chain([&s.output_multiplier]);
+            if multipliers.clone().any(|m| m.exponent > 0) {
+                return Err(value("a multiplier is one or more"));
+            }
+            multipliers.copied().try_for_each(multiplier)
+        }
+        Op::ResizeNearest { rows, columns } => {
+            expect([rows.len(), columns.len(), input[2]])?;
+            same_zero_point()?;
+            for (indices, length) in [(rows, input[0]), (columns, input[1])] {
+                if indices
+                    .iter()
+                    .any(|i| *i >= length || *i > u16::MAX as usize)
+                {
+                    return Err(value("a row or column is none of the input's"));
+                }
+            }
+            Ok(())
+        }
     }
+}
+
+/// Checks that the operands of an element-wise node can be repeated to its output's shape; their
+/// zero points.
+fn broadcast(model: &QuantizedModel, node: &Node) -> Result<[i8; 2], EngineError> {
+    let output = model.tensor(node.output).shape;
+    let mut operands: Vec<([usize; 3], i8)> = node
+        .inputs
+        .iter()
+        .map(|id| (model.tensor(*id).shape, model.tensor(*id).zero_point))
+        .collect();
+    let wrong = |what: String| {
+        Err(EngineError::Shape {
+            node: node.name.clone(),
+            kind: node.op.kind(),
+            what,
+        })
+    };
+    if let Some(c) = node.op.constant() {
+        if c.position > 1 || c.values.is_empty() {
+            return wrong(format!(
+                "a constant of {} numbers is operand {}",
+                c.values.len(),
+                c.position
+            ));
+        }
+        operands.insert(c.position, ([1, 1, c.values.len()], c.zero_point));
+    }
+    let [a, b] = [operands[0], operands[1]];
+    for (axis, &length) in output.iter().enumerate() {
+        let [p, q] = [a.0[axis], b.0[axis]];
+        if (p != length && p != 1) || (q != length && q != 1) || p.max(q) != length {
+            return wrong(format!("{:?} and {:?} do not give {output:?}", a.0, b.0));
+        }
+    }
+    Ok([a.1, b.1])
 }
 
 /// A rescaled difference of two int8 is below 2^8, so exponents up to 22 keep the shift in 32 bits.

@@ -3,11 +3,12 @@
 use super::isa::Isa;
 use super::plane::Plane;
 use super::requant::Requant;
-use super::tile::{MAX_ACC, Run, Runs, TILE, Tile};
+use super::step::Scratch;
+use super::tile::{MAX_ACC, Run, Runs, Tile};
 use crate::graph::Pads;
 use crate::model::{Conv2d, FullyConnected, Linear};
 
-/// A convolution made ready: an implicit matrix product over the widened input.
+/// A convolution made ready: an implicit matrix product over the prepared input.
 #[derive(Clone, Debug)]
 pub(super) struct Conv {
     plane: Plane,
@@ -17,9 +18,18 @@ pub(super) struct Conv {
     groups: usize,
     group_in: usize,
     group_out: usize,
-    /// `[group][block of lanes][pair]`, two a lane within a pair as [`Isa::weight_place`] says.
-    weights: Vec<i16>,
+    weights: Weights,
     requant: Requant,
+    isa: Isa,
+}
+
+/// `[group][block of lanes][group of taps]`, within a group of taps as [`Isa::weight_place`] says.
+#[derive(Clone, Debug)]
+enum Weights {
+    /// Two taps a lane.
+    Pairs(Vec<i16>),
+    /// Four taps a lane, for AVX-512 VNNI.
+    Quads(Vec<i8>),
 }
 
 impl Conv {
@@ -36,30 +46,26 @@ impl Conv {
         let (row, column) = (plane.row(), plane.column());
         let [kh, kw] = conv.kernel;
         let mut runs = Vec::new();
-        let mut lengths = Vec::new();
         for y in 0..kh {
             let start = y * conv.dilation[0] * row;
             if conv.groups == 1 && conv.dilation[1] == 1 {
                 // A filter row's inputs lie side by side.
-                runs.push(start);
-                lengths.push(kw * group_in);
+                runs.push((start, kw * group_in));
             } else {
                 for x in 0..kw {
-                    runs.push(start + x * conv.dilation[1] * column);
-                    lengths.push(group_in);
+                    runs.push((start + x * conv.dilation[1] * column, group_in));
                 }
             }
         }
         let origins = positions(output, conv.stride, row, column);
+        let requant = requant(&conv.linear, conv.groups, (zx, zy), false, isa);
         Self::pack(
             plane,
             origins,
-            runs,
-            lengths,
+            &runs,
             conv.groups,
             &conv.linear,
-            zy,
-            false,
+            requant,
             isa,
         )
     }
@@ -67,175 +73,265 @@ impl Conv {
     pub(super) fn from_fully_connected(
         fc: &FullyConnected,
         input: [usize; 3],
+        output: [usize; 3],
         zx: i8,
         zy: i8,
         single_rounding: bool,
         isa: Isa,
     ) -> Self {
         let elements: usize = input.iter().product();
-        let plane = Plane::new([1, 1, elements], Pads::default(), zx);
-        Self::pack(
-            plane,
-            vec![0],
-            vec![0],
-            vec![elements],
-            1,
-            &fc.linear,
-            zy,
-            single_rounding,
-            isa,
-        )
+        let (shape, taps) = match output[0] * output[1] {
+            1 => ([1, 1, elements], elements),
+            _ => (input, input[2]),
+        };
+        let plane = Plane::new(shape, Pads::default(), zx);
+        let origins = positions(output, [1, 1], plane.row(), plane.column());
+        let requant = requant(&fc.linear, 1, (zx, zy), single_rounding, isa);
+        Self::pack(plane, origins, &[(0, taps)], 1, &fc.linear, requant, isa)
     }
 
-    #[allow(clippy::too_many_arguments)]
+    /// Lays out the weights as `isa`'s loop reads them. A filter reads, in the order of its
+    /// weights, `runs` of consecutive inputs: the offset of the first, and how many.
     fn pack(
         plane: Plane,
         origins: Vec<usize>,
-        offsets: Vec<usize>,
-        lengths: Vec<usize>,
+        runs: &[(usize, usize)],
         groups: usize,
         linear: &Linear,
-        zy: i8,
-        single_rounding: bool,
+        requant: Requant,
         isa: Isa,
     ) -> Self {
-        let lanes = isa.lanes();
+        let (lanes, taps) = (isa.lanes(), isa.taps());
         let group_out = linear.out_channels() / groups;
         let blocks = group_out.div_ceil(lanes);
-        let pairs: usize = lengths.iter().map(|l| l.div_ceil(2)).sum();
-        let mut weights = vec![0i16; groups * blocks * pairs * lanes * 2];
+        let list = runs.iter().map(|&(offset, length)| Run {
+            offset,
+            groups: length.div_ceil(taps),
+        });
+        let list = Runs::new(list.collect(), taps);
+        let block = list.groups() * taps * lanes;
+        let mut weights = vec![0i8; groups * blocks * block];
         for c in 0..linear.out_channels() {
             let (group, within) = (c / group_out, c % group_out);
-            let block = group * blocks + within / lanes;
-            let to = &mut weights[block * pairs * lanes * 2..][..pairs * lanes * 2];
-            let lane = within % lanes;
+            let to = &mut weights[(group * blocks + within / lanes) * block..][..block];
             let mut row = linear.row(c);
-            let mut first_pair = 0;
-            for &length in &lengths {
+            let mut first = 0;
+            for &(_, length) in runs {
                 let (run, rest) = row.split_at(length);
                 for (i, &w) in run.iter().enumerate() {
-                    to[(first_pair + i / 2) * lanes * 2 + isa.weight_place(lane, i % 2)] = w as i16;
+                    let place = isa.weight_place(within % lanes, i % taps);
+                    to[(first + i / taps) * taps * lanes + place] = w;
                 }
-                first_pair += length.div_ceil(2);
+                first += length.div_ceil(taps);
                 row = rest;
             }
         }
-        let runs = offsets.into_iter().zip(&lengths);
-        let runs = Runs::new(
-            runs.map(|(offset, length)| Run {
-                offset,
-                pairs: length.div_ceil(2),
-            })
-            .collect(),
-        );
         Self {
             group_in: plane.column() / groups,
             plane,
             origins,
-            runs,
+            runs: list,
             groups,
             group_out,
-            weights,
-            requant: Requant::new(linear, groups, lanes, zy, single_rounding),
+            weights: match isa {
+                Isa::Avx512Vnni => Weights::Quads(weights),
+                _ => Weights::Pairs(weights.into_iter().map(i16::from).collect()),
+            },
+            requant,
+            isa,
         }
     }
 
-    /// Elements of scratch a sample.
-    pub(super) fn plane_elements(&self) -> usize {
-        self.plane.elements()
+    /// Bytes of scratch a sample.
+    pub(super) fn scratch_bytes(&self) -> usize {
+        match self.weights {
+            Weights::Pairs(_) => 2 * self.plane.elements(),
+            Weights::Quads(_) => self.plane.elements(),
+        }
     }
 
     /// `n` samples to int8.
-    pub(super) fn run(&self, isa: Isa, x: &[i8], n: usize, plane: &mut Vec<i16>, out: &mut [i8]) {
+    pub(super) fn run(&self, x: &[i8], n: usize, scratch: &mut Scratch, out: &mut [i8]) {
         let out_c = self.groups * self.group_out;
-        self.for_each_tile(isa, x, n, plane, |first, lane0, c0, count, acc| {
-            let width = (self.group_out - c0 % self.group_out).min(isa.lanes());
-            let out = &mut out[first * out_c + c0..];
-            let layout = (out_c, width);
-            if isa.lanes() == 16 {
-                self.requant
-                    .store(isa, lane0, &acc.as_chunks::<16>().0[..count], out, layout);
+        let lanes = self.isa.lanes();
+        self.for_each_tile(x, n, scratch, |at, acc| {
+            let out = &mut out[at.position * out_c + at.channel..];
+            let layout = (out_c, at.width);
+            if lanes == 16 {
+                let acc = &acc.as_chunks::<16>().0[..at.count];
+                self.requant.store(self.isa, at.lane, acc, out, layout);
             } else {
-                self.requant
-                    .store(isa, lane0, &acc.as_chunks::<8>().0[..count], out, layout);
+                let acc = &acc.as_chunks::<8>().0[..at.count];
+                self.requant.store(self.isa, at.lane, acc, out, layout);
             }
         });
     }
 
     /// `n` samples to accumulators, bias included.
-    pub(super) fn accumulators(
-        &self,
-        isa: Isa,
-        x: &[i8],
-        n: usize,
-        plane: &mut Vec<i16>,
-        out: &mut [i32],
-    ) {
+    pub(super) fn accumulators(&self, x: &[i8], n: usize, scratch: &mut Scratch, out: &mut [i32]) {
         let out_c = self.groups * self.group_out;
-        let lanes = isa.lanes();
-        self.for_each_tile(isa, x, n, plane, |first, _, c0, count, acc| {
-            let width = (self.group_out - c0 % self.group_out).min(lanes);
-            for p in 0..count {
-                let to = (first + p) * out_c + c0;
-                out[to..to + width].copy_from_slice(&acc[p * lanes..p * lanes + width]);
+        let lanes = self.isa.lanes();
+        self.for_each_tile(x, n, scratch, |at, acc| {
+            for p in 0..at.count {
+                let to = (at.position + p) * out_c + at.channel;
+                out[to..to + at.width].copy_from_slice(&acc[p * lanes..p * lanes + at.width]);
             }
         });
     }
 
-    /// Calls `sink(first position over all samples, first lane of the constants, first channel,
-    /// positions, accumulators)`.
+    /// Calls `sink` with the accumulators, `[position][lane]`, of every tile and block.
     fn for_each_tile(
         &self,
-        isa: Isa,
         x: &[i8],
         n: usize,
-        plane: &mut Vec<i16>,
-        mut sink: impl FnMut(usize, usize, usize, usize, &[i32; MAX_ACC]),
+        scratch: &mut Scratch,
+        mut sink: impl FnMut(At, &[i32]),
     ) {
-        let lanes = isa.lanes();
-        let blocks = self.group_out.div_ceil(lanes);
-        let pairs = self.runs.pairs();
-        let size = self.plane.elements();
-        self.plane.fill(x, n, plane);
-        let positions = self.origins.len();
-        let total = n * positions;
-        let mut acc = [0i32; MAX_ACC];
-        for group in 0..self.groups {
-            for block in 0..blocks {
-                let index = group * blocks + block;
-                let weights = &self.weights[index * pairs * lanes * 2..][..pairs * lanes * 2];
-                let bias = &self.requant.bias[index * lanes..][..lanes];
-                let c0 = group * self.group_out + block * lanes;
-                let (mut sample, mut position) = (0, 0);
-                for first in (0..total).step_by(TILE) {
-                    let count = TILE.min(total - first);
-                    let mut origins = [0; TILE];
-                    for p in 0..TILE {
-                        if p < count {
-                            origins[p] =
-                                sample * size + self.origins[position] + group * self.group_in;
-                            position += 1;
-                            if position == positions {
-                                position = 0;
-                                sample += 1;
-                            }
-                        } else {
-                            origins[p] = origins[0];
+        let blocks = self.group_out.div_ceil(self.isa.lanes());
+        match &self.weights {
+            Weights::Pairs(weights) => {
+                self.plane.fill(x, n, &mut scratch.pairs);
+                let plane = &scratch.pairs;
+                for (group, block) in
+                    (0..self.groups).flat_map(|g| (0..blocks).map(move |b| (g, b)))
+                {
+                    let operands = (&plane[..], &weights[..]);
+                    self.blocks::<_, _, 8>(operands, n, group, block, 1, &mut sink, |tile, acc| {
+                        match self.isa {
+                            // SAFETY: an `Isa` other than `Portable` comes from detection on this
+                            // machine.
+                            #[cfg(target_arch = "x86_64")]
+                            Isa::Avx2 => unsafe { tile.avx2(acc) },
+                            _ => tile.portable(acc),
                         }
-                    }
-                    Tile {
-                        plane,
-                        origins: &origins,
-                        runs: &self.runs,
-                        weights,
-                        bias,
-                    }
-                    .accumulate(isa, &mut acc);
-                    sink(first, index * lanes, c0, count, &acc);
+                    });
                 }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Weights::Quads(weights) => {
+                self.plane.fill(x, n, &mut scratch.quads);
+                let operands = (&scratch.quads[..], &weights[..]);
+                for group in 0..self.groups {
+                    let mut block = 0;
+                    while block + 2 <= blocks {
+                        self.blocks::<_, _, 8>(
+                            operands,
+                            n,
+                            group,
+                            block,
+                            2,
+                            &mut sink,
+                            |tile, acc| {
+                                // SAFETY: quads are packed only where VNNI was detected.
+                                unsafe { tile.vnni::<2>(acc) }
+                            },
+                        );
+                        block += 2;
+                    }
+                    if block < blocks {
+                        self.blocks::<_, _, 16>(
+                            operands,
+                            n,
+                            group,
+                            block,
+                            1,
+                            &mut sink,
+                            |tile, acc| {
+                                // SAFETY: as above.
+                                unsafe { tile.vnni::<1>(acc) }
+                            },
+                        );
+                    }
+                }
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Weights::Quads(_) => unreachable!("quads are for x86-64"),
+        }
+    }
+
+    /// All positions of all samples by the `count` blocks from `block` on, `P` positions at a time.
+    #[allow(clippy::too_many_arguments)]
+    fn blocks<X, W, const P: usize>(
+        &self,
+        (plane, weights): (&[X], &[W]),
+        n: usize,
+        group: usize,
+        block: usize,
+        count: usize,
+        sink: &mut impl FnMut(At, &[i32]),
+        accumulate: impl Fn(&Tile<'_, X, W, P>, &mut [i32; MAX_ACC]),
+    ) {
+        let lanes = self.isa.lanes();
+        let blocks = self.group_out.div_ceil(lanes);
+        let first = group * blocks + block;
+        let weights_a_block = self.runs.groups() * self.isa.taps() * lanes;
+        let weights = &weights[first * weights_a_block..][..count * weights_a_block];
+        let bias = &self.requant.bias[first * lanes..][..count * lanes];
+        let size = self.plane.elements();
+        let total = n * self.origins.len();
+        let mut places = (0..n)
+            .flat_map(|sample| self.origins.iter().map(move |o| sample * size + o))
+            .map(|o| o + group * self.group_in);
+        let mut acc = [0i32; MAX_ACC];
+        let mut origins = [0; P];
+        for position in (0..total).step_by(P) {
+            let positions = P.min(total - position);
+            for origin in &mut origins[..positions] {
+                *origin = places.next().expect("as many places as positions");
+            }
+            // A last tile that is not full computes its first position again.
+            let first_origin = origins[0];
+            origins[positions..].fill(first_origin);
+            let tile = Tile {
+                plane,
+                origins: &origins,
+                runs: &self.runs,
+                weights,
+                bias,
+            };
+            accumulate(&tile, &mut acc);
+            for b in 0..count {
+                let within = (block + b) * lanes;
+                let at = At {
+                    position,
+                    count: positions,
+                    channel: group * self.group_out + within,
+                    width: lanes.min(self.group_out - within),
+                    lane: (first + b) * lanes,
+                };
+                sink(at, &acc[b * P * lanes..][..P * lanes]);
             }
         }
     }
+}
+
+/// Where the accumulators of a tile and block belong.
+struct At {
+    /// First position, over all samples.
+    position: usize,
+    /// Positions.
+    count: usize,
+    /// First output channel.
+    channel: usize,
+    /// Output channels.
+    width: usize,
+    /// First lane of the constants.
+    lane: usize,
+}
+
+/// Constants for what the loop of `isa` reads.
+fn requant(
+    linear: &Linear,
+    groups: usize,
+    zero_points: (i8, i8),
+    single_rounding: bool,
+    isa: Isa,
+) -> Requant {
+    let new = match isa {
+        Isa::Avx512Vnni => Requant::from_minimum,
+        _ => Requant::new,
+    };
+    new(linear, (groups, isa.lanes()), zero_points, single_rounding)
 }
 
 /// Plane offsets of all output positions' first taps.

@@ -4,11 +4,14 @@ use super::conv::positions;
 use super::isa::Isa;
 use super::plane::Plane;
 use super::requant::Requant;
-use super::tile::TILE;
+
 use crate::model::Conv2d;
 
 /// Channels that are accumulated together.
 const LANES: usize = 16;
+
+/// Positions whose accumulators are kept together.
+const TILE: usize = 8;
 
 /// A depthwise convolution made ready. Input channels are repeated in the widened input where
 /// there are several filters a channel, so that output channel and plane channel are one.
@@ -53,7 +56,7 @@ impl Depthwise {
             taps,
             weights,
             out_c,
-            requant: Requant::new(&conv.linear, 1, LANES, zy, false),
+            requant: Requant::new(&conv.linear, (1, LANES), (zx, zy), false),
         }
     }
 
@@ -113,9 +116,14 @@ impl Depthwise {
                 let c0 = block * LANES;
                 let mut at = sample * self.origins.len();
                 for origins in self.origins.chunks(TILE) {
-                    for (acc, origin) in acc.iter_mut().zip(origins) {
-                        *acc = self.position(isa, &plane[origin + c0..], block);
-                    }
+                    isa.vectorized(
+                        #[inline(always)]
+                        || {
+                            for (acc, origin) in acc.iter_mut().zip(origins) {
+                                *acc = self.position(&plane[origin + c0..], block);
+                            }
+                        },
+                    );
                     sink(at, c0, &acc[..origins.len()]);
                     at += origins.len();
                 }
@@ -123,33 +131,8 @@ impl Depthwise {
         }
     }
 
-    fn position(&self, isa: Isa, x: &[i16], block: usize) -> [i32; LANES] {
-        match isa {
-            Isa::Portable => self.position_inline(x, block),
-            // SAFETY: an `Isa` other than `Portable` comes from detection on this machine.
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { self.position_avx2(x, block) },
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => unsafe { self.position_avx512(x, block) },
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => self.position_inline(x, block),
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn position_avx2(&self, x: &[i16], block: usize) -> [i32; LANES] {
-        self.position_inline(x, block)
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn position_avx512(&self, x: &[i16], block: usize) -> [i32; LANES] {
-        self.position_inline(x, block)
-    }
-
     #[inline(always)]
-    fn position_inline(&self, x: &[i16], block: usize) -> [i32; LANES] {
+    fn position(&self, x: &[i16], block: usize) -> [i32; LANES] {
         let mut acc = [0i32; LANES];
         acc.copy_from_slice(&self.requant.bias[block * LANES..][..LANES]);
         let (weights, _) = self.weights[block * self.taps.len() * LANES..].as_chunks::<LANES>();

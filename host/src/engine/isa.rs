@@ -7,7 +7,7 @@ pub enum Isa {
     Portable,
     /// x86-64 AVX2 (`vpmaddwd`).
     Avx2,
-    /// x86-64 AVX-512 with VNNI (`vpdpwssd`).
+    /// x86-64 AVX-512 with VNNI (`vpdpbusd`).
     Avx512Vnni,
 }
 
@@ -40,13 +40,21 @@ impl Isa {
         }
     }
 
-    /// Where, within the weights of one pair of taps (two for each lane), the weight of tap `half`
-    /// (0 or 1) of a lane lies: side by side for instructions that multiply pairs, else tap by tap,
-    /// which plain loops vectorise best.
-    pub(super) fn weight_place(self, lane: usize, half: usize) -> usize {
+    /// Consecutive taps that one instruction multiplies.
+    pub(super) fn taps(self) -> usize {
         match self {
-            Isa::Portable => half * self.lanes() + lane,
-            Isa::Avx2 | Isa::Avx512Vnni => 2 * lane + half,
+            Isa::Portable | Isa::Avx2 => 2,
+            Isa::Avx512Vnni => 4,
+        }
+    }
+
+    /// Where, within the weights of one group of taps ([`Self::taps`] for each lane), the weight of
+    /// a lane's `tap` lies: side by side for instructions that multiply groups, else tap by tap,
+    /// which plain loops vectorise best.
+    pub(super) fn weight_place(self, lane: usize, tap: usize) -> usize {
+        match self {
+            Isa::Portable => tap * self.lanes() + lane,
+            Isa::Avx2 | Isa::Avx512Vnni => self.taps() * lane + tap,
         }
     }
 
@@ -57,4 +65,32 @@ impl Isa {
             Isa::Avx512Vnni => 16,
         }
     }
+
+    /// Runs `work` compiled for this instruction set, as far as it is inlined: plain loops over
+    /// `#[inline]` arithmetic become vector code.
+    #[inline(always)]
+    pub(super) fn vectorized<R>(self, work: impl FnOnce() -> R) -> R {
+        match self {
+            Isa::Portable => work(),
+            // SAFETY: an `Isa` other than `Portable` comes from detection on this machine.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { with_avx2(work) },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => unsafe { with_avx512(work) },
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => work(),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn with_avx512<R>(work: impl FnOnce() -> R) -> R {
+    work()
 }

@@ -10,6 +10,7 @@
 //! - [`Engine`]: a network prepared for running; [`Engine::update_node`] follows an edit.
 //! - [`Activations`]: every tensor of a batch, from which a run can be resumed at any node.
 //! - [`accumulator_bound`]: the proof that a channel cannot overflow.
+//! - [`Intervals`]: what tensors can be for all inputs in a box.
 
 mod activations;
 mod bound;
@@ -17,6 +18,7 @@ mod check;
 mod conv;
 mod depthwise;
 mod error;
+mod interval;
 mod isa;
 mod net;
 mod plane;
@@ -28,6 +30,7 @@ mod tile;
 pub use activations::{Activations, Rewind};
 pub use bound::{accumulator_bound, check_channel};
 pub use error::EngineError;
+pub use interval::{Interval, Intervals};
 pub use isa::Isa;
 pub use net::{Engine, node_accumulators, run_node};
 

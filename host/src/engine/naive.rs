@@ -10,6 +10,18 @@ pub(super) fn accumulators(model: &QuantizedModel, node: &Node, x: &[i8]) -> Vec
     let zx = input.zero_point as i64;
     match &node.op {
         Op::FullyConnected(f) => {
+            if oh * ow > 1 {
+                let one = |o: usize, x: &[i8]| {
+                    let products = f.linear.row(o).iter().zip(x);
+                    products
+                        .map(|(&w, &x)| w as i64 * (x as i64 - zx))
+                        .sum::<i64>()
+                };
+                return x
+                    .chunks_exact(c)
+                    .flat_map(|x| (0..oc).map(move |o| f.linear.bias[o] as i64 + one(o, x)))
+                    .collect();
+            }
             let row = |o: usize| {
                 f.linear
                     .row(o)

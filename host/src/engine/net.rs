@@ -1,5 +1,7 @@
 //! The engine: a network made ready, and batches through it.
 
+use std::time::{Duration, Instant};
+
 use rayon::prelude::*;
 
 use super::step::{Scratch, Step};
@@ -146,15 +148,7 @@ impl Engine {
                     let n = x.len() / self.input_elements();
                     buffers[self.input][..x.len()].copy_from_slice(x);
                     for step in &self.steps {
-                        let mut out = std::mem::take(&mut buffers[step.output]);
-                        let inputs: Vec<&[i8]> = step
-                            .inputs
-                            .iter()
-                            .map(|&i| &buffers[i][..n * self.tensors[i].elements])
-                            .collect();
-                        let size = n * self.tensors[step.output].elements;
-                        step.execute(self.isa, &inputs, &mut out[..size], n, scratch);
-                        buffers[step.output] = out;
+                        self.step(step, buffers, n, scratch);
                     }
                     for (to, id) in part.into_iter().zip(keep) {
                         to.copy_from_slice(&buffers[id.0][..to.len()]);
@@ -162,6 +156,39 @@ impl Engine {
                 },
             );
         kept
+    }
+
+    /// How long each node takes for `n` samples, chunk by chunk on this thread alone.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    pub fn profile(&self, inputs: &[i8]) -> Vec<Duration> {
+        let chunk = self.chunk(self.samples(inputs));
+        let (mut scratch, mut buffers) = (Scratch::default(), self.buffers(chunk));
+        let mut times = vec![Duration::ZERO; self.steps.len()];
+        for x in inputs.chunks(chunk * self.input_elements()) {
+            buffers[self.input][..x.len()].copy_from_slice(x);
+            let n = x.len() / self.input_elements();
+            for (step, time) in self.steps.iter().zip(&mut times) {
+                let begin = Instant::now();
+                self.step(step, &mut buffers, n, &mut scratch);
+                *time += begin.elapsed();
+            }
+        }
+        times
+    }
+
+    /// One node over the `n` samples at the beginning of the buffers.
+    fn step(&self, step: &Step, buffers: &mut [Vec<i8>], n: usize, scratch: &mut Scratch) {
+        let mut out = std::mem::take(&mut buffers[step.output]);
+        let inputs: Vec<&[i8]> = step
+            .inputs
+            .iter()
+            .map(|&i| &buffers[i][..n * self.tensors[i].elements])
+            .collect();
+        let size = n * self.tensors[step.output].elements;
+        step.execute(self.isa, &inputs, &mut out[..size], n, scratch);
+        buffers[step.output] = out;
     }
 
     /// All tensors of `n` samples, kept so that a run can be resumed after an edit.

@@ -1,10 +1,33 @@
-//! Inputs widened to i16 with the zero point taken off and the padding made explicit.
+//! Inputs in the form that the multiply-accumulate loops read, with the padding made explicit.
 
 use crate::graph::Pads;
 
-/// Layout of one sample's widened input: `[top + h + bottom][left + w + right][channels]`.
+/// What a loop reads of an input.
+pub(super) trait Element: Copy + Default {
+    /// From an input and its tensor's zero point.
+    fn new(x: i8, zero_point: i8) -> Self;
+}
+
+/// The distance from the zero point.
+impl Element for i16 {
+    #[inline(always)]
+    fn new(x: i8, zero_point: i8) -> Self {
+        x as i16 - zero_point as i16
+    }
+}
+
+/// The distance from -128, for instructions that multiply unsigned by signed bytes. The bias takes
+/// care of the zero point: see [`super::requant::Requant::from_minimum`].
+impl Element for u8 {
+    #[inline(always)]
+    fn new(x: i8, _: i8) -> Self {
+        (x as u8) ^ 0x80
+    }
+}
+
+/// Layout of one sample's prepared input: `[top + h + bottom][left + w + right][channels]`.
 ///
-/// With padding present as zeros, a filter tap is a plain offset and the inner loops need no
+/// With padding present (the zero point), a filter tap is a plain offset and the inner loops need no
 /// bounds of the picture.
 #[derive(Clone, Debug)]
 pub(super) struct Plane {
@@ -20,7 +43,7 @@ pub(super) struct Plane {
 }
 
 /// Elements after the last plane that a kernel may read (and multiply by zero).
-pub(super) const SLACK: usize = 2;
+pub(super) const SLACK: usize = 4;
 
 impl Plane {
     pub(super) fn new(input: [usize; 3], pads: Pads, zero_point: i8) -> Self {
@@ -58,12 +81,12 @@ impl Plane {
         (self.pads.top + self.h + self.pads.bottom) * self.row()
     }
 
-    /// Widens `n` samples of `x` into `to`, which is grown as needed.
-    pub(super) fn fill(&self, x: &[i8], n: usize, to: &mut Vec<i16>) {
+    /// Prepares `n` samples of `x` in `to`, which is grown as needed.
+    pub(super) fn fill<T: Element>(&self, x: &[i8], n: usize, to: &mut Vec<T>) {
         let size = self.elements();
         let need = n * size + SLACK;
         if to.len() < need {
-            to.resize(need, 0);
+            to.resize(need, T::default());
         }
         let sample = self.h * self.w * self.c;
         for (x, plane) in x
@@ -72,30 +95,31 @@ impl Plane {
         {
             self.fill_one(x, plane);
         }
-        to[n * size..need].fill(0);
+        to[n * size..need].fill(T::default());
     }
 
-    fn fill_one(&self, x: &[i8], plane: &mut [i16]) {
+    fn fill_one<T: Element>(&self, x: &[i8], plane: &mut [T]) {
         let row = self.row();
-        let z = self.zero_point as i16;
+        let z = self.zero_point;
+        let pad = T::new(z, z);
         let (left, right) = (
             self.pads.left * self.stride_c,
             self.pads.right * self.stride_c,
         );
         let (top, rest) = plane.split_at_mut(self.pads.top * row);
         let (middle, bottom) = rest.split_at_mut(self.h * row);
-        top.fill(0);
-        bottom.fill(0);
+        top.fill(pad);
+        bottom.fill(pad);
         for (x, to) in x
             .chunks_exact(self.w * self.c)
             .zip(middle.chunks_exact_mut(row))
         {
-            to[..left].fill(0);
-            to[row - right..].fill(0);
+            to[..left].fill(pad);
+            to[row - right..].fill(pad);
             let to = &mut to[left..row - right];
             if self.repeat == 1 && self.stride_c == self.c {
                 for (t, &v) in to.iter_mut().zip(x) {
-                    *t = v as i16 - z;
+                    *t = T::new(v, z);
                 }
             } else {
                 for (x, to) in x
@@ -104,9 +128,9 @@ impl Plane {
                 {
                     let (used, spare) = to.split_at_mut(self.c * self.repeat);
                     for (&v, t) in x.iter().zip(used.chunks_exact_mut(self.repeat)) {
-                        t.fill(v as i16 - z);
+                        t.fill(T::new(v, z));
                     }
-                    spare.fill(0);
+                    spare.fill(T::default());
                 }
             }
         }

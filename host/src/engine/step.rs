@@ -28,7 +28,8 @@ pub(super) struct Step {
 /// Working memory of one thread.
 #[derive(Default)]
 pub(super) struct Scratch {
-    pub plane: Vec<i16>,
+    pub pairs: Vec<i16>,
+    pub quads: Vec<u8>,
 }
 
 impl Step {
@@ -52,6 +53,7 @@ impl Step {
             Op::FullyConnected(f) => Kernel::Conv(Conv::from_fully_connected(
                 f,
                 x.shape,
+                y.shape,
                 x.zero_point,
                 y.zero_point,
                 model.rounding == Rounding::LiteRtReference,
@@ -69,7 +71,7 @@ impl Step {
     /// Bytes of scratch a sample.
     pub(super) fn scratch_bytes(&self) -> usize {
         match &self.kernel {
-            Kernel::Conv(c) => 2 * c.plane_elements(),
+            Kernel::Conv(c) => c.scratch_bytes(),
             Kernel::Depthwise(d) => 2 * d.plane_elements(),
             Kernel::Shared(_) => 0,
         }
@@ -85,8 +87,14 @@ impl Step {
         scratch: &mut Scratch,
     ) {
         match &self.kernel {
-            Kernel::Conv(c) => c.run(isa, inputs[0], n, &mut scratch.plane, out),
-            Kernel::Depthwise(d) => d.run(isa, inputs[0], n, &mut scratch.plane, out),
+            Kernel::Conv(c) => c.run(inputs[0], n, scratch, out),
+            Kernel::Depthwise(d) => d.run(isa, inputs[0], n, &mut scratch.pairs, out),
+            Kernel::Shared(op) if op.is_elementwise() => {
+                isa.vectorized(
+                    #[inline(always)]
+                    || op.elementwise(inputs, out),
+                );
+            }
             Kernel::Shared(op) => {
                 let size = out.len() / n;
                 let mut one: Vec<&[i8]> = Vec::with_capacity(inputs.len());
@@ -119,11 +127,9 @@ impl Step {
             .zip(input.par_chunks(chunk * x))
             .for_each_init(Scratch::default, |scratch, (out, input)| {
                 match &self.kernel {
-                    Kernel::Conv(c) => {
-                        c.accumulators(isa, input, input.len() / x, &mut scratch.plane, out)
-                    }
+                    Kernel::Conv(c) => c.accumulators(input, input.len() / x, scratch, out),
                     Kernel::Depthwise(d) => {
-                        d.accumulators(isa, input, input.len() / x, &mut scratch.plane, out)
+                        d.accumulators(isa, input, input.len() / x, &mut scratch.pairs, out)
                     }
                     Kernel::Shared(_) => {}
                 }

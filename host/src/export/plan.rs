@@ -5,10 +5,15 @@
 //! dies there. Buffers are placed one at a time, each in the smallest gap that the buffers alive at
 //! the same time leave (greedy by size with best fit: Pisarchyk and Lee, "Efficient Memory
 //! Management for Deep Neural Net Inference", 2020); three orders are tried and the smallest arena
-//! is kept.
+//! is kept. A convolution's working memory is a buffer that lives while it runs.
+
+use qmend_shared::image::Scratch;
+use qmend_shared::kernels::{
+    conv2d_scratch_bytes, depthwise_scratch_bytes, fully_connected_scratch_bytes,
+};
 
 use super::ExportError;
-use crate::model::{Op, QuantizedModel, TensorId};
+use crate::model::{Node, Op, QuantizedModel, TensorId};
 
 /// Tensors start at multiples of this many bytes: one 32-bit load of a microcontroller.
 pub const ALIGN: usize = 4;
@@ -24,6 +29,8 @@ pub struct Plan {
     pub lower_bound: usize,
     /// Nodes that write on one of their inputs.
     pub in_place: Vec<usize>,
+    /// Working memory of each node, where its kernels use some.
+    pub scratch: Vec<Option<Scratch>>,
 }
 
 /// One piece of the arena, shared by tensors that follow each other in place.
@@ -74,6 +81,20 @@ pub fn plan(model: &QuantizedModel) -> Result<Plan, ExportError> {
             None => open(out, &mut buffers, &mut buffer_of),
         }
     }
+    let scratch_of: Vec<Option<usize>> = model
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(i, node)| {
+            let bytes = scratch_bytes(model, node)?.next_multiple_of(ALIGN);
+            buffers.push(Buffer {
+                bytes,
+                from: i + 1,
+                to: i + 1,
+            });
+            Some(buffers.len() - 1)
+        })
+        .collect();
     let lower_bound = (0..=model.nodes.len() + 1)
         .map(|t| {
             buffers
@@ -90,12 +111,48 @@ pub fn plan(model: &QuantizedModel) -> Result<Plan, ExportError> {
         .min_by_key(|(_, bytes)| *bytes)
         .expect("there are three orders");
     let offsets = buffer_of.iter().map(|&b| places[b]).collect();
+    let scratch = scratch_of
+        .into_iter()
+        .map(|b| {
+            let b = b?;
+            // Places beyond 4 GiB are refused with their tensors.
+            Some(Scratch {
+                offset: u32::try_from(places[b]).ok()?,
+                bytes: u32::try_from(buffers[b].bytes).ok()?,
+            })
+        })
+        .collect();
     Ok(Plan {
         offsets,
         arena_bytes,
         lower_bound,
         in_place,
+        scratch,
     })
+}
+
+/// More than this is not worth it: the kernels that need none are used then.
+const MOST_SCRATCH: usize = 64 * 1024;
+
+/// Bytes of working memory that make a node fast.
+fn scratch_bytes(model: &QuantizedModel, node: &Node) -> Option<usize> {
+    let x = model.tensor(*node.inputs.first()?);
+    let c = match &node.op {
+        Op::Conv2d(c) => c,
+        Op::FullyConnected(_) => {
+            let bytes = fully_connected_scratch_bytes(x.elements());
+            return (bytes <= MOST_SCRATCH).then_some(bytes);
+        }
+        _ => return None,
+    };
+    let [positions, in_c] = [c.kernel.iter().product::<usize>(), x.shape[2]];
+    let bytes = if c.is_depthwise(in_c) {
+        depthwise_scratch_bytes(positions)
+    } else {
+        let taps = positions.checked_mul(in_c / c.groups.max(1))?;
+        conv2d_scratch_bytes(taps, model.tensor(node.output).shape[2])
+    };
+    (bytes <= MOST_SCRATCH).then_some(bytes)
 }
 
 /// First and last time at which each tensor must be in the arena.
@@ -167,7 +224,13 @@ fn reusable_input(model: &QuantizedModel, i: usize, lives: &[(usize, usize)]) ->
     let node = &model.nodes[i];
     let works = matches!(
         node.op,
-        Op::Reshape | Op::Lut { .. } | Op::Requantize { .. } | Op::Add(_)
+        Op::Reshape
+            | Op::Lut { .. }
+            | Op::Requantize { .. }
+            | Op::Add(_)
+            | Op::Mul(_)
+            | Op::Sub(_)
+            | Op::BroadcastAdd(_)
     );
     let elements = model.tensor(node.output).elements();
     let dies = |id: &&TensorId| lives[id.0].1 == i + 1 && model.tensor(**id).elements() == elements;

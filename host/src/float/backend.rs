@@ -35,7 +35,7 @@ impl Backend {
 
     // Deprecated upstream in favour of flex, and kept here to check flex against.
     #[cfg_attr(feature = "ndarray", expect(deprecated))]
-    pub(super) fn device(self) -> Device {
+    pub(crate) fn device(self) -> Device {
         match self {
             Backend::Flex => Device::flex(),
             #[cfg(feature = "ndarray")]

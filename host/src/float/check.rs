@@ -1,7 +1,7 @@
 //! Whether a graph can be computed: what Burn would panic on is an error here.
 
 use super::FloatError;
-use crate::graph::{Graph, Node, Op, Pads, Shape, ValueId, Weights};
+use crate::graph::{Graph, Node, Op, Pads, Shape, ValueId, Weights, broadcast_shape};
 
 /// Checks references, order, shapes and parameters of a whole graph.
 pub(super) fn check_graph(graph: &Graph) -> Result<(), FloatError> {
@@ -69,7 +69,8 @@ fn output_shape(node: &Node, inputs: &[Shape], declared: Shape) -> Result<Shape,
         true => Ok(()),
         false => Err(format!("has {} inputs, expected {n}", inputs.len())),
     };
-    if !matches!(node.op, Op::Concat { .. } | Op::Add { .. }) {
+    let pairs = matches!(node.op, Op::Add { .. } | Op::Sub { .. } | Op::Mul { .. });
+    if !pairs && !matches!(node.op, Op::Concat { .. }) {
         arity(1)?;
     }
     let first = *inputs.first().ok_or("has no input")?;
@@ -118,15 +119,20 @@ fn output_shape(node: &Node, inputs: &[Shape], declared: Shape) -> Result<Shape,
             }
             first
         }
-        Op::Add { .. } => {
+        Op::Add { .. } | Op::Sub { .. } | Op::Mul { .. } => {
             arity(2)?;
-            if inputs[1] != first {
-                return Err(format!(
-                    "adds {:?} to {first:?}; both must have one shape",
+            broadcast_shape(first, inputs[1]).ok_or_else(|| {
+                format!(
+                    "takes {first:?} and {:?}; an axis must agree, or be 1 in one of them",
                     inputs[1]
-                ));
+                )
+            })?
+        }
+        Op::ResizeNearest { rows, columns } => {
+            if rows.iter().any(|r| *r >= h) || columns.iter().any(|k| *k >= w) {
+                return Err(format!("a row or column is beyond {first:?}"));
             }
-            first
+            [rows.len(), columns.len(), c]
         }
         Op::Activation(_) | Op::Softmax => first,
         Op::MaxPool(p) | Op::AveragePool(p) => {

@@ -3,7 +3,7 @@
 use super::layout::ohwi_to_oihw;
 use super::ops::*;
 use crate::graph::{Activation, Op, Pool, Shape};
-use burn_tensor::{Device, Tensor, TensorData};
+use burn_tensor::{Device, Int, Tensor, TensorData};
 
 /// An operator with its constants on the device.
 pub(super) enum Kernel {
@@ -21,6 +21,8 @@ pub(super) enum Kernel {
         shift: Tensor<4>,
     },
     Add,
+    Sub,
+    Mul,
     Activation,
     MaxPool(PoolGeometry),
     AveragePool {
@@ -41,6 +43,10 @@ pub(super) enum Kernel {
         perm: [usize; 3],
     },
     Softmax,
+    ResizeNearest {
+        rows: Tensor<1, Int>,
+        columns: Tensor<1, Int>,
+    },
 }
 
 impl Kernel {
@@ -51,11 +57,14 @@ impl Kernel {
         }
         let last = inputs.pop().expect("check_graph: every node has an input");
         match self {
-            Kernel::Add => {
-                inputs
-                    .pop()
-                    .expect("check_graph: an addition has two inputs")
-                    + last
+            Kernel::Add | Kernel::Sub | Kernel::Mul => {
+                let first = inputs.pop().expect("check_graph: a sum has two inputs");
+                // Axes of length 1 are repeated.
+                match self {
+                    Kernel::Add => first + last,
+                    Kernel::Sub => first - last,
+                    _ => first * last,
+                }
             }
             Kernel::Conv2d {
                 weights,
@@ -80,6 +89,9 @@ impl Kernel {
             Kernel::Reshape(shape) => reshape(last, *shape),
             Kernel::Transpose { perm } => transpose(last, *perm),
             Kernel::Softmax => softmax(last),
+            Kernel::ResizeNearest { rows, columns } => {
+                last.select(2, rows.clone()).select(3, columns.clone())
+            }
         }
     }
 
@@ -139,6 +151,8 @@ impl Kernel {
                 a.activation,
             ),
             Op::Add { activation } => (Kernel::Add, *activation),
+            Op::Sub { activation } => (Kernel::Sub, *activation),
+            Op::Mul { activation } => (Kernel::Mul, *activation),
             Op::Activation(a) => (Kernel::Activation, *a),
             Op::MaxPool(p) => (Kernel::MaxPool(pool(p)), Activation::Identity),
             Op::AveragePool(p) => {
@@ -171,6 +185,18 @@ impl Kernel {
             Op::Reshape => (Kernel::Reshape(output), Activation::Identity),
             Op::Transpose { perm } => (Kernel::Transpose { perm: *perm }, Activation::Identity),
             Op::Softmax => (Kernel::Softmax, Activation::Identity),
+            Op::ResizeNearest { rows, columns } => {
+                let indices = |v: &[usize]| {
+                    let data: Vec<i32> = v.iter().map(|i| *i as i32).collect();
+                    let shape = [data.len()];
+                    Tensor::<1, Int>::from_data(TensorData::new(data, shape), device)
+                };
+                let kernel = Kernel::ResizeNearest {
+                    rows: indices(rows),
+                    columns: indices(columns),
+                };
+                (kernel, Activation::Identity)
+            }
         }
     }
 }

@@ -55,10 +55,21 @@ pub fn eval(op: &Op, inputs: &[(&[f64], Shape)], out: Shape) -> Vec<f64> {
             };
             act(x.iter().enumerate().map(f).collect(), a.activation)
         }
-        Op::Add { activation } => act(
-            x.iter().zip(inputs[1].0).map(|(a, b)| a + b).collect(),
-            *activation,
-        ),
+        Op::Add { activation } | Op::Sub { activation } | Op::Mul { activation } => {
+            let operand = |k: usize, o: Shape| {
+                let (x, s) = inputs[k];
+                x[at(s, [0, 1, 2].map(|i| if s[i] == 1 { 0 } else { o[i] }))]
+            };
+            let pair = |o: Shape| match op {
+                Op::Add { .. } => operand(0, o) + operand(1, o),
+                Op::Sub { .. } => operand(0, o) - operand(1, o),
+                _ => operand(0, o) * operand(1, o),
+            };
+            act(each(&pair), *activation)
+        }
+        Op::ResizeNearest { rows, columns } => {
+            each(&|o| x[at(shape, [rows[o[0]], columns[o[1]], o[2]])])
+        }
         Op::Activation(a) => act(x.to_vec(), *a),
         Op::MaxPool(p) => each(&|o| {
             taps(p, x, shape, o)

@@ -73,10 +73,13 @@ fn eval(op: &Op, inputs: &[(&[f32], Shape)], out: Shape) -> Vec<f32> {
         Op::Affine(a) => each(s, |_, _, c, i| {
             y[i] = a.activation.eval(a.scale[c] * x[i] + a.shift[c])
         }),
-        Op::Add { activation } => {
-            for ((y, a), b) in y.iter_mut().zip(x).zip(inputs[1].0) {
-                *y = activation.eval(a + b);
-            }
+        Op::Add { activation } => pairs(inputs, out, |i, a, b| y[i] = activation.eval(a + b)),
+        Op::Sub { activation } => pairs(inputs, out, |i, a, b| y[i] = activation.eval(a - b)),
+        Op::Mul { activation } => pairs(inputs, out, |i, a, b| y[i] = activation.eval(a * b)),
+        Op::ResizeNearest { rows, columns } => {
+            each(out, |h, w, c, i| {
+                y[i] = x[index(s, [rows[h], columns[w], c])]
+            });
         }
         Op::Activation(a) => y.iter_mut().zip(x).for_each(|(y, &x)| *y = a.eval(x)),
         Op::MaxPool(p) => each(out, |h, w, c, i| {
@@ -132,6 +135,18 @@ fn eval(op: &Op, inputs: &[(&[f32], Shape)], out: Shape) -> Vec<f32> {
         }
     }
     y
+}
+
+/// Calls `f` with the linear index and both operands of each element of the output.
+fn pairs(inputs: &[(&[f32], Shape)], out: Shape, mut f: impl FnMut(usize, f32, f32)) {
+    each(out, |h, w, c, i| {
+        let [a, b] = [0, 1].map(|k| {
+            let (x, s) = inputs[k];
+            let at = |axis: usize, i: usize| if s[axis] == 1 { 0 } else { i };
+            x[index(s, [at(0, h), at(1, w), at(2, c)])]
+        });
+        f(i, a, b);
+    });
 }
 
 /// Calls `f` with (h, w) of each tap of window (oh, ow) that lies inside the input.

@@ -9,7 +9,7 @@ pub mod passes;
 mod shapes;
 
 pub use op::{Activation, Affine, Conv2d, FullyConnected, Op, Pads, Pool, Weights};
-pub use shapes::{GraphError, output_shape};
+pub use shapes::{GraphError, broadcast_shape, output_shape};
 
 /// Index into [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -153,8 +153,18 @@ pub enum Op {
     FullyConnected(FullyConnected),
     /// Per-channel affine map.
     Affine(Affine),
-    /// Sum of two values of one shape, with a fused clamp.
+    /// Sum of two values, with a fused clamp. An axis of length 1 is repeated to the other value's.
     Add {
+        /// Fused function; only one with a [`Activation::clamp_range`].
+        activation: Activation,
+    },
+    /// Difference of two values, as [`Op::Add`].
+    Sub {
+        /// Fused function; only one with a [`Activation::clamp_range`].
+        activation: Activation,
+    },
+    /// Product of two values, as [`Op::Add`].
+    Mul {
         /// Fused function; only one with a [`Activation::clamp_range`].
         activation: Activation,
     },
@@ -189,6 +199,13 @@ pub enum Op {
     },
     /// Over all channels of each position.
     Softmax,
+    /// Each row and column of the output is one of the input (nearest-neighbour resizing).
+    ResizeNearest {
+        /// For each row of the output, that of the input.
+        rows: Vec<usize>,
+        /// For each column of the output, that of the input.
+        columns: Vec<usize>,
+    },
 }
 
 impl Op {
@@ -211,6 +228,9 @@ impl Op {
             Op::Reshape => "Reshape",
             Op::Transpose { .. } => "Transpose",
             Op::Softmax => "Softmax",
+            Op::Sub { .. } => "Sub",
+            Op::Mul { .. } => "Mul",
+            Op::ResizeNearest { .. } => "ResizeNearest",
         }
     }
 

@@ -76,6 +76,20 @@ fn pool(shape: Shape, p: &Pool) -> Result<Shape, String> {
     Ok([h, w, shape[2]])
 }
 
+/// The shape that two operands have in common when axes of length 1 are repeated.
+pub fn broadcast_shape(a: Shape, b: Shape) -> Option<Shape> {
+    let mut shape = a;
+    for (length, other) in shape.iter_mut().zip(b) {
+        *length = match (*length, other) {
+            (x, y) if x == y => x,
+            (1, y) => y,
+            (x, 1) => x,
+            _ => return None,
+        };
+    }
+    Some(shape)
+}
+
 /// The shape that an operator gives for operands of these shapes; `None` for
 /// [`Op::Reshape`], which may give any shape with as many elements.
 ///
@@ -83,7 +97,7 @@ fn pool(shape: Shape, p: &Pool) -> Result<Shape, String> {
 /// A sentence about what does not fit.
 pub fn output_shape(op: &Op, inputs: &[Shape]) -> Result<Option<Shape>, String> {
     let arity = match op {
-        Op::Add { .. } => 2,
+        Op::Add { .. } | Op::Sub { .. } | Op::Mul { .. } => 2,
         Op::Concat { .. } => inputs.len().max(1),
         _ => 1,
     };
@@ -143,13 +157,23 @@ pub fn output_shape(op: &Op, inputs: &[Shape]) -> Result<Option<Shape>, String> 
             }
             x
         }
-        Op::Add { .. } if inputs[1] != x => {
-            return Err(format!(
-                "operands of shapes {x:?} and {:?} differ",
-                inputs[1]
-            ));
+        Op::Add { .. } | Op::Sub { .. } | Op::Mul { .. } => broadcast_shape(x, inputs[1])
+            .ok_or_else(|| {
+                format!(
+                    "operands of shapes {x:?} and {:?} differ on an axis where neither is 1",
+                    inputs[1]
+                )
+            })?,
+        Op::Activation(_) | Op::Softmax => x,
+        Op::ResizeNearest { rows, columns } => {
+            if rows.iter().any(|r| *r >= x[0]) || columns.iter().any(|c| *c >= x[1]) {
+                return Err(format!("a row or column is beyond {x:?}"));
+            }
+            if rows.is_empty() || columns.is_empty() {
+                return Err("it makes no rows or columns".into());
+            }
+            [rows.len(), columns.len(), x[2]]
         }
-        Op::Add { .. } | Op::Activation(_) | Op::Softmax => x,
         Op::MaxPool(p) => pool(x, p)?,
         Op::AveragePool(p) => {
             if p.dilation != [1, 1] {
@@ -203,7 +227,7 @@ fn fused(op: &Op) -> Activation {
         Op::Conv2d(c) => c.activation,
         Op::FullyConnected(f) => f.activation,
         Op::Affine(a) => a.activation,
-        Op::Add { activation } => *activation,
+        Op::Add { activation } | Op::Sub { activation } | Op::Mul { activation } => *activation,
         _ => Activation::Identity,
     }
 }

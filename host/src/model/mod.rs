@@ -7,7 +7,10 @@
 mod op;
 pub mod random;
 
-pub use op::{Add, Concat, ConcatInput, Conv2d, FullyConnected, Linear, Op, Pad, Pool};
+pub use op::{
+    Add, Concat, ConcatInput, ConstantOperand, Conv2d, FullyConnected, Linear, Op, Pad, Pool,
+    Product, Sum,
+};
 pub use qmend_shared::arith::{Multiplier, Rounding};
 
 /// Index into [`QuantizedModel::tensors`].
@@ -138,6 +141,12 @@ impl QuantizedModel {
             .iter_mut()
             .enumerate()
             .filter_map(|(i, n)| n.op.linear_mut().map(|l| (i, l)))
+    }
+
+    /// Multiply-accumulates of one sample, padding included; 0 for a node without weights.
+    pub fn macs(&self, node: &Node) -> usize {
+        let outputs = self.tensor(node.output).elements();
+        node.op.linear().map_or(0, |l| l.taps() * outputs)
     }
 
     /// `input scale * weight scale` of channel `c` of a linear node: the real value of one unit of

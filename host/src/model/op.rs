@@ -63,7 +63,15 @@ pub struct Conv2d {
     pub linear: Linear,
 }
 
-/// Fully connected layer over the input in HWC order.
+impl Conv2d {
+    /// Whether every one of the input's `channels` is a group of its own.
+    pub fn is_depthwise(&self, channels: usize) -> bool {
+        self.groups > 1 && self.groups == channels
+    }
+}
+
+/// Fully connected layer: over the whole input in HWC order, or, where its taps are as many as the
+/// input's channels, over the channels of each position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FullyConnected {
     /// Weights.
@@ -81,6 +89,60 @@ pub struct Add {
     pub act_min: i8,
     /// Largest output.
     pub act_max: i8,
+}
+
+/// A constant operand of an element-wise operator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConstantOperand {
+    /// Which operand it is, 0 or 1. The other one is the node's only input.
+    pub position: usize,
+    /// One for all channels, or one a channel.
+    pub values: Vec<i8>,
+    /// Positive, finite.
+    pub scale: f32,
+    /// The integer of real zero.
+    pub zero_point: i8,
+}
+
+impl ConstantOperand {
+    /// The real values, one for each of so many channels.
+    pub fn reals(&self, channels: usize) -> Vec<f32> {
+        let real = |q: &i8| self.scale * (*q as i32 - self.zero_point as i32) as f32;
+        match &self.values[..] {
+            [one] => vec![real(one); channels],
+            all => all.iter().map(real).collect(),
+        }
+    }
+}
+
+/// Product of two tensors, repeated to the output's shape where an axis is 1, or of a tensor and a
+/// constant (TFLite's int8 MUL).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Product {
+    /// Product of the factors' scales / output scale.
+    pub multiplier: Multiplier,
+    /// Smallest output.
+    pub act_min: i8,
+    /// Largest output.
+    pub act_max: i8,
+    /// The factor that is a constant, if one is.
+    pub constant: Option<ConstantOperand>,
+}
+
+/// Sum or difference of two tensors, repeated to the output's shape where an axis is 1, or of a
+/// tensor and a constant (TFLite's int8 ADD and SUB).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sum {
+    /// Multipliers, as those of [`Add`].
+    pub input_multipliers: [Multiplier; 2],
+    /// As that of [`Add`].
+    pub output_multiplier: Multiplier,
+    /// Smallest output.
+    pub act_min: i8,
+    /// Largest output.
+    pub act_max: i8,
+    /// The operand that is a constant, if one is.
+    pub constant: Option<ConstantOperand>,
 }
 
 /// Pooling window.
@@ -177,9 +239,31 @@ pub enum Op {
         /// Smallest difference that counts.
         diff_min: i32,
     },
+    /// Product.
+    Mul(Product),
+    /// Difference.
+    Sub(Sum),
+    /// As [`Op::Add`], for operands of different shapes, or one that is constant.
+    BroadcastAdd(Sum),
+    /// Each row and column of the output is one of the input.
+    ResizeNearest {
+        /// For each row of the output, that of the input.
+        rows: Vec<usize>,
+        /// For each column of the output, that of the input.
+        columns: Vec<usize>,
+    },
 }
 
 impl Op {
+    /// The constant operand of an element-wise operator.
+    pub fn constant(&self) -> Option<&ConstantOperand> {
+        match self {
+            Op::Mul(p) => p.constant.as_ref(),
+            Op::Sub(s) | Op::BroadcastAdd(s) => s.constant.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The linear part of a convolution or fully connected layer.
     pub fn linear(&self) -> Option<&Linear> {
         match self {
@@ -217,6 +301,10 @@ impl Op {
             Op::Requantize { .. } => "Requantize",
             Op::Lut { .. } => "Lut",
             Op::Softmax { .. } => "Softmax",
+            Op::Mul(_) => "Mul",
+            Op::Sub(_) => "Sub",
+            Op::BroadcastAdd(_) => "BroadcastAdd",
+            Op::ResizeNearest { .. } => "ResizeNearest",
         }
     }
 }

@@ -4,6 +4,8 @@
 //! They compute nothing sensible, but values stay spread over the int8 range, so that a wrong bit
 //! anywhere reaches the output. The same seed gives the same network.
 
+mod arithmetic;
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -14,7 +16,7 @@ use super::{
 use crate::graph::Pads;
 
 /// The operators that [`random_model`] draws from.
-pub const KINDS: [&str; 14] = [
+pub const KINDS: [&str; 18] = [
     "Conv2d",
     "DepthwiseConv2d",
     "FullyConnected",
@@ -29,6 +31,10 @@ pub const KINDS: [&str; 14] = [
     "Requantize",
     "Lut",
     "Softmax",
+    "Mul",
+    "Sub",
+    "BroadcastAdd",
+    "ResizeNearest",
 ];
 
 /// A network of `nodes` random operators.
@@ -251,6 +257,8 @@ impl Builder {
                     y,
                 );
             }
+            "Mul" | "Sub" | "BroadcastAdd" => self.arithmetic(x, kind),
+            "ResizeNearest" => self.resize(x),
             other => panic!("no operator is called {other}"),
         }
     }

@@ -7,7 +7,10 @@ use super::linear::Layer;
 use super::patches::{self, Filter};
 use super::rounding::{Samples, needs_samples};
 use super::tensors::{TensorScale, assign, roots};
-use super::{QuantizeError, Scales, WeightRounding, bias_correction, ops, quantize_multiplier};
+use super::{
+    QuantizeError, Scales, WeightRounding, bias_correction, mean_multiplier, ops,
+    quantize_multiplier,
+};
 use crate::calibrate::{Calibration, mean_samples};
 use crate::engine::{Engine, check_channel, node_accumulators, run_node};
 use crate::graph::{self, Activation, Graph, ValueId};
@@ -252,19 +255,42 @@ impl<'a> Build<'a> {
             graph::Op::Add { activation } => {
                 let other = self.scale(node.inputs[1])?;
                 let ratio = x.scale.max(other.scale) as f64 / y.scale as f64;
-                Op::Add(ops::add([x, other], y, *activation).ok_or_else(|| too_narrow(ratio))?)
+                let add = ops::add([x, other], y, *activation).ok_or_else(|| too_narrow(ratio))?;
+                let [a, b] = [0, 1].map(|i| self.graph.shape(node.inputs[i]));
+                if a == b {
+                    Op::Add(add)
+                } else {
+                    Op::BroadcastAdd(ops::broadcast(add))
+                }
             }
+            graph::Op::Sub { activation } => {
+                let other = self.scale(node.inputs[1])?;
+                let ratio = x.scale.max(other.scale) as f64 / y.scale as f64;
+                let add = ops::add([x, other], y, *activation).ok_or_else(|| too_narrow(ratio))?;
+                Op::Sub(ops::broadcast(add))
+            }
+            graph::Op::Mul { activation } => {
+                let other = self.scale(node.inputs[1])?;
+                let ratio = x.scale as f64 * other.scale as f64 / y.scale as f64;
+                let p = ops::product([x, other], y, *activation);
+                Op::Mul(p.ok_or_else(|| too_narrow(ratio))?)
+            }
+            graph::Op::ResizeNearest { rows, columns } => Op::ResizeNearest {
+                rows: rows.clone(),
+                columns: columns.clone(),
+            },
             // Tied to its input's scale: nothing is left to do.
             graph::Op::Activation(Activation::Identity) | graph::Op::Reshape => Op::Reshape,
             graph::Op::Activation(f) => Op::Lut {
-                table: ops::lut(*f, x, y),
+                table: ops::table(*f, x, y),
             },
             graph::Op::MaxPool(p) => Op::MaxPool(pool(p)),
             graph::Op::AveragePool(p) => Op::AveragePool(pool(p)),
             graph::Op::GlobalAveragePool => {
                 let [h, w, _] = self.graph.shape(node.inputs[0]);
                 Op::Mean {
-                    multiplier: multiplier(x.scale as f64 / (y.scale as f64 * (h * w) as f64))?,
+                    multiplier: mean_multiplier(x.scale, y.scale, h * w)
+                        .ok_or_else(|| too_narrow(x.scale as f64 / y.scale as f64))?,
                 }
             }
             graph::Op::Pad {

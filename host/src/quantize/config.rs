@@ -31,14 +31,23 @@ pub enum WeightRounding {
     /// One after the other, each error made up for by the weights not yet rounded, as the inputs'
     /// correlations say (GPTQ, 2022).
     Gptq,
-    /// Levels that together have the least error on the inputs' second moments: AdaRound's problem
-    /// (ICML 2020), searched from GPTQ's answer by single and paired steps.
+    /// Up or down, learned by gradient descent on the layer's activated outputs (AdaRound, ICML
+    /// 2020).
     AdaRound,
+    /// Levels that together have the least error on the inputs' second moments, the quadratic
+    /// problem behind AdaRound, searched from GPTQ's answer by single and paired steps.
+    Coordinate,
 }
 
 impl WeightRounding {
     /// All methods.
-    pub const ALL: [Self; 4] = [Self::Nearest, Self::Squant, Self::Gptq, Self::AdaRound];
+    pub const ALL: [Self; 5] = [
+        Self::Nearest,
+        Self::Squant,
+        Self::Gptq,
+        Self::AdaRound,
+        Self::Coordinate,
+    ];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -47,6 +56,7 @@ impl WeightRounding {
             WeightRounding::Squant => "squant",
             WeightRounding::Gptq => "gptq",
             WeightRounding::AdaRound => "adaround",
+            WeightRounding::Coordinate => "coordinate",
         }
     }
 }
@@ -167,7 +177,7 @@ impl FromStr for WeightRounding {
             .ok_or_else(|| QuantizeError::UnknownWord {
                 setting: "rounding",
                 got: s.to_string(),
-                known: "nearest, squant, gptq and adaround",
+                known: "nearest, squant, gptq, adaround and coordinate",
             })
     }
 }

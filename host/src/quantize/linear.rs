@@ -139,6 +139,8 @@ impl Layer<'_> {
             .enumerate()
             .map(|(i, &w)| w as f64 / weight_scales[i / taps] as f64)
             .collect();
+        let units: Vec<f64> = (0..self.bias.len()).map(unit).collect();
+        let real_bias: Vec<f64> = self.bias.iter().map(|&b| b as f64).collect();
         let levels = rounding::round(
             self.rounding,
             &Problem {
@@ -147,6 +149,12 @@ impl Layer<'_> {
                 lattice: scales::lattice(self.bits, self.scales),
                 samples: self.samples,
                 free_bias: self.means.is_some(),
+                units: &units,
+                bias: &real_bias,
+                clamp: self
+                    .activation
+                    .clamp_range()
+                    .unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
             },
         );
         let biases: Vec<f64> = match self.means {

@@ -24,7 +24,7 @@ mod tensors;
 pub use build::quantize;
 pub use config::{QuantizeConfig, Scales, WeightRounding};
 pub use error::QuantizeError;
-pub use multiplier::quantize_multiplier;
+pub use multiplier::{mean_multiplier, quantize_multiplier, scaled_multiplier};
 pub use tensors::TensorScale;
 
 #[cfg(test)]

@@ -72,6 +72,7 @@ pub(super) fn roots(graph: &Graph) -> Vec<ValueId> {
                 | Op::Pad { .. }
                 | Op::Reshape
                 | Op::Transpose { .. }
+                | Op::ResizeNearest { .. }
                 | Op::Activation(Activation::Identity)
         );
         if tied {

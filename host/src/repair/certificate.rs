@@ -1,5 +1,6 @@
 //! The certificate: what was repaired, test by test, in a form that anybody can replay.
 
+use super::robust::Robust;
 use super::{Outcome, RepairConfig, Targets, Tests};
 use crate::classes::argmax;
 use crate::engine::{Engine, EngineError};
@@ -9,7 +10,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 /// Version of the JSON object.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// A repair in numbers that can be checked against the image and the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,11 @@ pub struct Certificate {
     pub lost: Vec<usize>,
     /// Indices of tests that could not be mended.
     pub unfixable: Vec<usize>,
+    /// What every test wants and gets, so that none of the lists above can be changed by itself.
+    pub classes: Classes,
+    /// What inputs near the repaired tests do, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub robust: Option<RobustSummary>,
     /// Settings, in words.
     pub settings: Settings,
 }
@@ -55,6 +61,33 @@ pub struct RepairedTest {
     pub after: usize,
     /// The integer logits now (before a final softmax).
     pub logits: Vec<i8>,
+    /// The most quantization steps that it is certified to keep its class for, where that was asked
+    /// for; absent too where not even the test itself is (two logits are equal).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub robust_steps: Option<u8>,
+}
+
+/// Classes of all repair tests, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Classes {
+    /// The wanted class.
+    pub wanted: Vec<usize>,
+    /// What the model gave before the repair.
+    pub before: Vec<usize>,
+    /// What it gives now.
+    pub after: Vec<usize>,
+}
+
+/// How many repaired tests keep their class for every input within so many quantization steps. Of
+/// the others nothing is known: the method is sound and not complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RobustSummary {
+    /// Steps of the input's integers that were asked for.
+    pub steps: u8,
+    /// Where classes were compared: `output`, or `logits` before a final softmax.
+    pub decided_on: String,
+    /// Repaired tests that are certified for at least these steps.
+    pub certified: usize,
 }
 
 /// The settings that a certificate names.
@@ -139,10 +172,17 @@ impl Certificate {
                     before: before.class(test),
                     after: after.class(test),
                     logits: after.logits(test).to_vec(),
+                    robust_steps: None,
                 })
                 .collect(),
             lost: outcome.lost.clone(),
             unfixable: outcome.unfixable.clone(),
+            classes: Classes {
+                wanted: repair.targets.clone(),
+                before: (0..repair.len()).map(|i| before.class(i)).collect(),
+                after: (0..repair.len()).map(|i| after.class(i)).collect(),
+            },
+            robust: None,
             settings: Settings {
                 strategy: config.strategy.to_string(),
                 metric: config.metric.to_string(),
@@ -152,6 +192,47 @@ impl Certificate {
                 version: env!("CARGO_PKG_VERSION").into(),
             },
         })
+    }
+
+    /// Adds what is certified of inputs within `steps` quantization steps of the repaired tests.
+    ///
+    /// # Errors
+    /// [`CertificateError`] where the model cannot be run.
+    ///
+    /// # Panics
+    /// Where `inputs` are not those of the certificate.
+    pub fn add_robust(
+        &mut self,
+        model: &QuantizedModel,
+        inputs: &[i8],
+        steps: u8,
+    ) -> Result<(), CertificateError> {
+        let robust = Robust::new(model)?;
+        let largest = self.largest_steps(&robust, inputs);
+        for (t, k) in self.repaired.iter_mut().zip(&largest) {
+            t.robust_steps = *k;
+        }
+        self.robust = Some(RobustSummary {
+            steps,
+            decided_on: robust.decided_on().into(),
+            certified: largest.iter().flatten().filter(|k| **k >= steps).count(),
+        });
+        Ok(())
+    }
+
+    fn largest_steps(&self, robust: &Robust, inputs: &[i8]) -> Vec<Option<u8>> {
+        let sample = inputs.len() / self.tests.max(1);
+        let x: Vec<i8> = self
+            .repaired
+            .iter()
+            .flat_map(|t| {
+                inputs[t.test * sample..(t.test + 1) * sample]
+                    .iter()
+                    .copied()
+            })
+            .collect();
+        let targets: Vec<usize> = self.repaired.iter().map(|t| t.target).collect();
+        robust.largest(&x, &targets)
     }
 
     /// Reads a certificate's JSON.
@@ -175,8 +256,9 @@ impl Certificate {
         text
     }
 
-    /// Replays every repaired test on the host's engine and lists what does not hold; nothing means
-    /// that the certificate is true of this image and these inputs.
+    /// Replays every repair test on the host's engine and lists what does not hold, contradictions
+    /// within the certificate first; nothing means that the certificate is true of this image and
+    /// these inputs. What the model gave *before* only [`Self::replay_original`] can tell.
     ///
     /// # Errors
     /// [`CertificateError`] where the model cannot be run.
@@ -186,48 +268,178 @@ impl Certificate {
         image: &[u8],
         inputs: &[i8],
     ) -> Result<Vec<String>, CertificateError> {
-        let mut wrong = Vec::new();
-        let hash = sha256_hex(image);
-        if hash != self.image_sha256 {
-            wrong.push(format!(
-                "the image's SHA-256 is {hash}, the certificate speaks of {}",
-                self.image_sha256
-            ));
-        }
-        let bytes: Vec<u8> = inputs.iter().map(|&q| q as u8).collect();
-        let hash = sha256_hex(&bytes);
-        if hash != self.inputs_sha256 {
-            wrong.push(format!(
-                "the repair inputs' SHA-256 is {hash}, the certificate speaks of {}: give the same data, range and preprocessing",
-                self.inputs_sha256
-            ));
+        let mut wrong = contradictions(self);
+        check_hash(&mut wrong, "image", &self.image_sha256, image);
+        if !self.same_inputs(&mut wrong, inputs) || !wrong.is_empty() {
             return Ok(wrong);
         }
         let replay = Replay::run(model, inputs)?;
-        for t in &self.repaired {
-            if t.test >= replay.len() {
-                wrong.push(format!(
-                    "test {}: the data has only {} tests",
-                    t.test,
-                    replay.len()
-                ));
-                continue;
+        for (test, &certified) in self.classes.after.iter().enumerate() {
+            let class = replay.class(test);
+            if class != certified {
+                wrong.push(format!("test {test}: class {class}, certified {certified}"));
             }
-            let (class, logits) = (replay.class(t.test), replay.logits(t.test));
-            if class != t.after {
-                wrong.push(format!(
-                    "test {}: class {class}, certified {}",
-                    t.test, t.after
-                ));
-            } else if logits != t.logits {
+        }
+        for t in &self.repaired {
+            let logits = replay.logits(t.test);
+            if logits != t.logits {
                 wrong.push(format!(
                     "test {}: logits {logits:?}, certified {:?}",
                     t.test, t.logits
                 ));
             }
         }
+        if self.robust.is_some() {
+            let mut again = self.clone();
+            again.add_robust(model, inputs, self.robust.as_ref().map_or(0, |r| r.steps))?;
+            if again.robust != self.robust {
+                wrong.push(format!(
+                    "of boxes around the tests: {:?}, certified {:?}",
+                    again.robust, self.robust
+                ));
+            }
+            for (is, said) in again.repaired.iter().zip(&self.repaired) {
+                if is.robust_steps != said.robust_steps {
+                    wrong.push(format!(
+                        "test {}: keeps its class for {:?} steps, certified {:?}",
+                        is.test, is.robust_steps, said.robust_steps
+                    ));
+                }
+            }
+        }
         Ok(wrong)
     }
+
+    /// Replays every repair test on the model before the repair, and lists what does not hold.
+    ///
+    /// # Errors
+    /// [`CertificateError`] where the model cannot be run.
+    pub fn replay_original(
+        &self,
+        model: &QuantizedModel,
+        image: &[u8],
+        inputs: &[i8],
+    ) -> Result<Vec<String>, CertificateError> {
+        let mut wrong = Vec::new();
+        check_hash(&mut wrong, "original image", &self.original_sha256, image);
+        if !self.same_inputs(&mut wrong, inputs) || self.classes.before.len() != self.tests {
+            return Ok(wrong);
+        }
+        let replay = Replay::run(model, inputs)?;
+        for (test, &certified) in self.classes.before.iter().enumerate() {
+            let class = replay.class(test);
+            if class != certified {
+                wrong.push(format!(
+                    "test {test}: class {class} before the repair, certified {certified}"
+                ));
+            }
+        }
+        Ok(wrong)
+    }
+
+    fn same_inputs(&self, wrong: &mut Vec<String>, inputs: &[i8]) -> bool {
+        let bytes: Vec<u8> = inputs.iter().map(|&q| q as u8).collect();
+        let same = sha256_hex(&bytes) == self.inputs_sha256;
+        if !same {
+            wrong.push(format!(
+                "the repair inputs' SHA-256 is {}, the certificate speaks of {}: give the same data, range and preprocessing",
+                sha256_hex(&bytes),
+                self.inputs_sha256
+            ));
+        }
+        same
+    }
+}
+
+fn check_hash(wrong: &mut Vec<String>, what: &str, said: &str, bytes: &[u8]) {
+    let hash = sha256_hex(bytes);
+    if hash != said {
+        wrong.push(format!(
+            "the {what}'s SHA-256 is {hash}, the certificate speaks of {said}"
+        ));
+    }
+}
+
+/// What in a certificate cannot be true whatever the models compute: its lists and counts follow
+/// from the classes of its tests.
+pub fn contradictions(c: &Certificate) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let Classes {
+        wanted,
+        before,
+        after,
+    } = &c.classes;
+    if [wanted.len(), before.len(), after.len()] != [c.tests; 3] {
+        wrong.push(format!(
+            "{} wanted classes, {} before and {} after are not those of {} tests",
+            wanted.len(),
+            before.len(),
+            after.len(),
+            c.tests
+        ));
+        return wrong;
+    }
+    for t in &c.repaired {
+        if t.test >= c.tests
+            || [t.target, t.before, t.after] != [wanted[t.test], before[t.test], after[t.test]]
+        {
+            wrong.push(format!(
+                "test {}: class {} before and {} after, where {} is wanted, is not what the classes say",
+                t.test, t.before, t.after, t.target
+            ));
+        }
+    }
+    let which = |f: &dyn Fn(bool, bool) -> bool| -> Vec<usize> {
+        (0..c.tests)
+            .filter(|&i| f(before[i] == wanted[i], after[i] == wanted[i]))
+            .collect()
+    };
+    let repaired: Vec<usize> = c.repaired.iter().map(|t| t.test).collect();
+    for (name, said, is) in [
+        ("repaired", &repaired, which(&|was, is| !was && is)),
+        ("lost", &c.lost, which(&|was, is| was && !is)),
+        ("unfixable", &c.unfixable, which(&|_, is| !is)),
+    ] {
+        if *said != is {
+            wrong.push(format!(
+                "{} tests are listed as {name}, and the classes say {}",
+                said.len(),
+                is.len()
+            ));
+        }
+    }
+    let passing = [which(&|was, _| was).len(), which(&|_, is| is).len()];
+    if passing != c.passing {
+        wrong.push(format!(
+            "{} passing tests before and {} after, and the classes say {} and {}",
+            c.passing[0], c.passing[1], passing[0], passing[1]
+        ));
+    }
+    if c.settings.strict && !c.lost.is_empty() {
+        wrong.push("a strict repair lost tests".into());
+    }
+    let [before, after] = c.holdout_passing;
+    if after < before || after > c.holdout_tests {
+        wrong.push(format!(
+            "{before} passing holdout tests before and {after} after, of {}",
+            c.holdout_tests
+        ));
+    }
+    let asked = c.robust.as_ref().map(|r| r.steps);
+    let certified = c
+        .repaired
+        .iter()
+        .filter(|t| {
+            t.robust_steps
+                .is_some_and(|k| asked.is_some_and(|s| k >= s))
+        })
+        .count();
+    if certified != c.robust.as_ref().map_or(0, |r| r.certified) {
+        wrong.push(format!(
+            "{certified} tests are certified for the steps asked for, and the count says otherwise"
+        ));
+    }
+    wrong
 }
 
 /// A model's answers to a set of inputs.
@@ -248,10 +460,6 @@ impl Replay {
             width: model.tensor(model.output).elements(),
             logit_width: model.tensor(logits).elements(),
         })
-    }
-
-    fn len(&self) -> usize {
-        self.outputs.len() / self.width.max(1)
     }
 
     fn class(&self, test: usize) -> usize {

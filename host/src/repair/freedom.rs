@@ -1,13 +1,19 @@
 //! What a repair may change where the file that the result goes into sets limits.
 
 use crate::model::Linear;
-use std::collections::BTreeSet;
+use crate::quantize::scaled_multiplier;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Limits of a repair. By default there are none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Freedom {
     /// Whether multipliers may change.
     pub multipliers: bool,
+    /// Nodes whose multipliers must stay.
+    pub fixed_multipliers: BTreeSet<usize>,
+    /// Nodes whose multipliers follow from a float32 weight scale a channel, with the scales of their
+    /// input and output: a new one becomes the nearest that such a scale gives.
+    pub scaled_multipliers: BTreeMap<usize, [f32; 2]>,
     /// Weights do not become smaller than this (TFLite's specification of int8 leaves out -128).
     pub smallest_weight: i8,
     /// Nodes whose weights must stay.
@@ -20,6 +26,8 @@ impl Default for Freedom {
     fn default() -> Self {
         Self {
             multipliers: true,
+            fixed_multipliers: BTreeSet::new(),
+            scaled_multipliers: BTreeMap::new(),
             smallest_weight: i8::MIN,
             fixed_weights: BTreeSet::new(),
             fixed_biases: BTreeSet::new(),
@@ -28,10 +36,22 @@ impl Default for Freedom {
 }
 
 impl Freedom {
+    /// Whether the multipliers of a node may change.
+    pub fn multipliers_of(&self, node: usize) -> bool {
+        self.multipliers && !self.fixed_multipliers.contains(&node)
+    }
+
     /// Brings new integers of a node within the limits; what may not change is as in `old`.
     pub fn conform(&self, node: usize, old: &Linear, new: &mut Linear) {
-        if !self.multipliers {
+        if !self.multipliers_of(node) {
             new.multipliers.clone_from(&old.multipliers);
+        }
+        if let Some([input, output]) = self.scaled_multipliers.get(&node) {
+            for (new, old) in new.multipliers.iter_mut().zip(&old.multipliers) {
+                if new != old {
+                    *new = scaled_multiplier(*new, *input, *output).map_or(*old, |(_, m)| m);
+                }
+            }
         }
         if self.fixed_biases.contains(&node) {
             new.bias.clone_from(&old.bias);
@@ -82,6 +102,18 @@ mod tests {
         };
         // The -128 that was there before stays.
         assert_eq!(conformed(limits), linear(-127, 20, 1 << 30));
+        let fixed = Freedom {
+            fixed_multipliers: [4].into(),
+            ..Freedom::default()
+        };
+        assert_eq!(conformed(fixed), linear(-128, 20, 1 << 30));
+        let scaled = Freedom {
+            scaled_multipliers: [(4, [0.3, 0.7])].into(),
+            ..Freedom::default()
+        };
+        let m = conformed(scaled).multipliers[0];
+        let (_, near) = scaled_multiplier(all.multipliers[0], 0.3, 0.7).expect("ordinary scales");
+        assert!(m == near && m != all.multipliers[0], "{m:?}");
         let fixed = Freedom {
             fixed_weights: [4].into(),
             fixed_biases: [3].into(),

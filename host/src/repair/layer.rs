@@ -21,7 +21,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Price of moving a weight, as a share of the price at which none would move.
 const PRICE: f64 = 0.01;
@@ -54,8 +54,11 @@ pub fn run(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), Repai
             .filter(|&c| wanted(node, c))
             .collect();
         let limit = context.lp_limit();
+        let deadline = context.deadline();
+        let late = || deadline.is_some_and(|d| Instant::now() >= d);
         let answers: Vec<(usize, Result<Refit, LpError>)> = neurons
             .par_iter()
+            .filter(|_| !late())
             .map(|&c| (c, rows.refit(&old, c, limit)))
             .collect();
         let mut refits: Vec<(usize, Refit)> = Vec::new();

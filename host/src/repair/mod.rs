@@ -5,13 +5,18 @@
 //!   undone.
 //! - [`lp`]: the programs, solved through `good_lp`.
 //! - Strategies, one a file: [`margin`] (fine edits and weight steps over the whole network),
+//!   [`descent`] (the whole network towards the teacher's probabilities, on varied inputs),
 //!   [`layer`] (each neuron back to its float twin), [`neuron`] (the paper's).
 //! - [`Freedom`]: limits, where the result goes into a file that cannot hold every change.
 //! - [`integer`]: from a program's real numbers to weights on the lattice.
 //! - [`certificate`]: what was repaired, in a form that can be replayed.
+//! - [`robust`]: tests that keep their class in a whole box of inputs.
 //! - [`run`](repair): the whole of it.
 
 pub mod certificate;
+mod chain;
+mod choice;
+pub mod descent;
 mod freedom;
 pub mod integer;
 pub mod layer;
@@ -19,13 +24,16 @@ pub mod lp;
 pub mod margin;
 pub mod neuron;
 mod patches;
+pub mod robust;
 mod run;
 mod state;
 #[cfg(test)]
 mod tests;
 mod tests_set;
 
+pub use chain::{Chain, Strategy};
+pub use descent::{Augment, Variations};
 pub use freedom::Freedom;
-pub use run::{Edits, Job, Outcome, RepairConfig, RepairError, Step, Strategy, repair};
-pub use state::{Proposal, Score, State, Verdict, logits};
+pub use run::{Edits, Job, Outcome, RepairConfig, RepairError, Step, repair};
+pub use state::{Proposal, Score, Snapshot, State, Verdict, logits};
 pub use tests_set::{Targets, Tests};

@@ -20,6 +20,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 /// Neurons that are tried where the user names no number.
 const TOP: usize = 30;
@@ -57,8 +58,11 @@ pub fn run(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), Repai
             .expect("ranked nodes are linear")
             .clone();
         let limit = context.lp_limit();
+        let deadline = context.deadline();
+        let late = || deadline.is_some_and(|d| Instant::now() >= d);
         let answers: Vec<(usize, Result<Vec<i32>, LpError>)> = channels
             .par_iter()
+            .filter(|_| !late())
             .map(|&c| (c, signs.solve(&old, c, limit)))
             .collect();
         for (channel, answer) in answers {

@@ -39,6 +39,18 @@ impl Patches {
                 out_per_group: output[2] / c.groups,
                 zero_point,
             },
+            // One layer for every position is a convolution of one tap.
+            Op::FullyConnected(_) if output[0] * output[1] > 1 => Self {
+                input: tensor.shape,
+                output,
+                kernel: [1, 1],
+                stride: [1, 1],
+                dilation: [1, 1],
+                pads: Pads::default(),
+                in_per_group: tensor.shape[2],
+                out_per_group: output[2],
+                zero_point,
+            },
             Op::FullyConnected(_) => Self {
                 input: [1, 1, tensor.elements()],
                 output: [1, 1, output.iter().product()],
@@ -196,5 +208,31 @@ impl Patches {
             .iter_mut()
             .zip(partial)
             .for_each(|(t, p)| *t += p as f64);
+    }
+
+    /// Mean of `x - zero point` that each weight sees over some samples, `[out_c][taps]`.
+    pub fn means(&self, input: &[i8], samples: usize) -> Vec<f32> {
+        let taps = self.taps();
+        let per_input = self.input_elements();
+        let groups: Vec<Vec<f32>> = (0..self.channels() / self.out_per_group)
+            .into_par_iter()
+            .map(|group| {
+                let mut sum = vec![0.0f64; taps];
+                let mut patch = vec![0.0f32; taps];
+                for sample in input.chunks_exact(per_input.max(1)).take(samples) {
+                    for position in 0..self.positions() {
+                        self.gather(sample, group * self.out_per_group, position, &mut patch);
+                        sum.iter_mut()
+                            .zip(&patch)
+                            .for_each(|(s, &x)| *s += x as f64);
+                    }
+                }
+                let n = (samples * self.positions()).max(1) as f64;
+                sum.iter().map(|s| (s / n) as f32).collect()
+            })
+            .collect();
+        (0..self.channels())
+            .flat_map(|c| groups[c / self.out_per_group].iter().copied())
+            .collect()
     }
 }

@@ -1,65 +1,23 @@
 //! A whole repair: settings, strategies in turn, and what came of it.
 
+use super::choice::choose;
 use super::lp::LpError;
 use super::margin::SHORTEST_LP;
-use super::{Freedom, Score, State, Tests, Verdict, layer, margin, neuron};
+use super::{Chain, Freedom, Score, State, Strategy, Tests, Variations, Verdict, chain};
 use crate::engine::EngineError;
 use crate::float::{Backend, FloatError, FloatNet};
 use crate::graph::Graph;
 use crate::localize::{Localization, LocalizeError, Metric, localize};
 use crate::model::QuantizedModel;
 use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 use thiserror::Error;
-
-/// How weights are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Strategy {
-    /// The paper's: one program a suspicious neuron, for the signs of its activation.
-    Neuron,
-    /// One program a neuron, for the values of its float twin.
-    Layer,
-    /// The whole network at once, for the margins of the logits.
-    Margin,
-    /// `layer` where it helps, then `margin`.
-    Auto,
-}
-
-impl fmt::Display for Strategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Strategy::Neuron => "neuron",
-            Strategy::Layer => "layer",
-            Strategy::Margin => "margin",
-            Strategy::Auto => "auto",
-        })
-    }
-}
-
-impl FromStr for Strategy {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Self, String> {
-        [
-            Strategy::Neuron,
-            Strategy::Layer,
-            Strategy::Margin,
-            Strategy::Auto,
-        ]
-        .into_iter()
-        .find(|k| k.to_string() == s)
-        .ok_or_else(|| format!("unknown strategy `{s}`; known: neuron, layer, margin, auto"))
-    }
-}
 
 /// Settings of a repair.
 #[derive(Clone, Debug)]
 pub struct RepairConfig {
     /// How weights are found.
-    pub strategy: Strategy,
+    pub strategy: Chain,
     /// Which metric ranks neurons.
     pub metric: Metric,
     /// Only the most suspicious so many neurons may change; `None` for all (`neuron`: 30).
@@ -89,6 +47,11 @@ pub struct RepairConfig {
     pub weight_candidates: usize,
     /// Rows of one neuron's program in `layer` and `neuron`.
     pub neuron_rows: usize,
+    /// How the repair samples are varied for `descent`; `None` for what suits the input's shape.
+    pub augment: Option<Variations>,
+    /// The repair is kept only if, were it as likely to break a holdout test as to mend one, a gain
+    /// such as its own would be less probable than this; 1 keeps all that is not worse.
+    pub significance: f64,
     /// What may change.
     pub freedom: Freedom,
     /// Runs the gradients.
@@ -98,7 +61,7 @@ pub struct RepairConfig {
 impl Default for RepairConfig {
     fn default() -> Self {
         Self {
-            strategy: Strategy::Auto,
+            strategy: Strategy::Auto.into(),
             metric: Metric::Ochiai,
             top: None,
             strict: false,
@@ -113,6 +76,8 @@ impl Default for RepairConfig {
             weight_budget: 60,
             weight_candidates: 200,
             neuron_rows: 400,
+            augment: None,
+            significance: 0.05,
             freedom: Freedom::default(),
             backend: Backend::default(),
         }
@@ -188,6 +153,8 @@ pub struct Outcome {
     pub lost: Vec<usize>,
     /// Repair tests that still fail.
     pub unfixable: Vec<usize>,
+    /// Why the model is as it was although edits were accepted, if it is.
+    pub withdrawn: Option<&'static str>,
     /// Why the repair ended early, if it did.
     pub stopped: Option<&'static str>,
     /// Wall time.
@@ -263,13 +230,22 @@ impl Context<'_> {
         }
     }
 
+    /// What is left of the time budget, where there is one.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.config
+            .time_budget
+            .map(|b| b.saturating_sub(self.start.elapsed()))
+    }
+
+    /// When the time budget ends, where there is one.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.config.time_budget.map(|b| self.start + b)
+    }
+
     /// How long the next program may take.
     pub fn lp_limit(&self) -> Duration {
-        let left = self
-            .config
-            .time_budget
-            .map(|b| b.saturating_sub(self.start.elapsed()));
-        left.map_or(self.config.lp_limit, |l| l.min(self.config.lp_limit))
+        self.time_left()
+            .map_or(self.config.lp_limit, |l| l.min(self.config.lp_limit))
             .max(SHORTEST_LP)
     }
 
@@ -368,27 +344,22 @@ pub fn repair(
         steps: Vec::new(),
         unsolved: Vec::new(),
     };
-    if before.repair < repair.len() {
-        match config.strategy {
-            Strategy::Neuron => neuron::run(&mut state, &mut context)?,
-            Strategy::Layer => layer::run(&mut state, &mut context)?,
-            Strategy::Margin => margin::run(&mut state, &mut context)?,
-            Strategy::Auto => {
-                layer::run(&mut state, &mut context)?;
-                margin::run(&mut state, &mut context)?;
-                // Strict: where what `layer` lost cannot be won back, `margin` alone loses less.
-                if config.strict && state.lost_count() > 0 && !context.stop() {
-                    state.return_to_lossless();
-                    margin::run(&mut state, &mut context)?;
-                }
-            }
-        }
+    let start_snapshot = state.snapshot();
+    let mut candidates = Vec::new();
+    if before.repair < repair.len() && config.rounds > 0 {
+        chain::run(&mut state, &mut context, &mut candidates)?;
     }
     let stopped = context.stopped();
     let Context {
         steps, unsolved, ..
     } = context;
-    let (mended, after, passes) = state.into_result();
+    candidates.push(state.into_result());
+    let choice = choose(&start_snapshot, candidates, holdout, config)?;
+    let (mended, after, passes) = (
+        choice.snapshot.model,
+        choice.snapshot.score,
+        choice.snapshot.passing,
+    );
     let which = |f: &dyn Fn(bool, bool) -> bool| -> Vec<usize> {
         (0..passes.len())
             .filter(|&i| f(passed_before[i], passes[i]))
@@ -409,6 +380,7 @@ pub fn repair(
         repaired,
         lost,
         unfixable,
+        withdrawn: choice.withdrawn,
         stopped,
         seconds: start.elapsed().as_secs_f64(),
     })

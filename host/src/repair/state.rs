@@ -32,6 +32,8 @@ pub enum Verdict {
     Unchanged,
     /// The new weights could overflow an accumulator.
     Overflow,
+    /// Nothing was proposed: a look at how far a search has come.
+    Watched,
 }
 
 /// New integers for some nodes: `(node, its whole linear part)`.
@@ -66,10 +68,14 @@ pub struct State<'a> {
 }
 
 /// An accepted model with what is known of it.
-struct Snapshot {
-    model: QuantizedModel,
-    score: Score,
-    passing: Vec<bool>,
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The model.
+    pub model: QuantizedModel,
+    /// Its score.
+    pub score: Score,
+    /// Which repair tests it passes.
+    pub passing: Vec<bool>,
 }
 
 /// In strict mode a test that passed at the start counts this many times, so that the search may
@@ -144,17 +150,25 @@ impl<'a> State<'a> {
         &self.model
     }
 
-    /// The result: the model, its score, and which repair tests pass. In strict mode it is the best
-    /// accepted model that loses nothing.
-    pub fn into_result(self) -> (QuantizedModel, Score, Vec<bool>) {
-        let lossless = self
-            .passed_at_start
-            .iter()
-            .zip(&self.passing)
-            .all(|(was, is)| *is || !*was);
+    /// The model as accepted so far, to be chosen from at the end.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            model: self.model.clone(),
+            score: self.score,
+            passing: self.passing.clone(),
+        }
+    }
+
+    /// The result. In strict mode it is the best accepted model that loses nothing.
+    pub fn into_result(self) -> Snapshot {
+        let lossless = self.lost_count() == 0;
         match self.best {
-            Some(best) if self.strict && !lossless => (best.model, best.score, best.passing),
-            _ => (self.model, self.score, self.passing),
+            Some(best) if self.strict && !lossless => best,
+            _ => Snapshot {
+                model: self.model,
+                score: self.score,
+                passing: self.passing,
+            },
         }
     }
 
@@ -213,6 +227,11 @@ impl<'a> State<'a> {
     /// The repair set.
     pub fn repair(&self) -> &'a Tests {
         self.repair
+    }
+
+    /// The holdout set.
+    pub fn holdout(&self) -> &'a Tests {
+        self.holdout
     }
 
     /// Where margins are measured.

@@ -92,16 +92,16 @@ fn network(rng: &mut StdRng) -> Graph {
     }
 }
 
-struct World {
+pub(super) struct World {
     graph: Graph,
     float: FloatNet,
-    model: QuantizedModel,
+    pub(super) model: QuantizedModel,
     repair: Tests,
     holdout: Tests,
 }
 
 impl World {
-    fn new(bits: u8) -> Self {
+    pub(super) fn new(bits: u8) -> Self {
         let mut rng = StdRng::seed_from_u64(7);
         let graph = network(&mut rng);
         let float = FloatNet::new(&graph, Backend::default()).unwrap();
@@ -135,6 +135,10 @@ impl World {
             repair,
             holdout,
         }
+    }
+
+    pub(super) fn state(&self) -> State<'_> {
+        State::new(self.model.clone(), &self.repair, &self.holdout, 0.5, false).unwrap()
     }
 
     fn job(&self) -> Job<'_> {
@@ -178,10 +182,11 @@ fn every_strategy_reports_what_a_fresh_engine_finds_and_never_harms_the_holdout_
         Strategy::Neuron,
         Strategy::Layer,
         Strategy::Margin,
+        Strategy::Descent,
         Strategy::Auto,
     ] {
         let o = world.repair(&RepairConfig {
-            strategy,
+            strategy: strategy.into(),
             ..RepairConfig::default()
         });
         let after = passes(&o.model, &world.repair);
@@ -212,11 +217,11 @@ fn every_strategy_reports_what_a_fresh_engine_finds_and_never_harms_the_holdout_
 }
 
 #[test]
-fn margin_and_auto_mend_most_of_what_two_bits_broke() {
+fn margin_descent_and_auto_mend_most_of_what_two_bits_broke() {
     let world = World::new(2);
-    for strategy in [Strategy::Margin, Strategy::Auto] {
+    for strategy in [Strategy::Margin, Strategy::Descent, Strategy::Auto] {
         let o = world.repair(&RepairConfig {
-            strategy,
+            strategy: strategy.into(),
             ..RepairConfig::default()
         });
         let broken = o.repair_tests - o.before.repair;
@@ -240,7 +245,7 @@ fn strict_mode_loses_no_test_that_passed() {
             Strategy::Auto,
         ] {
             let config = RepairConfig {
-                strategy,
+                strategy: strategy.into(),
                 strict: true,
                 ..RepairConfig::default()
             };
@@ -271,7 +276,7 @@ fn an_interruption_keeps_the_best_so_far() {
     let world = World::new(2);
     let accepted = std::cell::Cell::new(0);
     let config = RepairConfig {
-        strategy: Strategy::Margin,
+        strategy: Strategy::Margin.into(),
         ..RepairConfig::default()
     };
     let o = repair(&world.job(), &config, &|| accepted.get() >= 1, &mut |s| {
@@ -281,6 +286,77 @@ fn an_interruption_keeps_the_best_so_far() {
     assert_eq!(o.stopped, Some("interrupted"));
     assert!(o.after.repair > o.before.repair);
     assert_eq!(o.after.repair, count(&passes(&o.model, &world.repair)));
+}
+
+#[test]
+fn no_rounds_mean_no_change() {
+    let world = World::new(2);
+    for strategy in [
+        "neuron",
+        "layer",
+        "margin",
+        "descent",
+        "auto",
+        "layer,margin",
+    ] {
+        let o = world.repair(&RepairConfig {
+            strategy: strategy.parse().unwrap(),
+            rounds: 0,
+            ..RepairConfig::default()
+        });
+        assert_eq!(o.model, world.model, "{strategy}");
+        assert_eq!(
+            (o.edits, o.steps.len()),
+            (Edits::default(), 0),
+            "{strategy}"
+        );
+    }
+}
+
+#[test]
+fn a_chain_goes_on_from_where_its_first_strategy_ended() {
+    let world = World::new(2);
+    let o = world.repair(&RepairConfig {
+        strategy: "layer,margin".parse().unwrap(),
+        ..RepairConfig::default()
+    });
+    let alone = world.repair(&RepairConfig {
+        strategy: Strategy::Layer.into(),
+        ..RepairConfig::default()
+    });
+    let first: Vec<_> = o.steps.iter().filter(|s| s.strategy == "layer").collect();
+    assert_eq!(first.len(), alone.steps.len());
+    let last = o.steps.iter().rposition(|s| s.strategy == "layer").unwrap();
+    assert!(o.steps[last + 1..].iter().all(|s| s.strategy == "margin"));
+    assert!(o.after.holdout >= alone.after.holdout);
+}
+
+#[test]
+fn a_gain_within_chance_is_withdrawn_and_so_is_one_that_the_labels_deny() {
+    let world = World::new(2);
+    let strategy = Chain::from(Strategy::Margin);
+    let config = RepairConfig {
+        strategy,
+        ..RepairConfig::default()
+    };
+    assert_eq!(world.repair(&config).withdrawn, None);
+    let doubtful = RepairConfig {
+        significance: 1e-300,
+        ..config.clone()
+    };
+    let o = world.repair(&doubtful);
+    assert!(o.withdrawn.unwrap().contains("chance"));
+    assert_eq!((&o.model, o.after), (&world.model, o.before));
+    assert!(o.steps.iter().any(|s| s.verdict == Verdict::Accepted));
+
+    let mut world = world;
+    let outputs = Engine::new(&world.model)
+        .unwrap()
+        .run(&world.holdout.integers);
+    world.holdout.labels = Some(classes(&outputs, CLASSES));
+    let o = world.repair(&config);
+    assert!(o.withdrawn.unwrap().contains("labels"));
+    assert_eq!(o.model, world.model);
 }
 
 #[test]
@@ -425,6 +501,7 @@ fn empty_sets_and_impossible_targets_are_refused() {
         integers: vec![],
         targets: vec![],
         sample: SAMPLE,
+        labels: None,
     };
     assert!(matches!(
         run(&world),

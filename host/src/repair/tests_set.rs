@@ -25,6 +25,9 @@ pub struct Tests {
     pub targets: Vec<usize>,
     /// Elements of one sample.
     pub sample: usize,
+    /// The data's own classes, where they are known: of the holdout set, they have a say in whether
+    /// a repair is kept.
+    pub labels: Option<Vec<usize>>,
 }
 
 impl Tests {
@@ -45,7 +48,13 @@ impl Tests {
             integers,
             targets,
             sample,
+            labels: None,
         })
+    }
+
+    /// The same tests with the data's own classes.
+    pub fn with_labels(self, labels: Option<Vec<usize>>) -> Self {
+        Self { labels, ..self }
     }
 
     /// Number of tests.

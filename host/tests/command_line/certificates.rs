@@ -25,8 +25,11 @@ fn a_certificate_that_was_changed_does_not_hold() {
             "c.json",
             "--time-budget",
             "2",
+            "--robust",
+            "1",
         ],
     );
+    assert!(mended["robust"]["certified"].is_u64(), "{mended}");
     for key in ["repair", "holdout"] {
         assert!(
             number(&mended[key]["agreement_after"]) >= number(&mended[key]["agreement_before"])
@@ -53,19 +56,24 @@ fn a_certificate_that_was_changed_does_not_hold() {
             &data,
             "--inputs",
             "2",
+            "--original",
+            "m.qmend",
         ];
         let out = qmend(at, &[&args[..], &["--json"]].concat());
         assert_eq!(out.status.code(), Some(code), "{}", text(&out.stderr));
         serde_json::from_slice::<Value>(&out.stdout).expect("one JSON object")
     };
-    assert_eq!(verify(&good, 0)["certificate"]["holds"], true);
+    let held = verify(&good, 0);
+    assert_eq!(held["certificate"]["holds"], true);
+    assert_eq!(held["certificate"]["on_device"], 2);
+    assert_eq!(held["certificate"]["original_replayed"], true);
     assert!(
         good["repaired"].as_array().is_some_and(|r| !r.is_empty()),
         "{good}"
     );
 
     type Change = fn(&mut Value);
-    let changes: [(&str, Change); 12] = [
+    let changes: [(&str, Change); 15] = [
         ("a logit", |c| c["repaired"][0]["logits"][0] = 127.into()),
         ("the class after", |c| c["repaired"][0]["after"] = 77.into()),
         ("the target", |c| c["repaired"][0]["target"] = 77.into()),
@@ -87,6 +95,22 @@ fn a_certificate_that_was_changed_does_not_hold() {
         ("the holdout tests", |c| {
             c["holdout_passing"][1] = 201.into()
         }),
+        // A lie that is consistent in itself: a lost test is called one that always failed. The
+        // class before gives it away without the data.
+        ("a lost test fewer", |c| {
+            let lost = c["lost"].as_array_mut().expect("a list");
+            assert!(!lost.is_empty(), "the repair should have lost some test");
+            lost.pop();
+            c["passing"][0] = (c["passing"][0].as_u64().expect("a count") - 1).into();
+        }),
+        ("a class before", |c| {
+            let other = (c["classes"]["before"][0].as_u64().expect("a class") + 1) % 10;
+            c["classes"]["before"][0] = other.into();
+        }),
+        ("the boxes", |c| {
+            c["robust"]["certified"] = 0.into();
+            c["repaired"][0]["robust_steps"] = 200.into();
+        }),
         ("the image", |c| c["image_sha256"] = "0".repeat(64).into()),
         ("the inputs", |c| c["inputs_sha256"] = "0".repeat(64).into()),
     ];
@@ -98,10 +122,10 @@ fn a_certificate_that_was_changed_does_not_hold() {
         assert_eq!(found["certificate"]["holds"], false, "{what}: {found}");
     }
     let mut newer = good.clone();
-    newer["schema"] = 2.into();
+    newer["schema"] = 3.into();
     assert!(
         verify(&newer, 2)["error"]["message"]
             .as_str()
-            .is_some_and(|m| m.contains("schema 2"))
+            .is_some_and(|m| m.contains("schema 3"))
     );
 }

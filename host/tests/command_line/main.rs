@@ -3,10 +3,12 @@
 
 mod bad_data;
 mod bad_networks;
+mod bench;
 mod boards;
 mod certificates;
 mod demo;
 mod devices;
+mod export;
 mod formats;
 mod help;
 mod images;
@@ -15,6 +17,7 @@ mod interrupt;
 mod localize;
 mod output;
 mod quantize;
+mod repair_tflite;
 mod road;
 mod support;
 mod usage;

@@ -178,6 +178,7 @@ fn missing_and_senseless_arguments_are_named() {
     let dir = quantized("8");
     let at = dir.path();
     let data = images("0..8");
+    let few = images("0..3");
     let cases: [(&[&str], &str); 12] = [
         (&["quantize", MODEL, "-o", "x"], "--data"),
         (&["quantize", MODEL, "--data", &data], "--output"),
@@ -220,8 +221,8 @@ fn missing_and_senseless_arguments_are_named() {
             "NAME=BITS",
         ),
         (
-            &["repair", MODEL, "m.qmend", "--data", &data, "-o", "x"],
-            "--holdout",
+            &["repair", MODEL, "m.qmend", "--data", &few, "-o", "x"],
+            "cannot be cut into repair and holdout data",
         ),
         (
             &[

@@ -104,6 +104,12 @@ impl State {
     }
 
     fn after(&mut self, model: &Model, op: &Op) {
+        if op
+            .scratch()
+            .is_some_and(|s| self.place.overlaps(s.offset as u64, s.bytes as u64))
+        {
+            self.there = false;
+        }
         if op.output() == self.tensor {
             self.there = true;
         } else if overlap(&self.place, &model.tensor(op.output())) {
@@ -113,8 +119,7 @@ impl State {
 }
 
 fn overlap(a: &TensorDesc, b: &TensorDesc) -> bool {
-    (a.offset as u64) < b.offset as u64 + b.elements()
-        && (b.offset as u64) < a.offset as u64 + a.elements()
+    a.overlaps(b.offset as u64, b.elements())
 }
 
 /// Dataflow of operator `index`, whose tensors are known to be in the table.

@@ -1,13 +1,14 @@
 //! What must hold of one operator by itself: tensors, shapes, constants, accumulators.
 
 use super::check::MAX_CONCAT_INPUTS;
+use super::check_elementwise;
 use super::error::OpFault;
 use super::manifest::TensorDesc;
 use super::model::Model;
 use super::op::*;
 use crate::arith::Multiplier;
 use crate::kernels::{Axis, SoftmaxParams, shape};
-use crate::weights::{Rows, is_width, row_bytes, row_stride};
+use crate::weights::{Rows, is_width, row_stride};
 
 /// Rows or columns of padding that a window may hang over behind the input, as before it.
 const MAX_PAD: u64 = u8::MAX as u64;
@@ -35,7 +36,11 @@ pub(super) fn check_op(model: &Model, op: &Op) -> Result<(), OpFault> {
                 o.multiplier.is_valid_quotient(),
                 OpFault::Multiplier { channel: 0 },
             )?;
-            shifted_sum(o.multiplier, positions * largest_difference(&x), 0)
+            shifted_sum(
+                o.multiplier,
+                positions * largest_difference(x.zero_point),
+                0,
+            )
         }
         Op::Pad(o) => {
             let x = tensor(model, o.input)?;
@@ -61,7 +66,7 @@ pub(super) fn check_op(model: &Model, op: &Op) -> Result<(), OpFault> {
         Op::Requantize(o) => {
             let x = tensor(model, o.input)?;
             ensure(x.shape == y.shape, OpFault::Shape)?;
-            scaled_sum(o.multiplier, largest_difference(&x), 0)
+            scaled_sum(o.multiplier, largest_difference(x.zero_point), 0)
         }
         Op::Lut(o) => {
             ensure(tensor(model, o.input)?.shape == y.shape, OpFault::Shape)?;
@@ -72,25 +77,28 @@ pub(super) fn check_op(model: &Model, op: &Op) -> Result<(), OpFault> {
             ensure(y.zero_point == -128, OpFault::ZeroPoint)?;
             softmax(o, &y)
         }
+        Op::Mul(o) => check_elementwise::product(model, o, &y),
+        Op::Sub(o) | Op::BroadcastAdd(o) => check_elementwise::sum(model, o, &y),
+        Op::ResizeNearest(o) => check_elementwise::resize(model, o, &y),
     }
 }
 
-fn ensure(holds: bool, fault: OpFault) -> Result<(), OpFault> {
+pub(super) fn ensure(holds: bool, fault: OpFault) -> Result<(), OpFault> {
     if holds { Ok(()) } else { Err(fault) }
 }
 
-fn tensor(model: &Model, id: TensorId) -> Result<TensorDesc, OpFault> {
+pub(super) fn tensor(model: &Model, id: TensorId) -> Result<TensorDesc, OpFault> {
     model.get_tensor(id).ok_or(OpFault::UnknownTensor(id))
 }
 
 /// The largest `|x - zero point|` of an int8 tensor.
-fn largest_difference(t: &TensorDesc) -> u64 {
-    let zero_point = t.zero_point as i32;
+pub(super) fn largest_difference(zero_point: i8) -> u64 {
+    let zero_point = zero_point as i32;
     (127 - zero_point).max(zero_point + 128) as u64
 }
 
 /// Whether constants lie in the weight section, aligned.
-fn range(model: &Model, offset: WeightOffset, bytes: u64) -> Result<(), OpFault> {
+pub(super) fn range(model: &Model, offset: WeightOffset, bytes: u64) -> Result<(), OpFault> {
     ensure(offset.is_multiple_of(4), OpFault::Alignment { offset })?;
     let end = (offset as u64).checked_add(bytes);
     let inside = end.is_some_and(|end| end <= model.manifest().weights.len() as u64);
@@ -98,7 +106,11 @@ fn range(model: &Model, offset: WeightOffset, bytes: u64) -> Result<(), OpFault>
 }
 
 /// Whether a sum of at most `largest` in magnitude can be scaled without overflow.
-fn scaled_sum(multiplier: Multiplier, largest: u64, channel: u32) -> Result<(), OpFault> {
+pub(super) fn scaled_sum(
+    multiplier: Multiplier,
+    largest: u64,
+    channel: u32,
+) -> Result<(), OpFault> {
     ensure(multiplier.is_valid(), OpFault::Multiplier { channel })?;
     shifted_sum(multiplier, largest, channel)
 }
@@ -164,23 +176,11 @@ fn constants<'a>(
     let rows = model.rows(weights, count as usize, columns as usize);
     for row in 0..count as usize {
         ensure(
-            padding_is_zero(&rows, row),
+            rows.padding_is_zero(row),
             OpFault::RowPadding { row: row as u32 },
         )?;
     }
     Ok(rows)
-}
-
-fn padding_is_zero(rows: &Rows, row: usize) -> bool {
-    let bytes = rows.row_bytes(row);
-    let filled = row_bytes(rows.columns, rows.bits);
-    let used_bits = (rows.columns % 8) as u32 * rows.bits as u32 % 8;
-    let last = if used_bits == 0 {
-        0
-    } else {
-        bytes[filled - 1] >> used_bits
-    };
-    last == 0 && bytes[filled..].iter().all(|&b| b == 0)
 }
 
 /// The accumulator bound of one output channel, given the sum of its weights' magnitudes.
@@ -195,7 +195,7 @@ fn accumulator(
     let constants = model.channels(channels, outputs, y);
     let bias = constants.bias(channel).unsigned_abs() as u64;
     // Weights in an image are below 2^32 in number, so this fits in 64 bits.
-    let largest = bias + magnitudes * largest_difference(x);
+    let largest = bias + magnitudes * largest_difference(x.zero_point);
     scaled_sum(constants.multiplier(channel), largest, channel as u32)
 }
 
@@ -211,8 +211,19 @@ fn magnitudes(rows: &Rows, row: usize) -> u64 {
     sum
 }
 
+/// Whether hints are empty or name working memory in the arena, apart from both operands.
+fn hints(model: &Model, hints: &[u8], x: &TensorDesc, y: &TensorDesc) -> Result<(), OpFault> {
+    let Some(scratch) = hints.as_array().map(Scratch::from_bytes) else {
+        return ensure(hints.is_empty(), OpFault::Hints);
+    };
+    let (from, bytes) = (scratch.offset as u64, scratch.bytes as u64);
+    let inside = bytes > 0 && from + bytes <= model.manifest().arena_bytes as u64;
+    let apart = !x.overlaps(from, bytes) && !y.overlaps(from, bytes);
+    ensure(inside && apart, OpFault::Hints)
+}
+
 fn conv2d(model: &Model, o: &Conv2d, x: &TensorDesc, y: &TensorDesc) -> Result<(), OpFault> {
-    ensure(o.hints.is_empty(), OpFault::Hints)?;
+    hints(model, o.hints, x, y)?;
     window(&o.window, x, y, false)?;
     let (groups, outputs) = (o.groups, y.shape[2]);
     let divide = groups >= 1 && x.shape[2].is_multiple_of(groups) && outputs.is_multiple_of(groups);
@@ -244,7 +255,7 @@ fn depthwise_conv2d(
     x: &TensorDesc,
     y: &TensorDesc,
 ) -> Result<(), OpFault> {
-    ensure(o.hints.is_empty(), OpFault::Hints)?;
+    hints(model, o.hints, x, y)?;
     window(&o.window, x, y, false)?;
     let outputs = y.shape[2];
     ensure(
@@ -281,13 +292,19 @@ fn fully_connected(
     x: &TensorDesc,
     y: &TensorDesc,
 ) -> Result<(), OpFault> {
-    ensure(y.shape[0] == 1 && y.shape[1] == 1, OpFault::Shape)?;
+    // The whole input is one vector, or each position of an input of the output's size is.
+    let positions = y.shape[0] as u64 * y.shape[1] as u64;
+    ensure(
+        positions == 1 || x.shape[..2] == y.shape[..2],
+        OpFault::Shape,
+    )?;
+    hints(model, o.hints, x, y)?;
     let outputs = y.shape[2];
     let rows = constants(
         model,
         o.weights,
         o.channels,
-        [outputs as u64, x.elements()],
+        [outputs as u64, x.elements() / positions],
         outputs as u64,
     )?;
     for c in 0..outputs as usize {
@@ -356,7 +373,7 @@ fn concat(model: &Model, o: &Concat, y: &TensorDesc) -> Result<(), OpFault> {
         )?;
         length += x.shape[axis] as u64;
         match record.multiplier {
-            Some(m) => scaled_sum(m, largest_difference(&x), channel as u32)?,
+            Some(m) => scaled_sum(m, largest_difference(x.zero_point), channel as u32)?,
             None => ensure(x.zero_point == y.zero_point, OpFault::ZeroPoint)?,
         }
     }

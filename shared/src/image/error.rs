@@ -145,7 +145,9 @@ pub enum OpFault {
     Inputs,
     /// Settings of a softmax that would overflow.
     Softmax,
-    /// Hints, which this version does not know.
+    /// A row or column that the input has not.
+    Index,
+    /// Hints that are not working memory in the arena, apart from the operands.
     Hints,
     /// The output lies on an input in a way that this operator cannot work in.
     Overlap(TensorId),
@@ -263,7 +265,11 @@ impl fmt::Display for OpFault {
             OpFault::Softmax => {
                 write!(f, "the softmax's multiplier, shift or range would overflow")
             }
-            OpFault::Hints => write!(f, "hints are not known here"),
+            OpFault::Index => write!(f, "a row or column is none of its input's"),
+            OpFault::Hints => write!(
+                f,
+                "the hints are not working memory in the arena, apart from the operands"
+            ),
             OpFault::Overlap(t) => write!(
                 f,
                 "the output's place in the arena overlaps input tensor {t}"

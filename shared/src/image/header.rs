@@ -2,6 +2,7 @@
 
 use super::error::ImageError;
 use crate::arith::Rounding;
+use crate::weights::Layout;
 
 /// Length of the header.
 pub const HEADER_BYTES: usize = 16;
@@ -12,9 +13,6 @@ pub const MAGIC: [u8; 4] = *b"QMND";
 /// The format version that this crate writes and reads.
 pub const VERSION: u8 = 1;
 
-/// The weight layout that this crate writes and reads: see [`crate::weights`].
-pub const LAYOUT_PORTABLE_ROWS: u8 = 0;
-
 /// The check sum of images: CRC-32/ISO-HDLC. One table of 1 KiB.
 const CRC: crc::Crc<u32, crc::Table<1>> =
     crc::Crc::<u32, crc::Table<1>>::new(&crc::CRC_32_ISO_HDLC);
@@ -24,6 +22,8 @@ const CRC: crc::Crc<u32, crc::Table<1>> =
 pub struct Header {
     /// Byte 5: how accumulators are rounded.
     pub rounding: Rounding,
+    /// Byte 6: how weights lie in their rows.
+    pub layout: Layout,
     /// Bytes 8..12: payload bytes behind the header.
     pub payload_bytes: u32,
     /// Bytes 12..16: CRC over bytes 0..12 followed by the payload.
@@ -34,9 +34,10 @@ impl Header {
     /// A header for this payload.
     ///
     /// `None` where the payload is longer than its length field can say.
-    pub fn for_payload(rounding: Rounding, payload: &[u8]) -> Option<Self> {
+    pub fn for_payload(rounding: Rounding, layout: Layout, payload: &[u8]) -> Option<Self> {
         let mut header = Self {
             rounding,
+            layout,
             payload_bytes: u32::try_from(payload.len()).ok()?,
             crc: 0,
         };
@@ -50,7 +51,7 @@ impl Header {
         b[0..4].copy_from_slice(&MAGIC);
         b[4] = VERSION;
         b[5] = self.rounding.tag();
-        b[6] = LAYOUT_PORTABLE_ROWS;
+        b[6] = self.layout.tag();
         b[8..12].copy_from_slice(&self.payload_bytes.to_le_bytes());
         b[12..16].copy_from_slice(&self.crc.to_le_bytes());
         b
@@ -73,14 +74,13 @@ impl Header {
             return Err(ImageError::Version(b[4]));
         }
         let rounding = Rounding::from_tag(b[5]).ok_or(ImageError::Rounding(b[5]))?;
-        if b[6] != LAYOUT_PORTABLE_ROWS {
-            return Err(ImageError::Layout(b[6]));
-        }
+        let layout = Layout::from_tag(b[6]).ok_or(ImageError::Layout(b[6]))?;
         if b[7] != 0 {
             return Err(ImageError::Reserved(b[7]));
         }
         Ok(Self {
             rounding,
+            layout,
             payload_bytes: u32::from_le_bytes([b[8], b[9], b[10], b[11]]),
             crc: u32::from_le_bytes([b[12], b[13], b[14], b[15]]),
         })
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_header_reads_back_and_each_wrong_field_is_named() {
-        let header = Header::for_payload(Rounding::Tflm, b"abc").unwrap();
+        let header = Header::for_payload(Rounding::Tflm, Layout::Halfwords, b"abc").unwrap();
         let bytes = header.to_bytes();
         assert_eq!(Header::parse(&bytes), Ok(header));
         assert_eq!(header.verify_crc(b"abc"), Ok(()));
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(with(0, b'q'), Err(ImageError::Magic(*b"qMND")));
         assert_eq!(with(4, 2), Err(ImageError::Version(2)));
         assert_eq!(with(5, 9), Err(ImageError::Rounding(9)));
-        assert_eq!(with(6, 1), Err(ImageError::Layout(1)));
+        assert_eq!(with(6, 2), Err(ImageError::Layout(2)));
         assert_eq!(with(7, 1), Err(ImageError::Reserved(1)));
         assert_eq!(
             Header::parse(&bytes[..15]),

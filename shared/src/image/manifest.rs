@@ -48,6 +48,11 @@ impl TensorDesc {
         self.shape[0] as u64 * self.shape[1] as u64 * self.shape[2] as u64
     }
 
+    /// Whether it shares bytes with `bytes` bytes of the arena from `offset` on.
+    pub const fn overlaps(&self, offset: u64, bytes: u64) -> bool {
+        (self.offset as u64) < offset + bytes && offset < self.offset as u64 + self.elements()
+    }
+
     /// The record's bytes.
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
         let mut b = [0u8; Self::BYTES];

@@ -3,17 +3,22 @@
 //! [`Header`] (16 bytes) and a postcard [`Manifest`] behind it. [`Model`] is the view of an image
 //! that has passed [`check`]; [`Op`] is one operator's message.
 
+mod aligned;
 pub mod check;
+mod check_elementwise;
 mod check_ops;
+mod elementwise;
 mod error;
 mod header;
 mod manifest;
 mod model;
 mod op;
 
+pub use aligned::Aligned;
 pub use check::{MAX_CONCAT_INPUTS, MAX_OPS};
+pub use elementwise::{Constant, Operand, Product, ResizeNearest, Sum};
 pub use error::{ImageError, OpFault, TensorFault};
-pub use header::{HEADER_BYTES, Header, LAYOUT_PORTABLE_ROWS, MAGIC, VERSION};
+pub use header::{HEADER_BYTES, Header, MAGIC, VERSION};
 pub use manifest::{Manifest, TensorDesc};
 pub use model::finish;
 pub use model::{Channels, Model, Ops};

@@ -1,12 +1,13 @@
 //! A view of a checked image.
 
 use super::check;
+use super::elementwise::Constant;
 use super::error::ImageError;
 use super::header::{HEADER_BYTES, Header};
 use super::manifest::{Manifest, TensorDesc};
 use super::op::{ChannelRef, Op, TensorId, WeightRef};
 use crate::arith::{Multiplier, Rounding};
-use crate::weights::{Rows, row_stride};
+use crate::weights::{Layout, Rows, row_stride};
 
 /// An image that has passed every check, read in place: nothing is copied.
 ///
@@ -89,6 +90,11 @@ impl<'a> Model<'a> {
         self.header.crc
     }
 
+    /// How weights lie in their rows.
+    pub fn layout(&self) -> Layout {
+        self.header.layout
+    }
+
     /// How accumulators are rounded.
     pub fn rounding(&self) -> Rounding {
         self.header.rounding
@@ -150,6 +156,7 @@ impl<'a> Model<'a> {
             bytes,
             columns,
             bits: weights.bits,
+            layout: self.header.layout,
         }
     }
 
@@ -171,6 +178,17 @@ impl<'a> Model<'a> {
             act_min: channels.act_min,
             act_max: channels.act_max,
         }
+    }
+
+    /// The numbers of a constant operand.
+    pub fn constant(&self, c: &Constant) -> &'a [u8] {
+        &self.manifest.weights[c.offset as usize..c.offset as usize + c.count as usize]
+    }
+
+    /// `count` indices, u16, little-endian.
+    pub fn indices(&self, offset: u32, count: usize) -> &'a [[u8; 2]] {
+        let from = offset as usize;
+        self.manifest.weights[from..from + 2 * count].as_chunks().0
     }
 
     /// The 256 entries of a table.

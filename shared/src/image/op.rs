@@ -1,7 +1,10 @@
 //! Operators as they stand in an image: one postcard message each, back to back.
 
+use core::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
+use super::elementwise::{Operand, Product, ResizeNearest, Sum};
 use crate::arith::Multiplier;
 
 /// Index into the image's tensor table.
@@ -19,7 +22,7 @@ pub enum Op<'a> {
     /// per filter position.
     DepthwiseConv2d(#[serde(borrow)] Conv2d<'a>),
     /// Fully connected over the whole input in HWC order, weights `[out_c][in_h * in_w * in_c]`.
-    FullyConnected(FullyConnected),
+    FullyConnected(#[serde(borrow)] FullyConnected<'a>),
     /// Element-wise sum of two tensors of one shape.
     Add(Add),
     /// Largest value in each window; padding never wins.
@@ -42,6 +45,14 @@ pub enum Op<'a> {
     Lut(Lut),
     /// TFLite's integer softmax over channels.
     Softmax(Softmax),
+    /// Element-wise product.
+    Mul(Product),
+    /// Element-wise difference.
+    Sub(Sum),
+    /// As [`Op::Add`], with operands that are repeated to the output's shape, or constant.
+    BroadcastAdd(Sum),
+    /// The nearest position of the input for each of the output.
+    ResizeNearest(ResizeNearest),
 }
 
 /// Weights of a linear operator: packed two's complement numbers, see [`crate::weights`].
@@ -96,14 +107,54 @@ pub struct Conv2d<'a> {
     pub weights: WeightRef,
     /// Bias, multipliers, range.
     pub channels: ChannelRef,
-    /// Reserved for hints of optimised kernels; empty in this version.
+    /// Hints for optimised kernels: empty, or a [`Scratch`].
     #[serde(borrow)]
     pub hints: &'a [u8],
 }
 
+/// Working memory in the arena, which a kernel may overwrite while its operator runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scratch {
+    /// Where it starts in the arena.
+    pub offset: u32,
+    /// How long it is.
+    pub bytes: u32,
+}
+
+impl Scratch {
+    /// Length of its bytes.
+    pub const BYTES: usize = 8;
+
+    /// As it stands in an operator's hints.
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let ([a, b, c, d], [e, f, g, h]) = (self.offset.to_le_bytes(), self.bytes.to_le_bytes());
+        [a, b, c, d, e, f, g, h]
+    }
+
+    /// Reads hints.
+    pub fn from_bytes(b: &[u8; Self::BYTES]) -> Self {
+        Self {
+            offset: u32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            bytes: u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
+        }
+    }
+
+    /// Its place in the arena.
+    pub fn range(&self) -> Range<usize> {
+        self.offset as usize..self.offset as usize + self.bytes as usize
+    }
+}
+
+impl Conv2d<'_> {
+    /// Working memory for the kernel, where the plan has some.
+    pub fn scratch(&self) -> Option<Scratch> {
+        self.hints.as_array().map(Scratch::from_bytes)
+    }
+}
+
 /// Fully connected layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FullyConnected {
+pub struct FullyConnected<'a> {
     /// Input tensor.
     pub input: TensorId,
     /// Output tensor.
@@ -112,6 +163,16 @@ pub struct FullyConnected {
     pub weights: WeightRef,
     /// Bias, multipliers, range.
     pub channels: ChannelRef,
+    /// Hints for optimised kernels: empty, or a [`Scratch`].
+    #[serde(borrow)]
+    pub hints: &'a [u8],
+}
+
+impl FullyConnected<'_> {
+    /// Working memory for the kernel, where the plan has some.
+    pub fn scratch(&self) -> Option<Scratch> {
+        self.hints.as_array().map(Scratch::from_bytes)
+    }
 }
 
 /// Element-wise sum. TFLite's int8 ADD: both inputs, less their zero points, are shifted left by
@@ -304,11 +365,24 @@ impl<'a> Op<'a> {
             Op::Requantize(o) => o.output,
             Op::Lut(o) => o.output,
             Op::Softmax(o) => o.output,
+            Op::Mul(o) => o.output,
+            Op::Sub(o) | Op::BroadcastAdd(o) => o.output,
+            Op::ResizeNearest(o) => o.output,
+        }
+    }
+
+    /// Working memory that it may overwrite.
+    pub fn scratch(&self) -> Option<Scratch> {
+        match self {
+            Op::Conv2d(o) | Op::DepthwiseConv2d(o) => o.scratch(),
+            Op::FullyConnected(o) => o.scratch(),
+            _ => None,
         }
     }
 
     /// The tensors that it reads, in order.
     pub fn inputs(&self) -> impl Iterator<Item = TensorId> + Clone + use<'a> {
+        let tensors = |o: &[Operand; 2]| (o[0].tensor(), o[1].tensor(), None);
         let (one, two, many) = match *self {
             Op::Conv2d(o) | Op::DepthwiseConv2d(o) => (Some(o.input), None, None),
             Op::FullyConnected(o) => (Some(o.input), None, None),
@@ -322,6 +396,9 @@ impl<'a> Op<'a> {
             Op::Requantize(o) => (Some(o.input), None, None),
             Op::Lut(o) => (Some(o.input), None, None),
             Op::Softmax(o) => (Some(o.input), None, None),
+            Op::Mul(o) => tensors(&o.operands),
+            Op::Sub(o) | Op::BroadcastAdd(o) => tensors(&o.operands),
+            Op::ResizeNearest(o) => (Some(o.input), None, None),
         };
         one.into_iter()
             .chain(two)
@@ -345,6 +422,10 @@ impl<'a> Op<'a> {
             Op::Requantize(_) => "Requantize",
             Op::Lut(_) => "Lut",
             Op::Softmax(_) => "Softmax",
+            Op::Mul(_) => "Mul",
+            Op::Sub(_) => "Sub",
+            Op::BroadcastAdd(_) => "BroadcastAdd",
+            Op::ResizeNearest(_) => "ResizeNearest",
         }
     }
 
@@ -353,7 +434,13 @@ impl<'a> Op<'a> {
     pub fn works_in_place(&self) -> bool {
         matches!(
             self,
-            Op::Reshape(_) | Op::Lut(_) | Op::Requantize(_) | Op::Add(_)
+            Op::Reshape(_)
+                | Op::Lut(_)
+                | Op::Requantize(_)
+                | Op::Add(_)
+                | Op::Mul(_)
+                | Op::Sub(_)
+                | Op::BroadcastAdd(_)
         )
     }
 }

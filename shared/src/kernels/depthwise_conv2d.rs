@@ -19,23 +19,19 @@ const TAP_BUFFER: usize = 64;
 
 /// A depthwise convolution: see the module's head for formula and layout.
 pub fn depthwise_conv2d(p: &ConvParams, input: &[i8], output: &mut [i8]) {
-    match p.weights.bits {
-        2 => convolve::<2>(p, input, output),
-        3 => convolve::<3>(p, input, output),
-        4 => convolve::<4>(p, input, output),
-        _ => convolve::<8>(p, input, output),
-    }
+    channels_from(p, 0, input, output);
 }
 
-fn convolve<const BITS: u32>(p: &ConvParams, input: &[i8], output: &mut [i8]) {
+/// Output channels from `start` on.
+pub(super) fn channels_from(p: &ConvParams, start: usize, input: &[i8], output: &mut [i8]) {
     let out_c = p.output[2];
     let taps = p.window.kernel[0] as usize * p.window.kernel[1] as usize;
     let mut buffer = [[0i8; LANES]; TAP_BUFFER];
-    for first in (0..out_c).step_by(LANES) {
+    for first in (start..out_c).step_by(LANES) {
         let lanes = LANES.min(out_c - first);
         let unpack = |tap: usize| {
             let mut w = [0i8; LANES];
-            p.weights.row::<BITS>(tap).decode(first, &mut w[..lanes]);
+            p.weights.decode(tap, first, &mut w[..lanes]);
             w
         };
         match buffer.get_mut(..taps) {

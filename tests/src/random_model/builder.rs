@@ -115,7 +115,7 @@ impl Builder {
         let elements = self.here().elements();
         let grows = matches!(
             focus,
-            Focus::Concat | Focus::Pad | Focus::DepthwiseMultiplier
+            Focus::Concat | Focus::Pad | Focus::DepthwiseMultiplier | Focus::ResizeNearest
         );
         let ends = matches!(focus, Focus::Mean | Focus::FullyConnected) && !self.one_in(4);
         if (grows && elements > 1500) || ends {
@@ -146,6 +146,8 @@ impl Builder {
             Focus::Requantize => self.requantize(),
             Focus::Lut => self.lut(),
             Focus::Softmax => self.softmax(),
+            Focus::Mul | Focus::Sub | Focus::BroadcastAdd => self.arithmetic(focus),
+            Focus::ResizeNearest => self.resize(),
         }
     }
 }

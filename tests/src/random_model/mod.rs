@@ -2,6 +2,7 @@
 //! arithmetic goes wrong (zero points at both ends, strides, dilations, lopsided padding, groups,
 //! accumulators next to 2^31, multipliers of zero, outputs clamped to a narrow range).
 
+mod arithmetic;
 mod builder;
 mod linear;
 mod operators;
@@ -47,11 +48,19 @@ pub enum Focus {
     Lut,
     /// Softmax.
     Softmax,
+    /// Product of two tensors, repeated where need be, or of one and a constant.
+    Mul,
+    /// Difference, likewise.
+    Sub,
+    /// Sum of operands of different shapes, or with a constant.
+    BroadcastAdd,
+    /// Nearest-neighbour resizing.
+    ResizeNearest,
 }
 
 impl Focus {
     /// All of them.
-    pub const ALL: [Focus; 17] = [
+    pub const ALL: [Focus; 21] = [
         Focus::Conv,
         Focus::Pointwise,
         Focus::GroupedConv,
@@ -69,6 +78,10 @@ impl Focus {
         Focus::Requantize,
         Focus::Lut,
         Focus::Softmax,
+        Focus::Mul,
+        Focus::Sub,
+        Focus::BroadcastAdd,
+        Focus::ResizeNearest,
     ];
 
     /// Whether it has weights.

@@ -21,7 +21,7 @@ use crate::localize::{Metric, localize};
 use crate::model::{Preprocess, QuantizedModel};
 use crate::quantize::QuantizeConfig;
 use crate::repair::certificate::Certificate;
-use crate::repair::{Job, RepairConfig, Step, Targets, Tests, repair};
+use crate::repair::{Job, RepairConfig, Strategy, Targets, Tests};
 use crate::report::{Proportion, Table};
 use example::Example;
 
@@ -265,45 +265,30 @@ fn one_width(
     let suspects = suspects(teacher, &model, &tests)?;
 
     let settings = RepairConfig {
+        // `auto` repairs better, but takes a minute for every width.
+        strategy: [Strategy::Layer, Strategy::Margin].into(),
         time_budget: Some(limit),
         backend: args.backend.backend,
         ..RepairConfig::default()
     };
-    let bar = context.progress.start(format!("{bits}-bit weights"), 0);
-    let mut steps = 0;
-    let outcome = repair(
-        &Job {
-            graph: &teacher.graph,
-            float: &teacher.net,
-            model: &model,
-            repair: &tests,
-            holdout: &kept,
-        },
-        &settings,
-        &interrupt::asked,
-        &mut |s: &Step| {
-            steps += 1;
-            bar.update(
-                steps,
-                &format!(
-                    "{}: {} of {} repair tests pass",
-                    s.strategy,
-                    s.score.repair,
-                    tests.len()
-                ),
-            );
-        },
-    )?;
+    let job = Job {
+        graph: &teacher.graph,
+        float: &teacher.net,
+        model: &model,
+        repair: &tests,
+        holdout: &kept,
+    };
+    let what = format!("{bits}-bit weights");
+    let outcome = stages::repaired(context, what, &job, &settings, |o| {
+        format!(
+            "agrees with the float network on {} of {} repair images, {} before",
+            o.after.repair, o.repair_tests, o.before.repair
+        )
+    })?;
     let repaired = Proportion::agreement(
         &stages::integer_classes(&outcome.model, sets.test)?,
         sets.labels,
     );
-    bar.finish(&format!(
-        "agrees with the float network on {} of {} repair images, {} before",
-        outcome.after.repair,
-        tests.len(),
-        outcome.before.repair
-    ));
     let mended = write_image(&outcome.model)?;
     let certificate = Certificate::new(
         (&model, &image),

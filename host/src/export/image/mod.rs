@@ -8,7 +8,7 @@ mod read;
 mod write;
 
 pub use read::read_image;
-pub use write::write_image;
+pub use write::{write_image, write_image_in};
 
 use crate::graph::Pads;
 

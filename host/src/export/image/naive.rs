@@ -1,7 +1,9 @@
 //! The arithmetic of `shared/FORMAT.md` once more, as plainly as it can be written: wide integers,
 //! every tap of every window, no shortcut. Only for tests, and independent of the kernels.
 
-use crate::model::{ConcatInput, Linear, Multiplier, Op, Pool, QuantizedModel, Rounding, TensorId};
+use crate::model::{
+    ConcatInput, ConstantOperand, Linear, Multiplier, Op, Pool, QuantizedModel, Rounding, TensorId,
+};
 
 /// The output of one node, given all tensors before it.
 pub(super) fn node(model: &QuantizedModel, index: usize, values: &[Vec<i8>]) -> Vec<i8> {
@@ -133,13 +135,15 @@ fn apply(
             }
             y
         }
-        Op::FullyConnected(f) => (0..out[2])
-            .map(|o| {
+        Op::FullyConnected(f) => (0..out[0] * out[1] * out[2])
+            .map(|i| {
+                let (position, o) = (i / out[2], i % out[2]);
+                let vector = &x[position * f.linear.taps()..];
                 let sum = f
                     .linear
                     .row(o)
                     .iter()
-                    .zip(x)
+                    .zip(vector)
                     .map(|(&w, &x)| w as i64 * (x as i64 - zx))
                     .sum();
                 linear(
@@ -252,7 +256,50 @@ fn apply(
             }
             y
         }
+        Op::Mul(p) => pairs(model, ids, inputs, p.constant.as_ref(), out)
+            .map(|[a, b]| clamp(scale_twice(a * b, p.multiplier), zy, p.act_min, p.act_max))
+            .collect(),
+        Op::Sub(s) | Op::BroadcastAdd(s) => {
+            let sign = if matches!(op, Op::Sub(_)) { -1 } else { 1 };
+            pairs(model, ids, inputs, s.constant.as_ref(), out)
+                .map(|[a, b]| {
+                    let [a, b] =
+                        [(a, 0), (b, 1)].map(|(v, i)| scale_twice(v << 20, s.input_multipliers[i]));
+                    let sum = scale_twice(a + sign * b, s.output_multiplier);
+                    clamp(sum, zy, s.act_min, s.act_max)
+                })
+                .collect()
+        }
+        Op::ResizeNearest { rows, columns } => positions(out)
+            .map(|[h, w, c]| x[index(shape, [rows[h], columns[w], c])])
+            .collect(),
     }
+}
+
+/// Both operands of every output element, less their zero points.
+fn pairs<'a>(
+    model: &'a QuantizedModel,
+    ids: &[TensorId],
+    inputs: &'a [&'a [i8]],
+    constant: Option<&'a ConstantOperand>,
+    out: [usize; 3],
+) -> impl Iterator<Item = [i64; 2]> + 'a {
+    let mut operands: Vec<([usize; 3], i8, &[i8])> = ids
+        .iter()
+        .zip(inputs)
+        .map(|(id, x)| (model.tensor(*id).shape, model.tensor(*id).zero_point, *x))
+        .collect();
+    if let Some(c) = constant {
+        let shape = [1, 1, c.values.len()];
+        operands.insert(c.position, (shape, c.zero_point, &c.values));
+    }
+    positions(out).map(move |o| {
+        [0, 1].map(|i| {
+            let (shape, zero, x) = operands[i];
+            let at = [0, 1, 2].map(|axis| if shape[axis] == 1 { 0 } else { o[axis] });
+            x[index(shape, at)] as i64 - zero as i64
+        })
+    })
 }
 
 fn positions([h, w, c]: [usize; 3]) -> impl Iterator<Item = [usize; 3]> {

@@ -7,8 +7,8 @@ use crate::export::ExportError;
 use crate::export::notes::Notes;
 use crate::graph::Pads;
 use crate::model::{
-    Add, Concat, ConcatInput, Conv2d, FullyConnected, Linear, Node, Op, Pad, Pool, QuantizedModel,
-    Tensor, TensorId,
+    Add, Concat, ConcatInput, ConstantOperand, Conv2d, FullyConnected, Linear, Node, Op, Pad, Pool,
+    Product, QuantizedModel, Sum, Tensor, TensorId,
 };
 
 /// Reads an image of exactly these bytes. What [`super::write_image`] was given comes back.
@@ -94,7 +94,9 @@ impl Reader<'_> {
             format::Op::DepthwiseConv2d(o) => self.conv2d(index, o, true)?,
             format::Op::FullyConnected(o) => {
                 let (x, y) = (self.model.tensor(o.input), self.model.tensor(o.output));
-                let linear = self.linear(o.weights, o.channels, &y, x.elements() as usize, false);
+                let positions = y.shape[0] as usize * y.shape[1] as usize;
+                let taps = x.elements() as usize / positions;
+                let linear = self.linear(o.weights, o.channels, &y, taps, false);
                 Op::FullyConnected(FullyConnected { linear })
             }
             format::Op::Add(o) => Op::Add(Add {
@@ -150,6 +152,62 @@ impl Reader<'_> {
                 left_shift: o.left_shift,
                 diff_min: o.diff_min,
             },
+            format::Op::Mul(o) => Op::Mul(Product {
+                multiplier: o.multiplier,
+                act_min: o.act_min,
+                act_max: o.act_max,
+                constant: self.constant(index, &o.operands)?,
+            }),
+            format::Op::Sub(o) => Op::Sub(self.sum(index, o)?),
+            format::Op::BroadcastAdd(o) => Op::BroadcastAdd(self.sum(index, o)?),
+            format::Op::ResizeNearest(o) => {
+                let [h, w, _] = self.model.tensor(o.output).shape.map(usize::from);
+                let indices = |offset, count| {
+                    let all = self.model.indices(offset, count).iter();
+                    all.map(|i| u16::from_le_bytes(*i) as usize).collect()
+                };
+                Op::ResizeNearest {
+                    rows: indices(o.rows, h),
+                    columns: indices(o.columns, w),
+                }
+            }
+        })
+    }
+
+    /// The operand that is no tensor.
+    fn constant(
+        &self,
+        index: usize,
+        operands: &[format::Operand; 2],
+    ) -> Result<Option<ConstantOperand>, ExportError> {
+        for (position, operand) in operands.iter().enumerate() {
+            let format::Operand::Constant(c) = operand else {
+                continue;
+            };
+            let scale = f32::from_bits(c.scale_bits);
+            if !(scale.is_finite() && scale > 0.0) {
+                return Err(ExportError::Model {
+                    name: self.model.manifest().name.into(),
+                    problem: format!("the constant of operator {index} has scale {scale}"),
+                });
+            }
+            return Ok(Some(ConstantOperand {
+                position,
+                values: self.model.constant(c).iter().map(|b| *b as i8).collect(),
+                scale,
+                zero_point: c.zero_point,
+            }));
+        }
+        Ok(None)
+    }
+
+    fn sum(&self, index: usize, o: &format::Sum) -> Result<Sum, ExportError> {
+        Ok(Sum {
+            input_multipliers: o.input_multipliers,
+            output_multiplier: o.output_multiplier,
+            act_min: o.act_min,
+            act_max: o.act_max,
+            constant: self.constant(index, &o.operands)?,
         })
     }
 

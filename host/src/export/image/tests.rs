@@ -2,10 +2,11 @@
 
 use qmend_shared::engine;
 use qmend_shared::image::{Header, ImageError, Model};
+use qmend_shared::weights::Layout;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{naive, read_image, write_image};
+use super::{naive, read_image, write_image, write_image_in};
 use crate::engine::Engine;
 use crate::export::ExportError;
 use crate::export::test_models::{identity, model_of};
@@ -34,6 +35,21 @@ fn what_was_written_is_read_back() {
         let model = random_model(seed, 12);
         let image = write_image(&model).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         assert_eq!(read_image(&image).unwrap(), model, "seed {seed}");
+    }
+}
+
+#[test]
+fn both_layouts_hold_the_same_model_and_give_the_same_outputs() {
+    let mut rng = StdRng::seed_from_u64(11);
+    for seed in 0..100 {
+        let model = random_model(seed, 12);
+        let [rows, halfwords] =
+            [Layout::Rows, Layout::Halfwords].map(|layout| write_image_in(&model, layout).unwrap());
+        assert_eq!(Model::from_bytes(&rows).unwrap().layout(), Layout::Rows);
+        assert_eq!(read_image(&rows).unwrap(), model, "seed {seed}");
+        assert_eq!(rows.len(), halfwords.len());
+        let input = random_input(&model, &mut rng);
+        assert_eq!(run_image(&rows, &input), run_image(&halfwords, &input));
     }
 }
 
@@ -185,7 +201,8 @@ fn damaged_payloads_with_a_right_crc_are_refused_or_run_without_a_panic() {
                 payload[at] ^ (1 << rng.random_range(0..8))
             };
         }
-        let header = Header::for_payload(crate::model::Rounding::Tflm, &payload).unwrap();
+        let header =
+            Header::for_payload(crate::model::Rounding::Tflm, Layout::default(), &payload).unwrap();
         let image = [&header.to_bytes()[..], &payload].concat();
         let Ok(model) = Model::from_bytes(&image) else {
             refused += 1;
@@ -211,7 +228,8 @@ fn random_bytes_are_refused() {
     for _ in 0..5000 {
         let mut payload = vec![0u8; rng.random_range(0..200)];
         rng.fill(&mut payload[..]);
-        let header = Header::for_payload(crate::model::Rounding::Tflm, &payload).unwrap();
+        let header =
+            Header::for_payload(crate::model::Rounding::Tflm, Layout::default(), &payload).unwrap();
         assert!(Model::from_bytes(&payload).is_err());
         assert!(Model::from_bytes(&[&header.to_bytes()[..], &payload].concat()).is_err());
     }

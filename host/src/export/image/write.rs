@@ -2,15 +2,15 @@
 
 use qmend_shared::image::{
     self as format, ChannelRef, ConcatInput as Record, HEADER_BYTES, Header, ImageError, Manifest,
-    Model, TensorDesc, WeightRef, Window,
+    Model, Scratch, TensorDesc, WeightRef, Window,
 };
-use qmend_shared::weights::{pack_row, row_stride};
+use qmend_shared::weights::{Layout, pack_row, row_stride};
 
 use super::axes;
 use crate::export::notes::Notes;
 use crate::export::{ExportError, plan};
 use crate::graph::Pads;
-use crate::model::{ConcatInput, Conv2d, Linear, Node, Op, Pool, QuantizedModel, TensorId};
+use crate::model::{ConcatInput, Conv2d, Linear, Node, Op, Pool, QuantizedModel, Sum, TensorId};
 
 /// Packed rows start at multiples of this in the weight section, everything else at multiples of 4.
 const ROWS_ALIGN: usize = 16;
@@ -22,10 +22,26 @@ const ROWS_ALIGN: usize = 16;
 /// What does not fit in the format, or would not be safe to run (such as an accumulator that might
 /// overflow), with the node's name.
 pub fn write_image(model: &QuantizedModel) -> Result<Vec<u8>, ExportError> {
+    write_image_in(model, Layout::default())
+}
+
+/// As [`write_image`], with weights in this layout. Every device reads every layout; the default is
+/// the one that is fast.
+///
+/// # Errors
+///
+/// As [`write_image`].
+pub fn write_image_in(model: &QuantizedModel, layout: Layout) -> Result<Vec<u8>, ExportError> {
     let plan = plan(model)?;
     let tensors = tensor_table(model, &plan.offsets)?;
     let mut writer = Writer {
         model,
+        layout,
+        scratch: plan
+            .scratch
+            .iter()
+            .map(|s| s.map(|s| s.to_bytes()))
+            .collect(),
         weights: Vec::new(),
         notes: Notes::of(model),
     };
@@ -57,7 +73,7 @@ pub fn write_image(model: &QuantizedModel) -> Result<Vec<u8>, ExportError> {
         pad: &[],
         weights: &writer.weights,
     };
-    let image = frame(model, manifest).ok_or_else(|| too_big("the payload"))?;
+    let image = frame(model, layout, manifest).ok_or_else(|| too_big("the payload"))?;
     match Model::from_bytes(&image) {
         Ok(_) => Ok(image),
         Err(source) => Err(explain(model, source)),
@@ -68,12 +84,12 @@ pub fn write_image(model: &QuantizedModel) -> Result<Vec<u8>, ExportError> {
 const ZEROS: [u8; 15] = [0; 15];
 
 /// Header and payload, the weight section brought to a multiple of 16.
-fn frame(model: &QuantizedModel, mut manifest: Manifest) -> Option<Vec<u8>> {
+fn frame(model: &QuantizedModel, layout: Layout, mut manifest: Manifest) -> Option<Vec<u8>> {
     let encode = |m: &Manifest| postcard::to_allocvec(m).expect("writing to memory cannot fail");
     let unpadded = encode(&manifest).len() + HEADER_BYTES - manifest.weights.len();
     manifest.pad = &ZEROS[..unpadded.next_multiple_of(16) - unpadded];
     let payload = encode(&manifest);
-    let header = Header::for_payload(model.rounding, &payload)?;
+    let header = Header::for_payload(model.rounding, layout, &payload)?;
     Some([&header.to_bytes()[..], &payload].concat())
 }
 
@@ -124,6 +140,9 @@ fn tensor_table(model: &QuantizedModel, offsets: &[usize]) -> Result<Vec<u8>, Ex
 
 struct Writer<'m> {
     model: &'m QuantizedModel,
+    layout: Layout,
+    /// Each node's hints.
+    scratch: Vec<Option<[u8; Scratch::BYTES]>>,
     weights: Vec<u8>,
     notes: Notes,
 }
@@ -135,6 +154,7 @@ impl Writer<'_> {
         let expected = match &node.op {
             Op::Add(_) => 2,
             Op::Concat(c) => c.inputs.len(),
+            Op::Mul(_) | Op::Sub(_) | Op::BroadcastAdd(_) if node.op.constant().is_none() => 2,
             _ => 1,
         };
         if node.inputs.len() != expected {
@@ -149,14 +169,15 @@ impl Writer<'_> {
             Op::Conv2d(c) => self.conv2d(index, node, c)?,
             Op::FullyConnected(f) => {
                 let x = self.shape(node.inputs[0]);
-                let outputs = self.shape(node.output)[2];
-                let (weights, channels) =
-                    self.linear(&f.linear, outputs, x.iter().product(), false)?;
+                let [h, w, outputs] = self.shape(node.output);
+                let taps = x.iter().product::<usize>() / (h * w).max(1);
+                let (weights, channels) = self.linear(&f.linear, outputs, taps, false)?;
                 format::Op::FullyConnected(format::FullyConnected {
                     input,
                     output,
                     weights,
                     channels,
+                    hints: self.hints(index),
                 })
             }
             Op::Add(a) => format::Op::Add(format::Add {
@@ -236,12 +257,85 @@ impl Writer<'_> {
                 left_shift: *left_shift,
                 diff_min: *diff_min,
             }),
+            Op::Mul(p) => format::Op::Mul(format::Product {
+                operands: self.operands(node)?,
+                output,
+                multiplier: p.multiplier,
+                act_min: p.act_min,
+                act_max: p.act_max,
+            }),
+            Op::Sub(s) => format::Op::Sub(self.sum(node, s)?),
+            Op::BroadcastAdd(s) => format::Op::BroadcastAdd(self.sum(node, s)?),
+            Op::ResizeNearest { rows, columns } => {
+                format::Op::ResizeNearest(format::ResizeNearest {
+                    input,
+                    output,
+                    rows: self.indices(rows)?,
+                    columns: self.indices(columns)?,
+                })
+            }
         };
         Ok(postcard::to_allocvec(&op).expect("writing to memory cannot fail"))
     }
 
+    /// Operands of an element-wise node, the constant one put into the weight section.
+    fn operands(&mut self, node: &Node) -> Result<[format::Operand; 2], String> {
+        let mut operands: Vec<format::Operand> = node
+            .inputs
+            .iter()
+            .map(|t| format::Operand::Tensor(t.0 as u16))
+            .collect();
+        if let Some(c) = node.op.constant() {
+            let count = u16::try_from(c.values.len())
+                .map_err(|_| format!("a constant of {} numbers is too long", c.values.len()))?;
+            if !(c.scale.is_finite() && c.scale > 0.0) || c.position > 1 {
+                return Err(format!(
+                    "its constant has scale {} and is operand {}",
+                    c.scale, c.position
+                ));
+            }
+            let bytes: Vec<u8> = c.values.iter().map(|v| *v as u8).collect();
+            let constant = format::Constant {
+                offset: self.blob(4, &bytes)?,
+                count,
+                zero_point: c.zero_point,
+                scale_bits: c.scale.to_bits(),
+            };
+            operands.insert(c.position, format::Operand::Constant(constant));
+        }
+        operands
+            .try_into()
+            .map_err(|o: Vec<_>| format!("it has {} operands instead of 2", o.len()))
+    }
+
+    fn sum(&mut self, node: &Node, s: &Sum) -> Result<format::Sum, String> {
+        Ok(format::Sum {
+            operands: self.operands(node)?,
+            output: node.output.0 as u16,
+            input_multipliers: s.input_multipliers,
+            output_multiplier: s.output_multiplier,
+            act_min: s.act_min,
+            act_max: s.act_max,
+        })
+    }
+
+    /// Rows or columns as u16 in the weight section.
+    fn indices(&mut self, indices: &[usize]) -> Result<u32, String> {
+        let mut bytes = Vec::with_capacity(2 * indices.len());
+        for i in indices {
+            let i = u16::try_from(*i).map_err(|_| format!("row or column {i} is above 65535"))?;
+            bytes.extend(i.to_le_bytes());
+        }
+        self.blob(4, &bytes)
+    }
+
     fn shape(&self, id: TensorId) -> [usize; 3] {
         self.model.tensor(id).shape
+    }
+
+    /// What a node says to optimised kernels.
+    fn hints(&self, index: usize) -> &[u8] {
+        self.scratch[index].as_ref().map_or(&[], |s| &s[..])
     }
 
     /// Appends constants to the weight section; where they start.
@@ -291,7 +385,7 @@ impl Writer<'_> {
             } else {
                 &l.weights[r * columns..(r + 1) * columns]
             };
-            pack_row(row, l.bits, bytes).map_err(|e| format!("row {r}: {e}"))?;
+            pack_row(row, l.bits, self.layout, bytes).map_err(|e| format!("row {r}: {e}"))?;
         }
         let weights = WeightRef {
             offset: self.blob(ROWS_ALIGN, &packed)?,
@@ -314,12 +408,7 @@ impl Writer<'_> {
         Ok((weights, channels))
     }
 
-    fn conv2d(
-        &mut self,
-        index: usize,
-        node: &Node,
-        c: &Conv2d,
-    ) -> Result<format::Op<'static>, String> {
+    fn conv2d(&mut self, index: usize, node: &Node, c: &Conv2d) -> Result<format::Op<'_>, String> {
         let (x, y) = (self.shape(node.inputs[0]), self.shape(node.output));
         if c.groups == 0 || !x[2].is_multiple_of(c.groups) || !y[2].is_multiple_of(c.groups) {
             return Err(format!(
@@ -327,7 +416,7 @@ impl Writer<'_> {
                 c.groups, x[2], y[2]
             ));
         }
-        let depthwise = c.groups > 1 && c.groups == x[2];
+        let depthwise = c.is_depthwise(x[2]);
         let window = self.window(index, node, [c.kernel, c.stride, c.dilation], c.pads)?;
         let taps = c.kernel[0] * c.kernel[1] * (x[2] / c.groups);
         let (weights, channels) = self.linear(&c.linear, y[2], taps, depthwise)?;
@@ -339,7 +428,7 @@ impl Writer<'_> {
             groups: if depthwise { 1 } else { c.groups as u16 },
             weights,
             channels,
-            hints: &[],
+            hints: self.hints(index),
         };
         Ok(if depthwise {
             format::Op::DepthwiseConv2d(message)

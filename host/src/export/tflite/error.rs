@@ -11,7 +11,7 @@ pub enum TfliteExportError {
     Import(#[from] TfliteError),
     /// The model is not the one in the file with other weights and biases.
     #[error(
-        "{file}: {what} differs from the file's, where only weights and biases may; write a .qmend instead, which holds every change"
+        "{file}: {what} differs from the file's, where only weights and biases may (and multipliers with --repair-multipliers); write a .qmend instead, which holds every change"
     )]
     OtherModel {
         /// The file.

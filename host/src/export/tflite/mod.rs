@@ -8,7 +8,9 @@ mod error;
 mod file;
 mod lower;
 mod patch;
+mod ranks;
 mod scales;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod write;

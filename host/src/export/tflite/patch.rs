@@ -1,11 +1,13 @@
-//! New weights and biases in an old file.
+//! New weights and biases, and on request multipliers, in an old file.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::TfliteExportError;
-use crate::import::tflite::place::{Bytes, Place};
+use crate::import::tflite::place::{Bytes, Place, Scales};
 use crate::import::tflite::{import_tflite_int8, read};
 use crate::model::{Linear, QuantizedModel};
+use crate::quantize::scaled_multiplier;
 use crate::repair::Freedom;
 
 /// Smallest weight of TFLite's specification of int8, which leaves out -128.
@@ -18,6 +20,7 @@ pub struct Patchable {
     bytes: Vec<u8>,
     model: QuantizedModel,
     places: Vec<Place>,
+    multipliers: bool,
 }
 
 /// How much of a file was replaced.
@@ -41,21 +44,39 @@ impl Patchable {
             bytes: bytes.to_vec(),
             model,
             places,
+            multipliers: false,
         })
+    }
+
+    /// Lets multipliers change as well, by the weight scales of their channels (and the scales of
+    /// the biases, which follow).
+    #[must_use]
+    pub fn with_multipliers(self) -> Self {
+        Self {
+            multipliers: true,
+            ..self
+        }
     }
 
     /// What a repair may change so that the result fits into the file.
     ///
-    /// Multipliers follow from scales that several tensors can share and that float32 cannot hold
-    /// to the last bit, so they stay; so do constants that something else reads, and biases that the
-    /// file does not have.
+    /// Constants that something else reads stay, and biases that the file does not have. Multipliers
+    /// follow from float32 scales: they stay, or, [`with_multipliers`](Self::with_multipliers), those
+    /// of layers with a scale a channel may become what such a scale gives.
     pub fn freedom(&self) -> Freedom {
         let nodes = |fixed: &dyn Fn(&Place) -> bool| -> BTreeSet<usize> {
             let found = self.places.iter().filter(|p| fixed(p));
             found.map(|p| p.node).collect()
         };
+        let ends = |p: &Place| {
+            let node = &self.model.nodes[p.node];
+            let scale = |t| self.model.tensor(t).scale;
+            (p.node, [scale(node.inputs[0]), scale(node.output)])
+        };
         Freedom {
-            multipliers: false,
+            multipliers: self.multipliers,
+            fixed_multipliers: nodes(&|p| p.scales.is_none()),
+            scaled_multipliers: self.places.iter().map(ends).collect(),
             smallest_weight: SMALLEST_WEIGHT,
             fixed_weights: nodes(&|p| p.weights.shared),
             fixed_biases: nodes(&|p| p.bias.as_ref().is_none_or(|b| b.shared)),
@@ -88,6 +109,21 @@ impl Patchable {
                 reason,
             };
             let shared = |b: &Bytes| format!("something else reads `{}` too", b.name);
+            if old.multipliers != new.multipliers {
+                let Some(scales) = &place.scales else {
+                    return Err(fixed(
+                        "multipliers",
+                        "its weights have one scale, or share their scales".into(),
+                    ));
+                };
+                let ends = [node.inputs[0], node.output].map(|t| model.tensor(t).scale);
+                if !rescale(&mut bytes, scales, old, new, ends) {
+                    return Err(fixed(
+                        "multipliers",
+                        "no float32 scale gives one of them".into(),
+                    ));
+                }
+            }
             if old.weights != new.weights {
                 if place.weights.shared {
                     return Err(fixed("weights", shared(&place.weights)));
@@ -141,6 +177,9 @@ impl Patchable {
         for (a, b) in ours.nodes.iter().zip(&model.nodes) {
             let mut with_ours = b.clone();
             if let (Some(ours), Some(theirs)) = (a.op.linear(), with_ours.op.linear_mut()) {
+                if self.multipliers && ours.multipliers.len() == theirs.multipliers.len() {
+                    theirs.multipliers.clone_from(&ours.multipliers);
+                }
                 if ours.multipliers != theirs.multipliers {
                     return differs(format!("a multiplier of `{}`", b.name));
                 }
@@ -167,6 +206,37 @@ fn ordered(linear: &Linear, depthwise: bool) -> Vec<i8> {
     (0..taps)
         .flat_map(|t| (0..channels).map(move |c| linear.weights[c * taps + t]))
         .collect()
+}
+
+/// Writes the scales of the channels whose multiplier changed; whether there are such scales.
+fn rescale(
+    file: &mut [u8],
+    at: &Scales,
+    old: &Linear,
+    new: &Linear,
+    [input, output]: [f32; 2],
+) -> bool {
+    for (c, (old, new)) in old.multipliers.iter().zip(&new.multipliers).enumerate() {
+        if old == new {
+            continue;
+        }
+        let Some((scale, given)) = scaled_multiplier(*new, input, output) else {
+            return false;
+        };
+        let mut write = |range: &Range<usize>, value: f32| {
+            if let Some(to) = file[range.clone()].chunks_exact_mut(4).nth(c) {
+                to.copy_from_slice(&value.to_le_bytes());
+            }
+        };
+        if given != *new {
+            return false;
+        }
+        write(&at.weights, scale);
+        if let Some(bias) = &at.bias {
+            write(bias, scale * input);
+        }
+    }
+    true
 }
 
 /// Writes numbers over a constant's bytes.

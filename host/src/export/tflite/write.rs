@@ -3,11 +3,13 @@
 use super::TfliteExportError;
 use super::file::{FileModel, FileOperator, FileTensor, Value, element};
 use super::lower::{Padding, lower, padding};
+use super::ranks::ranks;
 use super::scales::{Weights, weight_scales};
+use super::tables::table_operator;
 use crate::import::tflite::schema_options as options;
 use crate::import::tflite::{fused_activation, import_tflite_int8, schema_codes as code};
 
-use crate::model::{Linear, Node, Op, QuantizedModel, Tensor, TensorId};
+use crate::model::{Linear, Node, Op, QuantizedModel, TensorId};
 
 /// A written file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +90,7 @@ fn faithful(want: &QuantizedModel, read: &QuantizedModel) -> Result<(), TfliteEx
     }
 }
 
-fn inexpressible(
+pub(super) fn inexpressible(
     model: &QuantizedModel,
     node: &Node,
     reason: String,
@@ -101,112 +103,6 @@ fn inexpressible(
         reason,
         remedy: remedy.to_string(),
     }
-}
-
-/// Whether an operator wants `[1, height, width, channels]`.
-fn wants_four_axes(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Conv2d(_)
-            | Op::MaxPool(_)
-            | Op::AveragePool(_)
-            | Op::Mean { .. }
-            | Op::Pad(_)
-            | Op::Transpose { .. }
-    )
-}
-
-/// Whether the output has as many axes as the inputs.
-fn keeps_axes(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Add(_) | Op::Concat(_) | Op::Requantize { .. } | Op::Lut { .. } | Op::Softmax { .. }
-    )
-}
-
-/// Slopes below zero that a LEAKY_RELU is tried with.
-const SLOPES: [f32; 8] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.3, 0.5];
-
-/// The operator that computes a table between two tensors, and LEAKY_RELU's slope: each is written
-/// alone and read back, so that the importer's arithmetic decides.
-fn table_operator(table: &[i8; 256], x: &Tensor, y: &Tensor) -> Option<(i32, Option<f32>)> {
-    let plain = [
-        code::RELU,
-        code::RELU6,
-        code::LOGISTIC,
-        code::TANH,
-        code::HARD_SWISH,
-    ];
-    let leaky = SLOPES.map(|a| (code::LEAKY_RELU, Some(a)));
-    plain
-        .map(|c| (c, None))
-        .into_iter()
-        .chain(leaky)
-        .find(|(code, slope)| {
-            let end = |name: &str, t: &Tensor| FileTensor {
-                name: name.to_string(),
-                shape: vec![1, 1],
-                element: element::INT8,
-                data: None,
-                scales: vec![t.scale],
-                zero_point: i64::from(t.zero_point),
-                axis: 0,
-            };
-            let alone = FileModel {
-                name: String::new(),
-                tensors: vec![end("x", x), end("y", y)],
-                operators: vec![FileOperator {
-                    code: *code,
-                    version: 2,
-                    inputs: vec![0],
-                    output: 1,
-                    options: slope.map(|a| (options::LEAKY_RELU, vec![(0, Value::F32(a))])),
-                }],
-                input: 0,
-                output: 1,
-            };
-            import_tflite_int8(&alone.bytes(), "table").is_ok_and(|m| {
-                m.nodes
-                    .iter()
-                    .all(|n| matches!(&n.op, Op::Lut { table: t } if **t == *table))
-            })
-        })
-}
-
-/// Axes of every tensor in the file: four, or two for vectors between fully connected layers, whose
-/// outputs TFLite makes `[1, n]`.
-fn ranks(model: &QuantizedModel) -> Result<Vec<usize>, TfliteExportError> {
-    let mut four: Vec<bool> = model
-        .tensors
-        .iter()
-        .map(|t| t.shape[0] * t.shape[1] > 1)
-        .collect();
-    for node in model.nodes.iter().rev() {
-        if wants_four_axes(&node.op) || keeps_axes(&node.op) && four[node.output.0] {
-            node.inputs.iter().for_each(|i| four[i.0] = true);
-        }
-    }
-    let mut ranks: Vec<usize> = four.iter().map(|f| if *f { 4 } else { 2 }).collect();
-    for node in &model.nodes {
-        let first = ranks[node.inputs[0].0];
-        let rank = match &node.op {
-            Op::FullyConnected(_) => 2,
-            Op::Reshape => ranks[node.output.0],
-            op if wants_four_axes(op) => 4,
-            _ => first,
-        };
-        let mixed = keeps_axes(&node.op) && node.inputs.iter().any(|i| ranks[i.0] != first);
-        if mixed || four[node.output.0] && rank == 2 {
-            return Err(inexpressible(
-                model,
-                node,
-                "a vector of a fully connected layer meets maps of height and width".into(),
-                "reshape it in the float network first",
-            ));
-        }
-        ranks[node.output.0] = rank;
-    }
-    Ok(ranks)
 }
 
 struct Writer<'m> {
@@ -462,7 +358,7 @@ impl Writer<'_> {
                     self.model.tensor(node.inputs[0]),
                     self.model.tensor(node.output),
                 );
-                let Some((found, alpha)) = table_operator(table, x, y) else {
+                let Some((found, alpha)) = table_operator(self.model.rounding, table, x, y) else {
                     return Err(inexpressible(
                         self.model,
                         node,
@@ -478,6 +374,14 @@ impl Writer<'_> {
             Op::Softmax { .. } => {
                 let fields = vec![(0, Value::F32(1.0))];
                 (code::SOFTMAX, 2, Some((options::SOFTMAX, fields)))
+            }
+            Op::Mul(_) | Op::Sub(_) | Op::BroadcastAdd(_) | Op::ResizeNearest { .. } => {
+                return Err(inexpressible(
+                    self.model,
+                    node,
+                    "this operator cannot be written as .tflite yet".into(),
+                    "write a .qmend instead",
+                ));
             }
         };
         let output = self.activation(node.output);

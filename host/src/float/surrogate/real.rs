@@ -97,6 +97,18 @@ fn real_op(model: &QuantizedModel, node: &crate::model::Node) -> graph::Op {
         }
         Op::FullyConnected(f) => {
             let l = &f.linear;
+            let [h, w, _] = model.tensors.get(node.output.0).map_or([1; 3], |t| t.shape);
+            if h * w > 1 {
+                return graph::Op::Conv2d(graph::Conv2d {
+                    weights: weights(l, vec![l.out_channels(), 1, 1, l.taps()]),
+                    bias: bias(l),
+                    stride: [1, 1],
+                    dilation: [1, 1],
+                    pads: graph::Pads::default(),
+                    groups: 1,
+                    activation,
+                });
+            }
             let weights = weights(l, vec![l.out_channels(), l.taps()]);
             graph::Op::FullyConnected(graph::FullyConnected {
                 weights,
@@ -124,5 +136,40 @@ fn real_op(model: &QuantizedModel, node: &crate::model::Node) -> graph::Op {
         Op::Transpose { perm } => graph::Op::Transpose { perm: *perm },
         Op::Requantize { .. } | Op::Lut { .. } => graph::Op::Activation(activation),
         Op::Softmax { .. } => graph::Op::Softmax,
+        Op::Mul(_) | Op::Sub(_) | Op::BroadcastAdd(_) => elementwise(model, node),
+        Op::ResizeNearest { rows, columns } => graph::Op::ResizeNearest {
+            rows: rows.clone(),
+            columns: columns.clone(),
+        },
     }
+}
+
+/// A product, difference or sum; one with a constant is an affine map.
+fn elementwise(model: &QuantizedModel, node: &crate::model::Node) -> graph::Op {
+    let activation = graph::Activation::Identity;
+    let Some(c) = node.op.constant() else {
+        return match &node.op {
+            Op::Mul(_) => graph::Op::Mul { activation },
+            Op::Sub(_) => graph::Op::Sub { activation },
+            _ => graph::Op::Add { activation },
+        };
+    };
+    let channels = node
+        .inputs
+        .first()
+        .and_then(|t| model.tensors.get(t.0))
+        .map_or(1, |t| t.shape[2]);
+    let reals = c.reals(channels);
+    let ones = |v: f32| vec![v; reals.len()];
+    let (scale, shift) = match &node.op {
+        Op::Mul(_) => (reals.clone(), ones(0.0)),
+        Op::Sub(_) if c.position == 0 => (ones(-1.0), reals.clone()),
+        Op::Sub(_) => (ones(1.0), reals.iter().map(|v| -v).collect()),
+        _ => (ones(1.0), reals.clone()),
+    };
+    graph::Op::Affine(graph::Affine {
+        scale,
+        shift,
+        activation,
+    })
 }

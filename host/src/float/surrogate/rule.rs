@@ -49,9 +49,17 @@ impl Rule {
             Op::Mean { .. } | Op::Requantize { .. } | Op::Concat(_) => Rule::Real {
                 clamp: Some(clamp_range(y, i8::MIN, i8::MAX)),
             },
-            Op::Pad(_) | Op::Reshape | Op::Transpose { .. } | Op::Softmax { .. } => {
-                Rule::Real { clamp: None }
-            }
+            Op::Mul(p) => Rule::Real {
+                clamp: Some(clamp_range(y, p.act_min, p.act_max)),
+            },
+            Op::Sub(s) | Op::BroadcastAdd(s) => Rule::Real {
+                clamp: Some(clamp_range(y, s.act_min, s.act_max)),
+            },
+            Op::Pad(_)
+            | Op::Reshape
+            | Op::Transpose { .. }
+            | Op::Softmax { .. }
+            | Op::ResizeNearest { .. } => Rule::Real { clamp: None },
             Op::Lut { table } => {
                 let x = model.tensor(node.inputs[0]);
                 let ratio = y.scale / x.scale;

@@ -83,7 +83,9 @@ fn fusable(op: &mut Op) -> Option<&mut Activation> {
         Op::Conv2d(c) => Some(&mut c.activation),
         Op::FullyConnected(f) => Some(&mut f.activation),
         Op::Affine(a) => Some(&mut a.activation),
-        Op::Add { activation } => Some(activation),
+        Op::Add { activation } | Op::Sub { activation } | Op::Mul { activation } => {
+            Some(activation)
+        }
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use super::network::{Activation, Network};
 use super::place::Operands;
 use super::problem::Problem;
 use super::schema::{ElementType, Operator, code};
-use crate::model::{Node, TensorId};
+use crate::model::{Node, Rounding, TensorId};
 
 /// An operator being converted.
 pub(super) struct Call<'n, 'a> {
@@ -41,6 +41,11 @@ impl<'a> Call<'_, 'a> {
         self.network.activation(self.required(k)?, types)
     }
 
+    /// Whether operand `k` is a constant of the file.
+    pub(super) fn is_constant(&self, k: usize) -> Result<bool, Problem> {
+        self.network.is_constant(self.required(k)?)
+    }
+
     /// Operand `k`, a constant.
     pub(super) fn constant(&mut self, k: usize) -> Result<Constant<'a>, Problem> {
         let index = self.required(k)?;
@@ -68,6 +73,11 @@ impl<'a> Call<'_, 'a> {
         }
     }
 
+    /// As [`quotient`].
+    pub(super) fn quotient(&self, factors: &[f32], divisor: f32) -> f64 {
+        quotient(self.network.rounding, factors, divisor)
+    }
+
     /// Adds the node.
     pub(super) fn push(&mut self, op: crate::model::Op, inputs: &[TensorId], output: TensorId) {
         let name = self.network.tensors[output.0].name.clone();
@@ -85,6 +95,33 @@ impl<'a> Call<'_, 'a> {
             inputs: inputs.to_vec(),
             output,
         });
+    }
+
+    /// Adds a node that has no weights.
+    pub(super) fn push_plain(
+        &mut self,
+        op: crate::model::Op,
+        inputs: &[TensorId],
+        output: TensorId,
+    ) {
+        self.network.nodes.push(Node {
+            name: self.network.tensors[output.0].name.clone(),
+            op,
+            inputs: inputs.to_vec(),
+            output,
+        });
+    }
+
+    /// Adds a tensor on the way to an output, with the scale of another one.
+    pub(super) fn part(
+        &mut self,
+        output: TensorId,
+        what: &str,
+        like: TensorId,
+        shape: [usize; 3],
+    ) -> TensorId {
+        let name = format!("{}/{what}", self.network.tensors[output.0].name);
+        self.network.add_part(name, like, shape)
     }
 
     /// If operand 0 is the network's float input: takes the output as the network's input.
@@ -114,5 +151,13 @@ impl<'a> Call<'_, 'a> {
         let x = self.network.activation(self.required(0)?, types)?;
         self.network.alias(index, x.id);
         Ok(true)
+    }
+}
+
+/// The product of some numbers over another one: in f64 as TFLM takes it, in f32 as LiteRT does.
+pub(super) fn quotient(rounding: Rounding, factors: &[f32], divisor: f32) -> f64 {
+    match rounding {
+        Rounding::LiteRtReference => (factors.iter().product::<f32>() / divisor) as f64,
+        _ => factors.iter().map(|f| *f as f64).product::<f64>() / divisor as f64,
     }
 }

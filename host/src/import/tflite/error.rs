@@ -38,6 +38,17 @@ fn lines(issues: &[UnsupportedOperator]) -> String {
     issues.iter().map(|i| format!("\n  - {i}")).collect()
 }
 
+/// Operators that are not supported, behind another reason.
+fn also(unknown: &[String]) -> String {
+    if unknown.is_empty() {
+        return String::new();
+    }
+    format!(
+        " (and of its operators these are not supported at all: {})",
+        unknown.join(", ")
+    )
+}
+
 /// Why a file did not become a [`crate::model::QuantizedModel`] or [`crate::graph::Graph`]. Every
 /// variant names the file.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -92,6 +103,46 @@ pub enum TfliteError {
         file: String,
         /// Element type of the first operator's input.
         kind: String,
+    },
+    /// Something about the network as a whole that is not supported.
+    #[error("{file}: {reason}; {remedy}")]
+    Unsuited {
+        /// The file.
+        file: String,
+        /// What is not supported.
+        reason: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// Activations of 16 bits.
+    #[error(
+        "{file}: its activations are int16 (`{tensor}` of {operator}), and only int8 activations are supported{}; convert with int8 activations (supported_ops = [TFLITE_BUILTINS_INT8], not the 16x8 set EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8), or quantize the float network here",
+        also(unknown)
+    )]
+    Int16 {
+        /// The file.
+        file: String,
+        /// The first such operator.
+        operator: String,
+        /// Its operand or result.
+        tensor: String,
+        /// Operators that are not supported with any activations.
+        unknown: Vec<String>,
+    },
+    /// A whole network in uint8 with asymmetric weights, as converters wrote before 2020.
+    #[error(
+        "{file}: it computes in uint8 (`{tensor}` of {operator}), the old quantization with zero points in its weights, which TensorFlow Lite for Microcontrollers does not run any more either{}; convert the float network again with full integer quantization to int8 (its input and output may stay uint8)",
+        also(unknown)
+    )]
+    Uint8 {
+        /// The file.
+        file: String,
+        /// The first such operator.
+        operator: String,
+        /// Its operand or result.
+        tensor: String,
+        /// Operators that are not supported with any activations.
+        unknown: Vec<String>,
     },
     /// A network of which weights or activations are quantized, where a float one belongs.
     #[error(

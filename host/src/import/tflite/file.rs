@@ -16,8 +16,6 @@ const MAX_ELEMENTS: usize = 1 << 24;
 /// Most weights, biases and other constants that are taken out of a file. Several operators may
 /// share the bytes of one buffer, so the file's own size is no bound.
 const MAX_CONSTANTS: usize = 64 << 20;
-/// Longer names are cut.
-const MAX_NAME: usize = 2048;
 /// Longer shapes and lists of operands are cut in messages.
 pub(super) const MAX_SHOWN: usize = 8;
 
@@ -50,11 +48,11 @@ impl Constant<'_> {
                 .map_err(|_| {
                     Problem::Damaged(format!(
                         "`{}` holds numbers beyond 32 bits",
-                        text(&self.tensor.name)
+                        self.tensor.label()
                     ))
                 }),
             other => Err(Problem::unsupported(
-                format!("`{}` is {other} instead of int32", text(&self.tensor.name)),
+                format!("`{}` is {other} instead of int32", self.tensor.label()),
                 "convert with full integer quantization to int8 (not int16) activations",
             )),
         }
@@ -159,7 +157,7 @@ impl<'a> File<'a> {
         let names = ends
             .iter()
             .take(MAX_SHOWN)
-            .map(|i| self.name_of(i))
+            .map(|i| format!("`{}`", self.name_of(i)))
             .collect();
         Err(TfliteError::Ends {
             file: self.name.to_string(),
@@ -196,7 +194,7 @@ impl<'a> File<'a> {
             .ok_or_else(missing)?;
         let (code, custom) = schema::operator_code(&table).map_err(malformed)?;
         let title = match code {
-            code::CUSTOM => format!("CUSTOM {}", text(&custom)),
+            code::CUSTOM => format!("CUSTOM {}", schema::text(&custom)),
             _ => names::operator(code),
         };
         Ok(Listed {
@@ -233,7 +231,7 @@ impl<'a> File<'a> {
         let table = table.ok_or_else(|| {
             Problem::Damaged(format!("it names tensor {index}, which does not exist"))
         })?;
-        Ok(FileTensor::new(table)?)
+        Ok(FileTensor::new(table, index)?)
     }
 
     /// Accounts for `count` constants more.
@@ -252,7 +250,7 @@ impl<'a> File<'a> {
     /// an operator has written it.
     pub(super) fn constant(&mut self, index: i32, computed: bool) -> Result<Constant<'a>, Problem> {
         let t = self.tensor(index)?;
-        let name = text(&t.name);
+        let name = t.label();
         let bytes = self.bytes_of(&t)?;
         if computed || bytes.is_empty() {
             return Err(Problem::unsupported(
@@ -322,7 +320,7 @@ impl<'a> File<'a> {
 
     pub(super) fn name_of(&self, index: i32) -> String {
         self.tensor(index)
-            .map_or_else(|_| format!("tensor {index}"), |t| text(&t.name))
+            .map_or_else(|_| format!("tensor {index}"), |t| t.label())
     }
 
     pub(super) fn shapes_of(&self, inputs: &Vector<'_, i32>) -> String {
@@ -337,12 +335,6 @@ impl<'a> File<'a> {
             .collect::<Vec<_>>()
             .join(" ")
     }
-}
-
-/// Text of a name, cut where it is very long.
-pub(super) fn text(name: &Vector<'_, u8>) -> String {
-    let bytes = name.as_bytes();
-    String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_NAME)]).into_owned()
 }
 
 pub(super) fn shape_text(t: &FileTensor) -> String {
@@ -363,7 +355,7 @@ pub(super) fn wrong_type(t: &FileTensor, types: &[ElementType]) -> Problem {
     Problem::unsupported(
         format!(
             "`{}` is {}, but must be {}",
-            text(&t.name),
+            t.label(),
             t.element,
             wanted.join(" or ")
         ),
@@ -371,12 +363,27 @@ pub(super) fn wrong_type(t: &FileTensor, types: &[ElementType]) -> Problem {
     )
 }
 
+/// Refuses a network's input whose first axis is not 1.
+pub(super) fn require_batch_of_one(t: &FileTensor) -> Result<(), Problem> {
+    if t.shape.len() < 2 || t.shape.get(0) == Some(1) {
+        return Ok(());
+    }
+    Err(Problem::unsupported(
+        format!(
+            "input `{}` has shape {}: its first axis, the batch, is not 1",
+            t.label(),
+            shape_text(t)
+        ),
+        "convert with a fixed batch of 1",
+    ))
+}
+
 /// Height, width and channels of an activation, and the number of axes in the file.
 pub(super) fn activation_shape(t: &FileTensor) -> Result<([usize; 3], usize), Problem> {
     let dims: Vec<i32> = t.shape.iter().take(5).collect();
     let unsupported = |what: &str| {
         Problem::unsupported(
-            format!("`{}` has shape {}: {what}", text(&t.name), shape_text(t)),
+            format!("`{}` has shape {}: {what}", t.label(), shape_text(t)),
             "convert with a fixed batch of 1 and tensors of at most [1, height, width, channels]",
         )
     };
@@ -386,7 +393,10 @@ pub(super) fn activation_shape(t: &FileTensor) -> Result<([usize; 3], usize), Pr
         [1, c] => [1, 1, c],
         [1, w, c] => [1, w, c],
         [1, h, w, c] => [h, w, c],
-        [_, _] | [_, _, _] | [_, _, _, _] => {
+        // Between reshapes, matrices of several vectors.
+        [n, c] => [1, n, c],
+        [n, w, c] => [n, w, c],
+        [_, _, _, _] => {
             return Err(unsupported("its first axis, the batch, is not 1"));
         }
         _ => return Err(unsupported("it has more than four axes")),

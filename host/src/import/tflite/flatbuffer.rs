@@ -186,6 +186,11 @@ impl<'a, T: Scalar> Vector<'a, T> {
         self.bytes.len() / T::BYTES
     }
 
+    /// The elements' bytes, little-endian.
+    pub(super) fn raw(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     pub(super) fn get(&self, index: usize) -> Option<T> {
         T::read(self.bytes, index.checked_mul(T::BYTES)?).ok()
     }

@@ -10,15 +10,18 @@
 //! - `importer`: from the file to the integer network, operator after operator.
 //! - `network`: the network as it grows; `call`: what an operator asks of it.
 //! - `place`: where in the file weights and biases stand, so that they can be replaced.
+//! - `types`: networks of a type of numbers that is not supported.
 //! - `ops`: one operator a file; [`supported_operators`] lists them.
 //! - `fixed_point`: real multipliers, activation ranges and padding as TFLM prepares them.
 //!
 //! **Numbers.** Multipliers follow TFLM's `Prepare` functions to the letter: products in f64 where
-//! it takes them in f64, in f32 where it takes them in f32. Element-wise functions become tables of
+//! it takes them in f64, in f32 where it takes them in f32 (LiteRT's differ in a few operators, see
+//! [`import_tflite_int8_as`]). Element-wise functions become tables of
 //! 256 entries, filled by the integer algorithm of TFLM's reference kernel.
 //!
 //! **Layout.** The batch (the first axis, which must be 1) is dropped: `[1, h, w, c]` becomes
-//! `[h, w, c]`, `[1, w, c]` becomes `[1, w, c]`, `[1, c]` becomes `[1, 1, c]`.
+//! `[h, w, c]`, `[1, w, c]` becomes `[1, w, c]`, `[1, c]` becomes `[1, 1, c]`. Between reshapes there
+//! may be matrices without a batch: `[n, c]` becomes `[1, n, c]`, `[n, w, c]` stays as it is.
 //!
 //! **Ends.** uint8 inputs and outputs are taken as int8, 128 lower, which is the same real number;
 //! QUANTIZE of a float input and DEQUANTIZE into a float output fall away.
@@ -40,12 +43,14 @@ mod ops;
 pub(crate) mod place;
 mod problem;
 mod schema;
+mod types;
 
 pub use error::{TfliteError, UnsupportedOperator};
 pub(crate) use fixed_point::fused_activation;
 pub use float::{import_tflite_float, supported_float_operators};
-pub use importer::import_tflite_int8;
 pub(crate) use importer::read;
+pub use importer::{import_tflite_int8, import_tflite_int8_as};
+pub(crate) use ops::kernel_table;
 pub use ops::supported_operators;
 pub(crate) use schema::{code as schema_codes, options as schema_options};
 

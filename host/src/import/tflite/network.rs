@@ -1,10 +1,10 @@
 //! The integer network as it grows.
 
-use super::file::{Constant, File, activation_shape, text, wrong_type};
+use super::file::{Constant, File, activation_shape, wrong_type};
 use super::place::Operands;
 use super::problem::Problem;
 use super::schema::ElementType;
-use crate::model::{Node, Tensor, TensorId};
+use crate::model::{Node, Rounding, Tensor, TensorId};
 
 /// What is known of a tensor of the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,8 @@ impl Activation {
 pub(super) struct Network<'a> {
     /// The file.
     pub file: File<'a>,
+    /// Whose arithmetic is wanted.
+    pub rounding: Rounding,
     /// One a tensor of the file.
     states: Vec<State>,
     /// Axes in the file, one an activation.
@@ -61,8 +63,9 @@ pub(super) struct Network<'a> {
 }
 
 impl<'a> Network<'a> {
-    pub(super) fn new(file: File<'a>) -> Self {
+    pub(super) fn new(file: File<'a>, rounding: Rounding) -> Self {
         Self {
+            rounding,
             states: vec![State::Unseen; file.tensor_count()],
             file,
             ranks: Vec::new(),
@@ -121,13 +124,19 @@ impl<'a> Network<'a> {
         if self.file.bytes_of(&t)?.is_empty() {
             return Err(Problem::Damaged(format!(
                 "it reads `{}` before anything has written it",
-                text(&t.name)
+                t.label()
             )));
         }
         Err(Problem::unsupported(
-            format!("its operand `{}` is a constant", text(&t.name)),
+            format!("its operand `{}` is a constant", t.label()),
             "fold constants into the weights and biases of a neighbouring layer",
         ))
+    }
+
+    /// Whether a tensor has its data in the file.
+    pub(super) fn is_constant(&self, index: i32) -> Result<bool, Problem> {
+        let t = self.file.tensor(index)?;
+        Ok(self.states[index as usize] == State::Unseen && !self.file.bytes_of(&t)?.is_empty())
     }
 
     /// Makes a tensor of the file one of the network.
@@ -141,13 +150,13 @@ impl<'a> Network<'a> {
         if self.states[index] != State::Unseen {
             return Err(Problem::Damaged(format!(
                 "`{}` is written twice",
-                text(&t.name)
+                t.label()
             )));
         }
         if !types.contains(&t.element) {
             return Err(wrong_type(&t, types));
         }
-        let name = text(&t.name);
+        let name = t.label();
         let (shape, rank) = activation_shape(&t)?;
         let (Some(scale), 1) = (t.scales.get(0), t.scales.len()) else {
             return Err(Problem::unsupported(
@@ -187,6 +196,19 @@ impl<'a> Network<'a> {
             scale,
             zero_point,
         })
+    }
+
+    /// A tensor that the file has not, with the scale of one that it has.
+    pub(super) fn add_part(&mut self, name: String, like: TensorId, shape: [usize; 3]) -> TensorId {
+        let id = TensorId(self.tensors.len());
+        let like = self.tensors[like.0].clone();
+        self.tensors.push(Tensor {
+            name,
+            shape,
+            ..like
+        });
+        self.ranks.push(3);
+        id
     }
 
     /// A constant, with exactly the bytes that its shape needs.

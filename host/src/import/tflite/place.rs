@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::file::{File, Listed, text};
+use super::file::{File, Listed};
 use super::problem::Problem;
 use super::schema::ElementType;
 
@@ -43,6 +43,18 @@ pub(crate) struct Place {
     pub bias: Option<Bytes>,
     /// Whether weights stand as `[taps][out_c]`.
     pub depthwise: bool,
+    /// Scales of the weights, one a channel, and of the biases where they have as many: float32,
+    /// little-endian. None where weights have one scale, or something else reads these bytes.
+    pub scales: Option<Scales>,
+}
+
+/// Where float32 scales stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Scales {
+    /// Of the weights.
+    pub weights: Range<usize>,
+    /// Of the biases.
+    pub bias: Option<Range<usize>>,
 }
 
 /// Finds the bytes of all operands, and which of them are shared: read by several operators, held
@@ -87,7 +99,7 @@ pub(super) fn locate(
         // may have long ones far ahead.
         let overlapping = used[..first].iter().filter(|r| r.end > own.start).take(2);
         Ok(Bytes {
-            name: text(&t.name),
+            name: t.label(),
             bits: match t.element {
                 ElementType::INT4 => 4,
                 ElementType::INT32 => 32,
@@ -98,6 +110,49 @@ pub(super) fn locate(
             range: own,
         })
     };
+    // Scales are read by their tensor, and by all operators that read it.
+    let mut scales: Vec<Range<usize>> = Vec::new();
+    for i in 0..readers.len() {
+        if let Ok(t) = i32::try_from(i)
+            .map_err(|_| ())
+            .and_then(|i| file.tensor(i).map_err(|_| ()))
+            && t.scales.len() > 0
+        {
+            scales.push(range(t.scales.raw()));
+        }
+    }
+    scales.sort_by_key(|r| (r.start, r.end));
+    let alone = |own: &Range<usize>, readers: u32| {
+        let overlapping = |all: &[Range<usize>]| {
+            let first = all.partition_point(|r| r.start < own.end);
+            let some = all[..first].iter().filter(|r| r.end > own.start).take(2);
+            some.count()
+        };
+        readers <= 1 && overlapping(&scales) == 1 && overlapping(&used) == 0
+    };
+    let scales_of = |o: &Operands| -> Result<Option<Scales>, Problem> {
+        let weights = file.tensor(o.weights)?;
+        let n = weights.scales.len();
+        if n < 2 {
+            return Ok(None);
+        }
+        let own = range(weights.scales.raw());
+        if !alone(&own, readers[o.weights as usize]) {
+            return Ok(None);
+        }
+        let mut bias = None;
+        if let Some(index) = o.bias {
+            let t = file.tensor(index)?;
+            if t.scales.len() > 0 {
+                let of_bias = range(t.scales.raw());
+                if t.scales.len() != n || !alone(&of_bias, readers[index as usize]) {
+                    return Ok(None);
+                }
+                bias = Some(of_bias);
+            }
+        }
+        Ok(Some(Scales { weights: own, bias }))
+    };
     operands
         .iter()
         .map(|o| {
@@ -106,6 +161,7 @@ pub(super) fn locate(
                 weights: find(o.weights)?,
                 bias: o.bias.map(find).transpose()?,
                 depthwise: o.depthwise,
+                scales: scales_of(o)?,
             })
         })
         .collect()

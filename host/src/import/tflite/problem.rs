@@ -57,7 +57,11 @@ impl Problem {
                 what,
                 limit,
             },
-            Problem::Unsupported { reason, remedy } => damaged(format!("{reason}; {remedy}")),
+            Problem::Unsupported { reason, remedy } => TfliteError::Unsuited {
+                file: file.to_string(),
+                reason,
+                remedy,
+            },
             Problem::Follows => {
                 damaged("its operators depend on each other in a circle".to_string())
             }

@@ -22,6 +22,7 @@
 //! | ReducerOptions (written only) | 0 keep dimensions |
 //! | SoftmaxOptions | 0 beta |
 //! | LeakyReluOptions | 0 alpha |
+//! | ResizeNearestNeighborOptions | 0 align corners, 1 half pixel centers |
 
 use super::flatbuffer::{Malformed, Table, Tables, Vector};
 
@@ -101,6 +102,7 @@ pub(crate) mod code {
     pub const SQUEEZE: i32 = 43;
     pub const PADV2: i32 = 60;
     pub const EXPAND_DIMS: i32 = 70;
+    pub const RESIZE_NEAREST_NEIGHBOR: i32 = 97;
     pub const LEAKY_RELU: i32 = 98;
     pub const QUANTIZE: i32 = 114;
     pub const HARD_SWISH: i32 = 117;
@@ -118,6 +120,7 @@ pub(crate) mod options {
     pub const MUL: u8 = 21;
     pub const REDUCER: u8 = 27;
     pub const SUB: u8 = 28;
+    pub const RESIZE_NEAREST_NEIGHBOR: u8 = 74;
     pub const LEAKY_RELU: u8 = 75;
 }
 
@@ -181,11 +184,13 @@ impl<'a> SubGraph<'a> {
 /// A tensor.
 #[derive(Clone, Copy)]
 pub(super) struct Tensor<'a> {
+    /// Its number in the subgraph.
+    index: i32,
     pub shape: Vector<'a, i32>,
     pub element: ElementType,
     /// 0 for one without data.
     pub buffer: u32,
-    pub name: Vector<'a, u8>,
+    name: Vector<'a, u8>,
     pub scales: Vector<'a, f32>,
     pub zero_points: Vector<'a, i64>,
     pub quantized_dimension: i32,
@@ -194,12 +199,13 @@ pub(super) struct Tensor<'a> {
 }
 
 impl<'a> Tensor<'a> {
-    pub(super) fn new(t: Table<'a>) -> Result<Self> {
+    pub(super) fn new(t: Table<'a>, index: i32) -> Result<Self> {
         let (scales, zero_points, quantized_dimension) = match t.table(4)? {
             Some(q) => (q.vector(2)?, q.vector(3)?, q.scalar(6, 0)?),
             None => (Vector::EMPTY, Vector::EMPTY, 0),
         };
         Ok(Self {
+            index,
             shape: t.vector(0)?,
             element: ElementType(t.scalar(1, 0)?),
             buffer: t.scalar(2, 0)?,
@@ -211,6 +217,24 @@ impl<'a> Tensor<'a> {
             is_sparse: t.has(6),
         })
     }
+}
+
+impl Tensor<'_> {
+    /// Its name, or its number where it has none, as in files without debug information.
+    pub(super) fn label(&self) -> String {
+        match text(&self.name) {
+            name if name.is_empty() => format!("tensor {}", self.index),
+            name => name,
+        }
+    }
+}
+
+/// Text of a name, cut where it is very long.
+pub(super) fn text(name: &Vector<'_, u8>) -> String {
+    /// Longer names are cut.
+    const MAX_NAME: usize = 2048;
+    let bytes = name.as_bytes();
+    String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_NAME)]).into_owned()
 }
 
 /// An operator.

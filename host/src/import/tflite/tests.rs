@@ -94,11 +94,11 @@ fn all_unsupported_operators_are_listed_at_once_with_a_way_out() {
         activation("squashed", &[1, 2], 0.1, 0),
         activation("clipped", &[1, 2], 0.2, 0),
     ]);
-    n.operators.push(operator(18, &[2, 2], &[3]));
+    n.operators.push(operator(26, &[2], &[3]));
     n.operators.push(operator(code::LOGISTIC, &[3], &[4]));
     n.operators.push(operator(code::RELU, &[4], &[5]));
     n.outputs = vec![5];
-    let error = import(&n).expect_err("MUL is not supported");
+    let error = import(&n).expect_err("SPACE_TO_DEPTH is not supported");
     let text = error.to_string();
     let TfliteError::Unsupported { operators, .. } = error else {
         panic!("{text}")
@@ -107,10 +107,16 @@ fn all_unsupported_operators_are_listed_at_once_with_a_way_out() {
         .iter()
         .map(|o| (o.index, o.operator.as_str(), o.output.as_str()))
         .collect();
-    assert_eq!(listed, [(1, "MUL", "doubled"), (2, "LOGISTIC", "squashed")]);
+    assert_eq!(
+        listed,
+        [
+            (1, "SPACE_TO_DEPTH", "doubled"),
+            (2, "LOGISTIC", "squashed")
+        ]
+    );
     for part in [
         "net.tflite: 2 of its operators",
-        "operator 1 `doubled` (MUL, inputs [1, 2] [1, 2])",
+        "operator 1 `doubled` (SPACE_TO_DEPTH, inputs [1, 2])",
         "zero point -128",
     ] {
         assert!(text.contains(part), "{part:?} is not in {text:?}");
@@ -219,10 +225,13 @@ fn contradictions_are_refused_with_their_reason() {
         n.tensors[0].shape = vec![1, 1 << 15, 1 << 15, 4];
         n.operators[0].code = code::RESHAPE;
     });
-    refused("its operand `w` is a constant", |n| {
-        n.operators[0].code = code::ADD;
-        n.operators[0].options = Some((options::ADD, vec![]));
-    });
+    refused(
+        "its constant `w` of shape [2, 4] differs by more than the channel",
+        |n| {
+            n.operators[0].code = code::ADD;
+            n.operators[0].options = Some((options::ADD, vec![]));
+        },
+    );
     refused("computed while the network runs", |n| {
         n.tensors[1].data = None
     });

@@ -3,7 +3,7 @@
 use super::super::quantize_multiplier;
 use super::super::tensors::TensorScale;
 use crate::graph::Activation;
-use crate::model::Add;
+use crate::model::{Add, Sum};
 
 /// Both addends are scaled to twice the larger input scale, with 20 bits of headroom; `None` where
 /// a ratio does not fit (the output's range is far narrower than the inputs') or the activation
@@ -26,6 +26,17 @@ pub(crate) fn add(
         act_min,
         act_max,
     })
+}
+
+/// The same constants for operands of different shapes, or for a difference.
+pub(crate) fn broadcast(add: Add) -> Sum {
+    Sum {
+        input_multipliers: add.input_multipliers,
+        output_multiplier: add.output_multiplier,
+        act_min: add.act_min,
+        act_max: add.act_max,
+        constant: None,
+    }
 }
 
 #[cfg(test)]

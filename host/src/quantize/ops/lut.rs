@@ -2,6 +2,20 @@
 
 use super::super::tensors::TensorScale;
 use crate::graph::Activation;
+use crate::import::tflite::kernel_table;
+use crate::model::Rounding;
+
+/// The table of TFLM's int8 kernel, so that a model gives its bits; where it has none for the
+/// function at these scales, [`lut`]. The two are within a level of each other, HARD_SWISH within
+/// two.
+pub(crate) fn table(
+    function: Activation,
+    input: TensorScale,
+    output: TensorScale,
+) -> Box<[i8; 256]> {
+    kernel_table(Rounding::Tflm, function, input, output)
+        .unwrap_or_else(|| lut(function, input, output))
+}
 
 /// The output level of each of the 256 input levels: the function in f64, rounded to nearest with
 /// ties away from zero, clamped to int8.
@@ -72,5 +86,37 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn kernels_tables_are_within_a_level_of_the_nearest_ones() {
+        let of = |scale, zero_point| TensorScale { scale, zero_point };
+        let functions = [
+            (Activation::Relu, of(0.06, -128), 1),
+            (Activation::LeakyRelu { alpha: 0.1 }, of(0.05, -100), 1),
+            (Activation::Sigmoid, of(1.0 / 256.0, -128), 1),
+            (Activation::Tanh, of(1.0 / 128.0, 0), 1),
+            (Activation::HardSwish, of(0.03, -115), 2),
+        ];
+        for (f, y, most) in functions {
+            for x in [of(0.047, 12), of(0.02, -90), of(0.09, 0)] {
+                let kernel = kernel_table(f, x, y).expect("ordinary scales");
+                let nearest = lut(f, x, y);
+                let largest = kernel
+                    .iter()
+                    .zip(&nearest[..])
+                    .map(|(a, b)| a.abs_diff(*b))
+                    .max();
+                assert!(largest <= Some(most), "{f:?}, {x:?}: {largest:?}");
+                assert_eq!(table(f, x, y), kernel);
+            }
+        }
+        let clip = Activation::Clip { lo: 0.0, hi: 1.0 };
+        assert_eq!(kernel_table(clip, of(0.1, 0), of(0.1, 0)), None);
+        assert_eq!(
+            kernel_table(Activation::Sigmoid, of(0.1, 0), of(0.1, 0)),
+            None,
+            "the kernel has one output scale"
+        );
     }
 }

@@ -2,8 +2,10 @@
 
 mod add;
 mod lut;
+mod product;
 mod softmax;
 
-pub(crate) use add::add;
-pub(crate) use lut::lut;
+pub(crate) use add::{add, broadcast};
+pub(crate) use lut::{lut, table};
+pub(crate) use product::product;
 pub(crate) use softmax::softmax;

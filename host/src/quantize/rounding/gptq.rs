@@ -202,6 +202,84 @@ mod tests {
         }
     }
 
+    /// Solves `a x = b` for a regular symmetric matrix by Gaussian elimination.
+    fn solve(a: &[Vec<f64>], b: &[f64]) -> Vec<f64> {
+        let n = b.len();
+        let mut m: Vec<Vec<f64>> = a
+            .iter()
+            .zip(b)
+            .map(|(row, b)| row.iter().copied().chain([*b]).collect())
+            .collect();
+        for i in 0..n {
+            for j in 0..n {
+                if i != j {
+                    let f = m[j][i] / m[i][i];
+                    for k in i..=n {
+                        m[j][k] -= f * m[i][k];
+                    }
+                }
+            }
+        }
+        (0..n).map(|i| m[i][n] / m[i][i]).collect()
+    }
+
+    #[test]
+    fn every_weight_is_rounded_from_where_least_squares_over_the_open_ones_puts_it() {
+        let k = 7;
+        let mut state = 4u64;
+        let mut random = || {
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (state >> 33) as f64 / (1u64 << 31) as f64 - 0.5
+        };
+        for _ in 0..30 {
+            let mut h = vec![0.0; k * k];
+            for _ in 0..20 {
+                let common = random();
+                let x: Vec<f64> = (0..k).map(|_| 9.0 * (common + random())).collect();
+                for i in 0..k {
+                    for j in 0..k {
+                        h[i * k + j] += x[i] * x[j];
+                    }
+                }
+            }
+            damp(&mut h, k);
+            let weights: Vec<f64> = (0..k).map(|_| 7.0 * random()).collect();
+            let filter = layer(k, 1);
+            let p = Problem {
+                filter: &filter,
+                weights: &weights,
+                lattice: (-4, 3),
+                samples: None,
+                free_bias: false,
+                units: &[],
+                bias: &[],
+                clamp: (0.0, 0.0),
+            };
+            let plan = Plan::new(&h, k);
+            let mut levels = vec![0i8; k];
+            plan.round_row(&p, &weights, &mut levels);
+            // The definition: errors of closed weights are fixed, the open ones take the real
+            // values of least error, and the next is rounded from there.
+            let mut closed: Vec<(usize, f64)> = Vec::new();
+            for (at, &j) in plan.order.iter().enumerate() {
+                let open = &plan.order[at..];
+                let a: Vec<Vec<f64>> = open
+                    .iter()
+                    .map(|&r| open.iter().map(|&c| h[r * k + c]).collect())
+                    .collect();
+                let b: Vec<f64> = open
+                    .iter()
+                    .map(|&r| -closed.iter().map(|(c, d)| h[r * k + c] * d).sum::<f64>())
+                    .collect();
+                let level = p.level(weights[j] + solve(&a, &b)[0]);
+                assert_eq!(levels[j] as f64, level, "{at}");
+                closed.push((j, level - weights[j]));
+            }
+        }
+    }
+
     #[test]
     fn outputs_on_correlated_inputs_are_closer_than_with_nearest_rounding() {
         let (k, n, rows) = (24, 400, 8);
@@ -233,6 +311,9 @@ mod tests {
             lattice: (-4, 3),
             samples: Some(&samples),
             free_bias: false,
+            units: &[],
+            bias: &[],
+            clamp: (0.0, 0.0),
         };
         let error = |levels: &[i8]| -> f64 {
             let mut e = 0.0;

@@ -4,6 +4,7 @@
 //! largest level. Methods that look at data also get the second moments of the integer inputs.
 
 mod adaround;
+mod coordinate;
 mod gptq;
 mod hessian;
 mod nearest;
@@ -25,6 +26,12 @@ pub(super) struct Problem<'a> {
     pub samples: Option<&'a Samples<'a>>,
     /// Whether the bias will be chosen to take back the mean error.
     pub free_bias: bool,
+    /// Real value of a unit of each channel's accumulator.
+    pub units: &'a [f64],
+    /// Real biases.
+    pub bias: &'a [f64],
+    /// Least and greatest real output (the fused activation).
+    pub clamp: (f32, f32),
 }
 
 impl Problem<'_> {
@@ -41,10 +48,14 @@ pub(super) fn round(method: WeightRounding, problem: &Problem) -> Vec<i8> {
         WeightRounding::Squant => squant::round(problem),
         WeightRounding::Gptq => gptq::round(problem),
         WeightRounding::AdaRound => adaround::round(problem),
+        WeightRounding::Coordinate => coordinate::round(problem),
     }
 }
 
 /// Whether a method looks at samples.
 pub(super) fn needs_samples(method: WeightRounding) -> bool {
-    matches!(method, WeightRounding::Gptq | WeightRounding::AdaRound)
+    matches!(
+        method,
+        WeightRounding::Gptq | WeightRounding::AdaRound | WeightRounding::Coordinate
+    )
 }

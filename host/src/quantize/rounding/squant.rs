@@ -59,6 +59,51 @@ mod tests {
     use crate::graph::Pads;
 
     #[test]
+    fn a_row_is_the_closest_of_all_roundings_whose_errors_cancel() {
+        let k = 9;
+        let filter = Filter {
+            input: [1, 1, k],
+            output: [1, 1, 40],
+            kernel: [1, 1],
+            stride: [1, 1],
+            dilation: [1, 1],
+            pads: Pads::default(),
+            groups: 1,
+        };
+        let weights: Vec<f64> = (0..40 * k)
+            .map(|i| (i * 7919 % 1009) as f64 / 101.0 - 5.0)
+            .collect();
+        let p = Problem {
+            filter: &filter,
+            weights: &weights,
+            lattice: (-8, 7),
+            samples: None,
+            free_bias: false,
+            units: &[],
+            bias: &[],
+            clamp: (0.0, 0.0),
+        };
+        for (row, levels) in weights.chunks(k).zip(round(&p).chunks(k)) {
+            let cost = |d: &[f64]| d.iter().map(|d| d * d).sum::<f64>();
+            let best = (0..1usize << k)
+                .map(|code| -> Vec<f64> {
+                    (0..k)
+                        .map(|i| row[i].floor() + (code >> i & 1) as f64 - row[i])
+                        .collect()
+                })
+                .filter(|d| d.iter().sum::<f64>().abs() <= 0.5)
+                .map(|d| cost(&d))
+                .fold(f64::INFINITY, f64::min);
+            let ours: Vec<f64> = row.iter().zip(levels).map(|(w, &l)| l as f64 - w).collect();
+            assert!(
+                (cost(&ours) - best).abs() < 1e-9,
+                "{} against {best}",
+                cost(&ours)
+            );
+        }
+    }
+
+    #[test]
     fn sums_of_errors_are_within_half_a_level_and_no_weight_moves_a_whole_one() {
         let filter = Filter {
             input: [8, 8, 4],
@@ -79,6 +124,9 @@ mod tests {
             lattice: (-8, 7),
             samples: None,
             free_bias: false,
+            units: &[],
+            bias: &[],
+            clamp: (0.0, 0.0),
         };
         let levels = round(&p);
         let nearest: f64 = weights.iter().map(|w| w.round() - w).sum::<f64>().abs();

@@ -54,7 +54,7 @@ impl FineEdits {
         for (node, linear) in state.model().linears() {
             let unit = deviations[&node];
             let biases = !state.freedom().fixed_biases.contains(&node);
-            let multipliers = state.freedom().multipliers;
+            let multipliers = state.freedom().multipliers_of(node);
             let of_node: Vec<Columns> = (0..linear.out_channels())
                 .map(|channel| {
                     let live = linear.multipliers[channel].mantissa != 0 && unit > 0.0;
@@ -159,7 +159,7 @@ impl Family for FineEdits {
 
 /// Standard deviation of each linear node's real pre-activation over (some of) the repair set and
 /// all its channels: the yardstick of its biases.
-fn deviations(state: &State<'_>) -> BTreeMap<usize, f64> {
+pub(crate) fn deviations(state: &State<'_>) -> BTreeMap<usize, f64> {
     const SAMPLES: usize = 128;
     let model = state.model();
     model
@@ -189,7 +189,7 @@ fn deviations(state: &State<'_>) -> BTreeMap<usize, f64> {
 }
 
 /// The Q31 multiplier nearest to `m * factor`; `m` where that is not representable.
-fn scaled(m: Multiplier, factor: f64) -> Multiplier {
+pub(crate) fn scaled(m: Multiplier, factor: f64) -> Multiplier {
     let real = m.mantissa as f64 * 2f64.powi(m.exponent as i32 - 31) * factor;
     match quantize_multiplier(real) {
         Some(new) if new.mantissa != 0 => new,

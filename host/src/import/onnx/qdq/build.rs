@@ -220,7 +220,29 @@ impl Build<'_> {
                 let y = required()?;
                 let other = self.scale(node.inputs[1]);
                 let op = ops::add([x, other], y, both(*activation)).ok_or_else(too_narrow)?;
-                self.push(index, output, Op::Add(op), y)
+                let [a, b] = [0, 1].map(|i| self.graph.shape(node.inputs[i]));
+                let op = if a == b {
+                    Op::Add(op)
+                } else {
+                    Op::BroadcastAdd(ops::broadcast(op))
+                };
+                self.push(index, output, op, y)
+            }
+            graph::Op::Sub { activation } => {
+                let y = required()?;
+                let other = self.scale(node.inputs[1]);
+                let op = ops::add([x, other], y, both(*activation)).ok_or_else(too_narrow)?;
+                self.push(index, output, Op::Sub(ops::broadcast(op)), y)
+            }
+            graph::Op::Mul { activation } => {
+                let y = required()?;
+                let other = self.scale(node.inputs[1]);
+                let op = ops::product([x, other], y, both(*activation)).ok_or_else(too_narrow)?;
+                self.push(index, output, Op::Mul(op), y)
+            }
+            graph::Op::ResizeNearest { rows, columns } => {
+                let (rows, columns) = (rows.clone(), columns.clone());
+                self.push(index, output, Op::ResizeNearest { rows, columns }, x)
             }
             graph::Op::Activation(Activation::Identity) | graph::Op::Reshape => {
                 self.push(index, output, Op::Reshape, x)
@@ -331,7 +353,9 @@ fn own_clamp(op: &graph::Op) -> Option<Activation> {
         graph::Op::Conv2d(c) => Some(c.activation),
         graph::Op::FullyConnected(f) => Some(f.activation),
         graph::Op::Affine(a) => Some(a.activation),
-        graph::Op::Add { activation } => Some(*activation),
+        graph::Op::Add { activation }
+        | graph::Op::Sub { activation }
+        | graph::Op::Mul { activation } => Some(*activation),
         _ => None,
     }
 }

@@ -18,8 +18,10 @@ pub(super) fn data(path: &str) -> Option<PathBuf> {
 
 /// An array of an .npz file as `f32`.
 fn array(path: &Path, name: &str) -> Vec<f32> {
-    let mut npz = npyz::npz::NpzArchive::open(path).expect("an npz file");
-    let npy = npz.by_name(name).expect("readable").expect("the array");
+    let file = std::fs::File::open(path).expect("the file");
+    let mut npz = zip::ZipArchive::new(file).expect("an npz file");
+    let entry = npz.by_name(&format!("{name}.npy")).expect("the array");
+    let npy = npyz::NpyFile::new(entry).expect("readable");
     match npy.dtype().descr().trim_matches('\'') {
         "<f4" => npy.into_vec::<f32>().expect("floats"),
         "|u1" => npy

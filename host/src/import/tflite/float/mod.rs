@@ -12,9 +12,10 @@ mod ops;
 mod tests;
 
 use super::error::TfliteError;
-use super::file::{File, Listed, MAX_SHOWN, text};
+use super::file::{File, Listed, MAX_SHOWN};
 use super::problem::Issues;
 use super::schema::ElementType;
+use super::types::refuse_types;
 use crate::graph::{Graph, passes};
 
 use network::{Call, Network};
@@ -31,6 +32,7 @@ pub use ops::supported_float_operators;
 /// only the activations are float (float16 or int8 weights) are refused: they are quantized already.
 pub fn import_tflite_float(bytes: &[u8], name: &str) -> Result<Graph, TfliteError> {
     let (file, operators) = File::open(bytes, name)?;
+    refuse_types(&file, &operators, ops::is_supported)?;
     require_float(&file, &operators)?;
     let mut network = Network::new(file).map_err(|p| p.of_file(name))?;
     let mut issues = Issues::default();
@@ -73,7 +75,7 @@ fn require_float(file: &File, operators: &[Listed]) -> Result<(), TfliteError> {
             let Ok(t) = file.tensor(index) else {
                 continue;
             };
-            let name = text(&t.name);
+            let name = t.label();
             match t.element {
                 ElementType::FLOAT16 => {
                     return refused(format!("`{name}` of {title} is float16"));

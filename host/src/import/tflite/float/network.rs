@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use crate::graph::{
     Activation, Graph, Node, Op, Shape, Value as GraphValue, ValueId, output_shape,
 };
-use crate::import::tflite::file::{Constant, File, activation_shape, text, wrong_type};
+use crate::import::tflite::file::{
+    Constant, File, activation_shape, require_batch_of_one, wrong_type,
+};
 use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::{ElementType, Operator};
 
@@ -60,7 +62,9 @@ impl<'a> Network<'a> {
             },
             file,
         };
-        network.graph.input = network.declare(network.file.input)?.id;
+        let input = network.file.input;
+        require_batch_of_one(&network.file.tensor(input)?)?;
+        network.graph.input = network.declare(input)?.id;
         Ok(network)
     }
 
@@ -103,14 +107,14 @@ impl<'a> Network<'a> {
         if self.state(index) != State::Unseen {
             return Err(Problem::Damaged(format!(
                 "`{}` is written twice",
-                text(&t.name)
+                t.label()
             )));
         }
         if t.element != ElementType::FLOAT32 {
             return Err(wrong_type(&t, &[ElementType::FLOAT32]));
         }
         let (shape, rank) = activation_shape(&t)?;
-        let id = self.add(text(&t.name), shape);
+        let id = self.add(t.label(), shape);
         self.states[index as usize] = State::Ready(id, rank);
         Ok(Value { id, shape, rank })
     }
@@ -157,14 +161,11 @@ impl<'a> Call<'_, 'a> {
                 shape: self.network.graph.shape(id),
                 rank,
             }),
-            State::Unseen if self.network.file.bytes_of(&t)?.is_empty() => {
-                Err(Problem::Damaged(format!(
-                    "it reads `{}` before anything has written it",
-                    text(&t.name)
-                )))
-            }
+            State::Unseen if self.network.file.bytes_of(&t)?.is_empty() => Err(Problem::Damaged(
+                format!("it reads `{}` before anything has written it", t.label()),
+            )),
             State::Unseen => Err(Problem::unsupported(
-                format!("its operand `{}` is a constant", text(&t.name)),
+                format!("its operand `{}` is a constant", t.label()),
                 "fold constants into the weights and biases of a neighbouring layer",
             )),
         }
@@ -202,7 +203,7 @@ impl<'a> Call<'_, 'a> {
             None => Ok((c.shape, data)),
             Some(i) => Err(Problem::Damaged(format!(
                 "constant `{}` holds {} at index {i}",
-                text(&c.tensor.name),
+                c.tensor.label(),
                 data[i]
             ))),
         }
@@ -239,6 +240,19 @@ impl<'a> Call<'_, 'a> {
         Ok(output)
     }
 
+    /// Adds a value of the same elements under another shape, on the way to the output.
+    pub(super) fn reshaped(
+        &mut self,
+        what: &str,
+        input: ValueId,
+        shape: Shape,
+    ) -> Result<ValueId, Problem> {
+        let name = self.network.file.name_of(self.output_index()?);
+        let output = self.network.add(format!("{name}/{what}"), shape);
+        self.push(Op::Reshape, &[input], output);
+        Ok(output)
+    }
+
     /// Adds the node that makes the output, with a fused function.
     pub(super) fn emit(
         &mut self,
@@ -252,7 +266,11 @@ impl<'a> Call<'_, 'a> {
                 Op::Conv2d(c) if fused.clamp_range().is_some() => c.activation = fused,
                 Op::FullyConnected(f) if fused.clamp_range().is_some() => f.activation = fused,
                 Op::Affine(a) if fused.clamp_range().is_some() => a.activation = fused,
-                Op::Add { activation } if fused.clamp_range().is_some() => *activation = fused,
+                Op::Add { activation } | Op::Sub { activation } | Op::Mul { activation }
+                    if fused.clamp_range().is_some() =>
+                {
+                    *activation = fused;
+                }
                 _ => {
                     let before = self.part("linear", op, &inputs)?;
                     op = Op::Activation(fused);

@@ -75,8 +75,8 @@ pub(in crate::import::tflite) fn concatenation_axis(
         )));
     }
     match (positive as usize + 3).checked_sub(rank) {
-        // Vectors without a batch have one axis, the channels.
-        Some(i) if rank < 2 || positive > 0 => Ok(i),
+        // Only four axes have a batch among them.
+        Some(i) => Ok(i),
         _ => Err(Problem::unsupported(
             "it joins along the batch",
             "join along another axis",

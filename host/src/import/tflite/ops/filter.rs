@@ -1,7 +1,7 @@
 //! Weights, biases and multipliers of linear operators.
 
 use crate::import::tflite::call::Call;
-use crate::import::tflite::file::{Constant, text};
+use crate::import::tflite::file::Constant;
 use crate::import::tflite::fixed_point::{activation_range, multiplier};
 use crate::import::tflite::network::Activation;
 use crate::import::tflite::problem::Problem;
@@ -24,7 +24,7 @@ impl Filter {
     pub(super) fn new(call: &mut Call, rank: usize, channel_axis: usize) -> Result<Self, Problem> {
         let c = call.constant(1)?;
         let t = &c.tensor;
-        let name = text(&t.name);
+        let name = t.label();
         if c.shape.len() != rank {
             return Err(Problem::Damaged(format!(
                 "weights `{name}` have {} axes instead of {rank}",
@@ -119,7 +119,7 @@ fn integers(c: &Constant) -> Result<(Vec<i8>, u8), Problem> {
             Ok((halves.take(count).collect(), 4))
         }
         other => Err(Problem::unsupported(
-            format!("weights `{}` are {other}", text(&c.tensor.name)),
+            format!("weights `{}` are {other}", c.tensor.label()),
             "convert with the current TFLite converter to int8 weights",
         )),
     }
@@ -135,7 +135,7 @@ fn bias(call: &mut Call, out_c: usize) -> Result<Vec<i32>, Problem> {
     if bias.len() != out_c {
         return Err(Problem::Damaged(format!(
             "bias `{}` has {} elements for {out_c} channels",
-            text(&c.tensor.name),
+            c.tensor.label(),
             bias.len()
         )));
     }

@@ -1,11 +1,11 @@
-//! FULLY_CONNECTED: weights `[out_c][in]` over the whole input.
+//! FULLY_CONNECTED: weights `[out_c][in]` over the whole input, or over each of several vectors.
 
 use super::filter::Filter;
 use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::multiplier;
 use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::options;
-use crate::model::{FullyConnected, Op};
+use crate::model::{FullyConnected, Op, Rounding};
 
 pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     let options = call.operator.options(options::FULLY_CONNECTED)?;
@@ -30,18 +30,33 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
             x.shape, y.shape
         )));
     }
-    if rows != 1 {
-        return Err(Problem::unsupported(
-            format!("it is applied to {rows} vectors of {taps} elements"),
-            "use a 1 x 1 convolution to apply a layer at every position",
-        ));
-    }
     let multipliers = match filter.scales[..] {
-        // With one scale for all, TFLM multiplies input and weight scale in f32.
-        [scale] => vec![multiplier((x.scale * scale) as f64 / y.scale as f64)?; out_c],
+        // With one scale for all, LiteRT multiplies input and weight scale in f32.
+        [scale] if call.network.rounding == Rounding::LiteRtReference => {
+            vec![multiplier((x.scale * scale) as f64 / y.scale as f64)?; out_c]
+        }
         _ => filter.multipliers(&x, &y, out_c)?,
     };
     let linear = filter.linear(call, multipliers, options.i8(0)?, &y)?;
-    call.push(Op::FullyConnected(FullyConnected { linear }), &[x.id], y.id);
+    let op = Op::FullyConnected(FullyConnected { linear });
+    if rows == 1 && y.shape == [1, 1, out_c] {
+        call.push(op, &[x.id], y.id);
+        return Ok(());
+    }
+    // At each position over the channels; reshapes bring the vectors there.
+    let (mut from, mut shape) = (x.id, x.shape);
+    if shape[2] != taps || rows == 1 {
+        shape = [1, rows, taps];
+        from = call.part(y.id, "vectors", x.id, shape);
+        call.push_plain(Op::Reshape, &[x.id], from);
+    }
+    let result = [shape[0], shape[1], out_c];
+    if y.shape == result {
+        call.push(op, &[from], y.id);
+        return Ok(());
+    }
+    let to = call.part(y.id, "results", y.id, result);
+    call.push(op, &[from], to);
+    call.push_plain(Op::Reshape, &[to], y.id);
     Ok(())
 }

@@ -5,15 +5,20 @@
 //! the latter becomes a factor in 0..1, and the product, truncated, is shifted right. Multipliers
 //! are made from f32 quotients and rounded to 16 bits.
 
-use super::elementwise::push;
+use super::elementwise::{Table, push, tabulated};
 use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::multiplier;
 use crate::import::tflite::problem::Problem;
+use crate::model::Rounding;
+use crate::quantize::TensorScale;
 use qmend_shared::arith::rounding_divide_by_pot;
 
 pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
-    let x = call.activation(0)?;
-    let y = call.output()?;
+    push(call, table)
+}
+
+/// The kernel's table.
+pub(super) fn table(_: Rounding, x: TensorScale, y: TensorScale) -> Result<Table, Problem> {
     let fine_scale = (1.0 / 128.0f32) * x.scale;
     let to_output = Multiplier16::new((fine_scale / y.scale) as f64)?;
     let to_gate = Multiplier16::new((fine_scale / (3.0f32 / 32768.0)) as f64)?;
@@ -27,14 +32,14 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
         ));
     }
     let (zx, zy) = (x.zero_point as i32, y.zero_point as i32);
-    push(call, &x, &y, |q| {
+    Ok(tabulated(|q| {
         let fine = ((q as i32 - zx) << 7) as i16;
         let before_shift = rounding_doubling_high_mul(fine, to_output.mantissa);
         let factor = ((gate(fine, to_gate) as i32 + (1 << 15)) >> 1) as i16;
         let product = doubling_high_mul(factor, before_shift);
         let shifted = rounding_divide_by_pot(product as i32, -to_output.exponent as u32);
         (shifted + zy).clamp(-128, 127) as i8
-    })
+    }))
 }
 
 /// A multiplier with a Q15 mantissa.

@@ -4,11 +4,13 @@
 //! (beyond 15 the ends are taken), the function is computed on 31 fraction bits with gemmlowp's
 //! exponential and reciprocal, and rounded to 8.
 
-use super::elementwise::{push, require_output};
+use super::elementwise::{Table, push, require_output, tabulated};
 use crate::import::tflite::call::Call;
 use crate::import::tflite::fixed_point::multiplier;
 use crate::import::tflite::problem::Problem;
 use crate::model::Multiplier;
+use crate::model::Rounding;
+use crate::quantize::TensorScale;
 use qmend_shared::arith::rounding_divide_by_pot;
 use qmend_shared::kernels::fixed_point::{exp_of_negative, one_over_one_plus};
 
@@ -16,17 +18,20 @@ use qmend_shared::kernels::fixed_point::{exp_of_negative, one_over_one_plus};
 const INTEGER_BITS: u32 = 4;
 
 pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
-    let x = call.activation(0)?;
-    let y = call.output()?;
-    require_output(&y, 1.0 / 256.0, -128)?;
+    push(call, table)
+}
+
+/// The kernel's table.
+pub(super) fn table(_: Rounding, x: TensorScale, y: TensorScale) -> Result<Table, Problem> {
+    require_output(y, 1.0 / 256.0, -128)?;
     let scaled = ScaledInput::new(x.scale, x.zero_point)?;
-    push(call, &x, &y, |q| match scaled.at(q) {
+    Ok(tabulated(|q| match scaled.at(q) {
         Scaled::Low => -128,
         Scaled::High => 127,
         Scaled::Within(raw) => {
             (rounding_divide_by_pot(logistic(raw), 31 - 8) - 128).clamp(-128, 127) as i8
         }
-    })
+    }))
 }
 
 /// An input with 4 integer bits, or an end.

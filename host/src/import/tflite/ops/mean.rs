@@ -1,13 +1,11 @@
 //! MEAN over height and width.
 //!
-//! TFLM makes the fixed-point number of `input scale / output scale` and then divides its mantissa,
-//! shifted left by `floor(log2 n)`, by the number `n` of elements, cutting off the rest. So the
-//! mantissa can be below 2^30, and normalizing it would give other bits.
+//! The multiplier is [`mean_multiplier`]'s, as TFLM makes it.
 
 use crate::import::tflite::call::Call;
-use crate::import::tflite::fixed_point::multiplier;
 use crate::import::tflite::problem::Problem;
-use crate::model::{Multiplier, Op};
+use crate::model::Op;
+use crate::quantize::mean_multiplier;
 
 pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
     let x = call.activation(0)?;
@@ -28,10 +26,16 @@ pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
             "take means over height and width together",
         ));
     }
-    let multiplier = divided(
-        multiplier(x.scale as f64 / y.scale as f64)?,
-        x.shape[0] * x.shape[1],
-    )?;
+    let count = x.shape[0] * x.shape[1];
+    let multiplier = mean_multiplier(x.scale, y.scale, count).ok_or_else(|| {
+        Problem::unsupported(
+            format!(
+                "a mean over {count} elements with scales {:e} and {:e} has no multiplier",
+                x.scale, y.scale
+            ),
+            "quantize the model again with calibration data that reaches this layer",
+        )
+    })?;
     call.push(Op::Mean { multiplier }, &[x.id], y.id);
     Ok(())
 }
@@ -58,57 +62,4 @@ pub(in crate::import::tflite) fn reduced_axes(
         }
     }
     Ok(reduced)
-}
-
-/// A multiplier over the number of elements.
-fn divided(m: Multiplier, count: usize) -> Result<Multiplier, Problem> {
-    let exponent = m.exponent as i64;
-    let shift = (count.ilog2() as i64).min(32).min(31 + exponent);
-    let mantissa = ((m.mantissa as i64) << shift) / count as i64;
-    match (i32::try_from(mantissa), i8::try_from(exponent - shift)) {
-        (Ok(mantissa), Ok(exponent)) => Ok(Multiplier { mantissa, exponent }),
-        _ => Err(Problem::Damaged(format!(
-            "a mean over {count} elements has no multiplier"
-        ))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mantissa_is_divided_and_cut_off() {
-        let one = Multiplier {
-            mantissa: 1 << 30,
-            exponent: 1,
-        };
-        assert_eq!(
-            divided(one, 49),
-            Ok(Multiplier {
-                mantissa: (1i64 << 35).div_euclid(49) as i32,
-                exponent: -4
-            })
-        );
-        assert_eq!(
-            divided(one, 64),
-            Ok(Multiplier {
-                mantissa: 1 << 30,
-                exponent: -5
-            })
-        );
-        assert_eq!(divided(one, 1), Ok(one));
-        let tiny = Multiplier {
-            mantissa: 1 << 30,
-            exponent: -30,
-        };
-        assert_eq!(
-            divided(tiny, 64),
-            Ok(Multiplier {
-                mantissa: 1 << 25,
-                exponent: -31
-            }),
-            "the shift stops at -31"
-        );
-    }
 }

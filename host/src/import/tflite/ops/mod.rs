@@ -1,6 +1,6 @@
 //! One operator a file: each turns a [`Call`] into nodes of the network.
 
-mod add;
+mod arithmetic;
 mod concatenation;
 mod conv2d;
 mod depthwise_conv2d;
@@ -16,13 +16,16 @@ mod pool;
 mod quantize;
 mod relu;
 mod reshape;
+mod resize_nearest;
 mod softmax;
 mod tanh;
 mod transpose;
 
 pub(super) use concatenation::concatenation_axis;
+pub(crate) use elementwise::kernel_table;
 pub(super) use mean::reduced_axes;
 pub(super) use pad::hwc_paddings;
+pub(super) use resize_nearest::indices as nearest_indices;
 pub(super) use transpose::hwc_permutation;
 
 use super::call::Call;
@@ -33,8 +36,8 @@ use super::schema::code;
 type Convert = fn(&mut Call) -> Result<(), Problem>;
 
 /// Every operator that can be imported.
-const OPERATORS: [(i32, Convert); 23] = [
-    (code::ADD, add::convert),
+const OPERATORS: [(i32, Convert); 27] = [
+    (code::ADD, arithmetic::add),
     (code::AVERAGE_POOL_2D, pool::average),
     (code::CONCATENATION, concatenation::convert),
     (code::CONV_2D, conv2d::convert),
@@ -47,14 +50,18 @@ const OPERATORS: [(i32, Convert); 23] = [
     (code::LOGISTIC, logistic::convert),
     (code::MAX_POOL_2D, pool::max),
     (code::MEAN, mean::convert),
+    (code::MUL, arithmetic::mul),
     (code::PAD, pad::convert),
     (code::PADV2, pad::convert),
     (code::QUANTIZE, quantize::quantize),
     (code::RELU, relu::relu),
     (code::RELU6, relu::relu6),
+    (code::RELU_N1_TO_1, relu::relu_n1_to_1),
     (code::RESHAPE, reshape::convert),
+    (code::RESIZE_NEAREST_NEIGHBOR, resize_nearest::convert),
     (code::SOFTMAX, softmax::convert),
     (code::SQUEEZE, reshape::convert),
+    (code::SUB, arithmetic::sub),
     (code::TANH, tanh::convert),
     (code::TRANSPOSE, transpose::convert),
 ];
@@ -65,6 +72,11 @@ pub fn supported_operators() -> Vec<String> {
         .iter()
         .map(|(code, _)| names::operator(*code))
         .collect()
+}
+
+/// Whether there is a converter for a builtin code.
+pub(super) fn is_supported(code: i32) -> bool {
+    OPERATORS.iter().any(|(c, _)| *c == code)
 }
 
 /// Converts an operator by its builtin code.

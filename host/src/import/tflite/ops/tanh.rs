@@ -3,23 +3,28 @@
 //! As TFLM's int8 reference kernel: the input as in LOGISTIC, `tanh(-x) = -(1 - e) / (1 + e)` with
 //! `e = exp(-2x)` by gemmlowp's algorithms on 31 fraction bits, rounded to 7.
 
-use super::elementwise::{push, require_output};
+use super::elementwise::{Table, push, require_output, tabulated};
 use super::logistic::{Scaled, ScaledInput};
 use crate::import::tflite::call::Call;
 use crate::import::tflite::problem::Problem;
+use crate::model::Rounding;
+use crate::quantize::TensorScale;
 use qmend_shared::arith::rounding_divide_by_pot;
 use qmend_shared::kernels::fixed_point::{exp_of_negative, one_minus_over_one_plus};
 
 pub(super) fn convert(call: &mut Call) -> Result<(), Problem> {
-    let x = call.activation(0)?;
-    let y = call.output()?;
-    require_output(&y, 1.0 / 128.0, 0)?;
+    push(call, table)
+}
+
+/// The kernel's table.
+pub(super) fn table(_: Rounding, x: TensorScale, y: TensorScale) -> Result<Table, Problem> {
+    require_output(y, 1.0 / 128.0, 0)?;
     let scaled = ScaledInput::new(x.scale, x.zero_point)?;
-    push(call, &x, &y, |q| match scaled.at(q) {
+    Ok(tabulated(|q| match scaled.at(q) {
         Scaled::Low => -128,
         Scaled::High => 127,
         Scaled::Within(raw) => rounding_divide_by_pot(tanh(raw), 31 - 7).clamp(-128, 127) as i8,
-    })
+    }))
 }
 
 /// The hyperbolic tangent of a number with 4 integer bits; the result has none.

@@ -33,21 +33,21 @@ pub(in crate::import::tflite) fn hwc_permutation(
             "{perm:?} is no permutation of {rank} axes"
         )));
     }
-    // The file's axes are the last of [batch, height, width, channels], but for the batch in
-    // front, which is dropped.
-    if rank < 2 {
-        return Ok([0, 1, 2]);
-    }
-    if perm[0] != 0 {
+    // The file's axes are the last of [batch, height, width, channels]; the batch is dropped.
+    if rank > 3 && perm[0] != 0 {
         return Err(Problem::unsupported(
             format!("it moves the batch: {perm:?}"),
             "leave the first axis in its place",
         ));
     }
-    let absent = 4 - rank;
     let mut to = [0, 1, 2];
-    for (i, p) in perm.iter().enumerate().skip(1) {
-        to[absent + i - 1] = absent + *p as usize - 1;
+    for (i, p) in perm.iter().enumerate() {
+        if let (Some(i), Some(p)) = (
+            (i + 3).checked_sub(rank),
+            (*p as usize + 3).checked_sub(rank),
+        ) {
+            to[i] = p;
+        }
     }
     Ok(to)
 }
@@ -62,7 +62,9 @@ mod tests {
         assert_eq!(hwc_permutation(&[0, 2, 1], 3), Ok([0, 2, 1]));
         assert_eq!(hwc_permutation(&[0, 1], 2), Ok([0, 1, 2]));
         assert_eq!(hwc_permutation(&[0], 1), Ok([0, 1, 2]));
-        assert!(hwc_permutation(&[1, 0], 2).is_err());
+        assert_eq!(hwc_permutation(&[1, 0], 2), Ok([0, 2, 1]));
+        assert_eq!(hwc_permutation(&[2, 0, 1], 3), Ok([2, 0, 1]));
+        assert!(hwc_permutation(&[1, 0, 2, 3], 4).is_err());
         assert!(hwc_permutation(&[0, 1, 1], 3).is_err());
         assert!(hwc_permutation(&[0, 1], 3).is_err());
     }

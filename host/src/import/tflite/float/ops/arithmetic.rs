@@ -1,7 +1,7 @@
-//! ADD of two values; ADD, SUB and MUL of a value and a constant of one number, or one a channel.
+//! ADD, SUB and MUL of two values, or of a value and a constant of one number, or one a channel.
 
 use super::fused;
-use crate::graph::{Activation, Affine, Op};
+use crate::graph::{Activation, Affine, Op, broadcast_shape};
 use crate::import::tflite::float::network::{Call, Value};
 use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::options;
@@ -53,14 +53,16 @@ fn value_and_constant(call: &mut Call) -> Result<Option<(Value, Vec<f32>, bool)>
     Ok(Some((x, numbers(call, k, &x)?, k == 0)))
 }
 
-fn same_shape(a: &Value, b: &Value) -> Result<(), Problem> {
-    if a.shape == b.shape {
-        return Ok(());
+/// An operator of two values, whose axes of length 1 are repeated.
+fn both(call: &mut Call, op: Op, fused: Activation) -> Result<(), Problem> {
+    let (a, b) = (call.value(0)?, call.value(1)?);
+    if broadcast_shape(a.shape, b.shape).is_none() {
+        return Err(Problem::Damaged(format!(
+            "its operands are {:?} and {:?}",
+            a.shape, b.shape
+        )));
     }
-    Err(Problem::unsupported(
-        format!("its operands are {:?} and {:?}", a.shape, b.shape),
-        "give both operands one shape",
-    ))
+    call.emit(op, &[a.id, b.id], fused)
 }
 
 pub(super) fn add(call: &mut Call) -> Result<(), Problem> {
@@ -69,12 +71,10 @@ pub(super) fn add(call: &mut Call) -> Result<(), Problem> {
         let op = affine(call, &x, vec![1.0], c)?;
         return call.emit(op, &[x.id], fused);
     }
-    let (a, b) = (call.value(0)?, call.value(1)?);
-    same_shape(&a, &b)?;
     let op = Op::Add {
         activation: IDENTITY,
     };
-    call.emit(op, &[a.id, b.id], fused)
+    both(call, op, fused)
 }
 
 pub(super) fn sub(call: &mut Call) -> Result<(), Problem> {
@@ -87,23 +87,19 @@ pub(super) fn sub(call: &mut Call) -> Result<(), Problem> {
         };
         return call.emit(op, &[x.id], fused);
     }
-    let (a, b) = (call.value(0)?, call.value(1)?);
-    same_shape(&a, &b)?;
-    let negated = affine(call, &b, vec![-1.0], vec![0.0])?;
-    let b = call.part("negated", negated, &[b.id])?;
-    let op = Op::Add {
+    let op = Op::Sub {
         activation: IDENTITY,
     };
-    call.emit(op, &[a.id, b], fused)
+    both(call, op, fused)
 }
 
 pub(super) fn mul(call: &mut Call) -> Result<(), Problem> {
     let fused = fused(call.operator.options(options::MUL)?.i8(0)?)?;
     let Some((x, c, _)) = value_and_constant(call)? else {
-        return Err(Problem::unsupported(
-            "it multiplies two activations",
-            "only products with constants are supported; use HARD_SWISH, or leave gates out",
-        ));
+        let op = Op::Mul {
+            activation: IDENTITY,
+        };
+        return both(call, op, fused);
     };
     let op = affine(call, &x, c, vec![0.0])?;
     call.emit(op, &[x.id], fused)

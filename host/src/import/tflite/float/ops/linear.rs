@@ -124,7 +124,15 @@ pub(super) fn fully_connected(call: &mut Call) -> Result<(), Problem> {
     }
     let bias = bias(call, out_c)?;
     let fused = fused(options.i8(0)?)?;
-    if x.elements() == taps {
+    let (output, _) = call.output_shape()?;
+    let rows = x.elements() / taps;
+    if rows * taps != x.elements() || output.iter().product::<usize>() != rows * out_c {
+        return Err(Problem::Damaged(format!(
+            "{out_c} x {taps} weights do not lead from {:?} to {output:?}",
+            x.shape
+        )));
+    }
+    if rows == 1 && output == [1, 1, out_c] {
         let op = FullyConnected {
             weights: Weights {
                 shape: vec![out_c, taps],
@@ -135,14 +143,11 @@ pub(super) fn fully_connected(call: &mut Call) -> Result<(), Problem> {
         };
         return call.emit(Op::FullyConnected(op), &[x.id], fused);
     }
-    if x.shape[2] != taps || call.output_shape()?.0 != [x.shape[0], x.shape[1], out_c] {
-        return Err(Problem::unsupported(
-            format!(
-                "its {out_c} x {taps} weights are applied to parts of {:?}",
-                x.shape
-            ),
-            "apply layers to whole inputs, or along the last axis",
-        ));
+    // At each position over the channels; reshapes bring the vectors there.
+    let (mut from, mut shape) = (x.id, x.shape);
+    if shape[2] != taps || rows == 1 {
+        shape = [1, rows, taps];
+        from = call.reshaped("vectors", from, shape)?;
     }
     let op = Conv2d {
         weights: Weights {
@@ -156,5 +161,13 @@ pub(super) fn fully_connected(call: &mut Call) -> Result<(), Problem> {
         groups: 1,
         activation: IDENTITY,
     };
-    call.emit(Op::Conv2d(op), &[x.id], fused)
+    if output == [shape[0], shape[1], out_c] {
+        return call.emit(Op::Conv2d(op), &[from], fused);
+    }
+    let to = call.part("results", Op::Conv2d(op), &[from])?;
+    let to = match fused {
+        Activation::Identity => to,
+        fused => call.part("activated", Op::Activation(fused), &[to])?,
+    };
+    call.emit(Op::Reshape, &[to], IDENTITY)
 }

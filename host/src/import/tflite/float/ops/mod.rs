@@ -15,7 +15,7 @@ use crate::import::tflite::schema::code;
 type Convert = fn(&mut Call) -> Result<(), Problem>;
 
 /// Every operator that can be imported.
-const OPERATORS: [(i32, Convert); 24] = [
+const OPERATORS: [(i32, Convert); 25] = [
     (code::ADD, arithmetic::add),
     (code::AVERAGE_POOL_2D, pool::average),
     (code::CONCATENATION, shape::concatenation),
@@ -35,6 +35,7 @@ const OPERATORS: [(i32, Convert); 24] = [
     (code::RELU6, activation::relu6),
     (code::RELU_N1_TO_1, activation::relu_n1_to_1),
     (code::RESHAPE, shape::reshape),
+    (code::RESIZE_NEAREST_NEIGHBOR, shape::resize_nearest),
     (code::SOFTMAX, activation::softmax),
     (code::SQUEEZE, shape::reshape),
     (code::SUB, arithmetic::sub),
@@ -48,6 +49,11 @@ pub fn supported_float_operators() -> Vec<String> {
         .iter()
         .map(|(code, _)| names::operator(*code))
         .collect()
+}
+
+/// Whether there is a converter for a builtin code.
+pub(super) fn is_supported(code: i32) -> bool {
+    OPERATORS.iter().any(|(c, _)| *c == code)
 }
 
 /// Converts an operator by its builtin code.

@@ -1,10 +1,12 @@
-//! Operators that move values about: RESHAPE, SQUEEZE, EXPAND_DIMS, PAD, PADV2, CONCATENATION and
-//! TRANSPOSE.
+//! Operators that move values about: RESHAPE, SQUEEZE, EXPAND_DIMS, PAD, PADV2, CONCATENATION,
+//! RESIZE_NEAREST_NEIGHBOR and TRANSPOSE.
 
 use super::fused;
 use crate::graph::{Activation, Op, ValueId};
 use crate::import::tflite::float::network::Call;
-use crate::import::tflite::ops::{concatenation_axis, hwc_paddings, hwc_permutation};
+use crate::import::tflite::ops::{
+    concatenation_axis, hwc_paddings, hwc_permutation, nearest_indices,
+};
 use crate::import::tflite::problem::Problem;
 use crate::import::tflite::schema::options;
 
@@ -62,6 +64,14 @@ pub(super) fn concatenation(call: &mut Call) -> Result<(), Problem> {
     }
     let fused = fused(options.i8(1)?)?;
     call.emit(Op::Concat { axis }, &inputs, fused)
+}
+
+/// The output's shape is that of the file; a second operand says it too and is not read.
+pub(super) fn resize_nearest(call: &mut Call) -> Result<(), Problem> {
+    let options = call.operator.options(options::RESIZE_NEAREST_NEIGHBOR)?;
+    let x = call.value(0)?;
+    let (rows, columns) = nearest_indices(&options, x.shape, call.output_shape()?.0)?;
+    call.emit(Op::ResizeNearest { rows, columns }, &[x.id], IDENTITY)
 }
 
 pub(super) fn transpose(call: &mut Call) -> Result<(), Problem> {

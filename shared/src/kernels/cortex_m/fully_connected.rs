@@ -1,0 +1,154 @@
+//! Fully connected layer: the input is spread once, in the form that the instruction set multiplies
+//! best, and each row of weights is multiplied with it.
+
+use super::isa;
+use crate::arith::Rounding;
+use crate::kernels::fully_connected::FullyConnectedParams;
+
+/// What the assembly works on: rows of weights times the input. The order of the fields is known
+/// there.
+#[repr(C)]
+pub(super) struct Product {
+    /// Added to every sum.
+    offset: i32,
+    /// The spread input.
+    x: *const u32,
+    /// Bodies of the main loop, and of the loop for the rest; not both zero.
+    bodies: usize,
+    rest: usize,
+    /// The row to begin with. Advanced.
+    next: usize,
+    /// All rows' constants.
+    bias: *const u8,
+    mantissas: *const u8,
+    exponents: *const u8,
+    /// Shifts of 1 up to this are scaled by the assembly; the sums of others, with their bias, are
+    /// left in `acc`.
+    shifts: u32,
+    zero_point: i32,
+    /// All rows' outputs, and how many there are.
+    out: *mut i8,
+    count: usize,
+    /// The weights of row `next`; the others follow. Advanced.
+    w: *const u8,
+    acc: i32,
+}
+
+/// As [`crate::kernels::fully_connected`]. Returns whether it was done.
+pub(super) fn fully_connected(
+    p: &FullyConnectedParams,
+    scratch: &mut [i8],
+    input: &[i8],
+    output: &mut [i8],
+) -> bool {
+    let bits = p.weights.bits;
+    let outputs = output.len();
+    let columns = p.weights.columns;
+    assert_eq!(input.len(), columns);
+    assert_eq!(p.channels.count(), outputs);
+    let words = |b: &[u8]| b.as_ptr().addr().is_multiple_of(4);
+    let aligned = words(p.weights.bytes) && words(p.channels.bias) && words(p.channels.mantissas);
+    if outputs == 0 || columns == 0 || !isa::reads(&p.weights) || !aligned {
+        return false;
+    }
+    let [body, rest] = isa::product_bodies(bits);
+    let inputs = columns.next_multiple_of(rest);
+    assert_eq!(
+        p.weights.bytes.len(),
+        outputs * p.weights.row_bytes(0).len()
+    );
+    assert_eq!(p.weights.row_bytes(0).len() * 8, inputs * bits as usize);
+    // SAFETY: every bit pattern is a number of either type.
+    let (_, x, _) = unsafe { scratch.align_to_mut::<u32>() };
+    let Some(x) = x.get_mut(..isa::row_words(inputs, bits)) else {
+        return false;
+    };
+    let sum = spread(p, input, inputs, x);
+    let offset = match bits {
+        8 => 0,
+        // Fields hold weights plus half their range.
+        _ => sum.wrapping_mul(-(1 << (bits - 1))),
+    };
+    let c = &p.channels;
+    let whole = c.act_min == i8::MIN && c.act_max == i8::MAX;
+    let raised = isa::raises(bits, p.input_zero_point);
+    let mut product = Product {
+        x: x.as_ptr(),
+        bodies: inputs / body,
+        rest: inputs % body / rest,
+        w: p.weights.bytes.as_ptr(),
+        bias: c.bias.as_ptr(),
+        mantissas: c.mantissas.as_ptr(),
+        exponents: c.exponents.as_ptr(),
+        out: output.as_mut_ptr(),
+        next: 0,
+        count: outputs,
+        offset,
+        zero_point: c.zero_point as i32,
+        shifts: if whole && !raised && p.rounding == Rounding::Tflm {
+            20
+        } else {
+            0
+        },
+        acc: 0,
+    };
+    while product.next < outputs {
+        // SAFETY: rows, constants and outputs from `next` to `count` are there, the input is spread.
+        unsafe { isa::product(&mut product, bits) };
+        if product.next < outputs {
+            let offset = if raised {
+                isa::bias_offset(&p.weights, product.next, p.input_zero_point)
+            } else {
+                0
+            };
+            let acc = product.acc.wrapping_add(offset);
+            let multiplier = c.multiplier(product.next);
+            let scaled = match p.rounding {
+                Rounding::Tflm => multiplier.apply(acc),
+                Rounding::LiteRtReference => multiplier.apply_single_rounding(acc),
+            };
+            // SAFETY: `next` is below the output's length.
+            unsafe { product.out.add(product.next).write(c.finish(scaled)) };
+            product.next += 1;
+        }
+    }
+    true
+}
+
+/// Fills `x` with the input and zeros behind it; the sum that [`isa::spread_row`] gives.
+fn spread(p: &FullyConnectedParams, input: &[i8], inputs: usize, x: &mut [u32]) -> i32 {
+    let (zero_point, bits) = (p.input_zero_point, p.weights.bits);
+    // Fours that are whole, and may be loaded as words; the others from the stack.
+    let whole = if isa::loads_from(input.as_ptr()) {
+        input.len() / 4 * 4
+    } else {
+        0
+    };
+    // SAFETY: `whole` inputs are there, and `x` has room for more than them.
+    let mut sum =
+        unsafe { isa::spread_row(input.as_ptr(), whole / 4, x.as_mut_ptr(), zero_point, bits) };
+    for at in (whole..inputs).step_by(16) {
+        let mut part = Aligned([zero_point; 16]);
+        let count = 16.min(inputs - at);
+        for (to, &from) in part.0.iter_mut().zip(input.get(at..).unwrap_or(&[])) {
+            *to = from;
+        }
+        let to = &mut x[isa::row_words(at, bits)..isa::row_words(at + count, bits)];
+        // SAFETY: `to` is the room for `count` inputs.
+        let part = unsafe {
+            isa::spread_row(
+                part.0.as_ptr(),
+                count / 4,
+                to.as_mut_ptr(),
+                zero_point,
+                bits,
+            )
+        };
+        sum = sum.wrapping_add(part);
+    }
+    sum
+}
+
+/// Bytes that may be loaded as words.
+#[repr(align(4))]
+struct Aligned([i8; 16]);

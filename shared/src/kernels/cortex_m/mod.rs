@@ -1,0 +1,60 @@
+//! Kernels for Cortex-M processors, which give the bits of the portable ones in fewer instructions.
+//!
+//! - [`conv`]: convolution as a matrix product of weights and four columns of activations at a
+//!   time, whose loops are in assembly: `dsp.s`, `thumb2.s`, `thumb1.s` for the instruction sets
+//!   that `build.rs` names;
+//! - [`depthwise`]: four channels at a time;
+//! - [`fully_connected`]: a row at a time;
+//! - [`record`]: an output channel's constants as those loops read them.
+//!
+//! The one place in this crate with `unsafe`. What makes it sound: the assembly reads and writes
+//! only the ranges that its callers' comments name, and these are derived from slices whose lengths
+//! are asserted against the shapes first.
+#![allow(unsafe_code)]
+
+mod conv;
+mod depthwise;
+mod fully_connected;
+mod record;
+
+#[cfg(qmend_kernels = "dsp")]
+#[path = "dsp.rs"]
+mod isa;
+#[cfg(any(qmend_kernels = "thumb2", qmend_kernels = "thumb1"))]
+#[path = "thumb.rs"]
+mod isa;
+
+use super::backend::{Kernels, Portable};
+use super::conv2d::ConvParams;
+use super::fully_connected::FullyConnectedParams;
+
+/// Kernels for this Cortex-M.
+#[derive(Clone, Copy, Debug)]
+pub struct CortexM;
+
+impl Kernels for CortexM {
+    const NAME: &'static str = isa::NAME;
+
+    fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &mut [i8]) {
+        if !conv::conv2d(p, scratch, input, output) {
+            Portable::conv2d(p, scratch, input, output);
+        }
+    }
+
+    fn depthwise_conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &mut [i8]) {
+        if !depthwise::depthwise_conv2d(p, scratch, input, output) {
+            Portable::depthwise_conv2d(p, scratch, input, output);
+        }
+    }
+
+    fn fully_connected(
+        p: &FullyConnectedParams,
+        scratch: &mut [i8],
+        input: &[i8],
+        output: &mut [i8],
+    ) {
+        if !fully_connected::fully_connected(p, scratch, input, output) {
+            Portable::fully_connected(p, scratch, input, output);
+        }
+    }
+}

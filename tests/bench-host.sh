@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# The host's integer engine side by side with LiteRT and onnxruntime on the same int8 networks, in
+# one run, the tools in turn and each at its best of three rounds; one and two threads.
+#
+#   tests/bench-host.sh DATA [OUT.md]     DATA holds resnet8_cifar10_* and kws_dscnn_* models
+#
+# Ours takes many samples a call, as repair does; the others one, as an application does (LiteRT's
+# interpreter gains nothing from larger batches on these networks).
+set -euo pipefail
+
+models=$(cd "${1:?usage: tests/bench-host.sh DATA [OUT.md]}" && pwd)
+out=${2:-/dev/stdout}
+cd "$(dirname "$0")/.."
+[ -d "$models/models" ] && models=$models/models
+
+tests/python/setup.sh
+python=tests/python/.venv/bin/python
+"$python" -c 'import onnxruntime, onnx' 2>/dev/null || "$python" -m pip install --quiet onnxruntime onnx
+cargo build --release --locked --quiet -p qmend
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+{
+    echo "| network | threads | qmend | LiteRT (XNNPACK) | LiteRT (no delegate) | onnxruntime (QDQ) | qmend to the fastest peer |"
+    echo "|---|---|---|---|---|---|---|"
+    for pair in resnet8_cifar10_int8:resnet8_cifar10_folded kws_dscnn_official_int8:kws_dscnn_folded; do
+        tflite=$models/${pair%:*}.tflite
+        "$python" tests/python/qdq.py "$models/${pair#*:}.onnx" "$work/qdq.onnx" >/dev/null 2>&1
+        for threads in 1 2; do
+            : >"$work/rates"
+            for _ in 1 2 3; do
+                ours=$(target/release/qmend bench engine "$tflite" --threads "$threads" --json --quiet | tr -d "\n")
+                peers=$("$python" tests/python/peers.py "$tflite" "$work/qdq.onnx" --threads "$threads" --seconds 2 2>/dev/null)
+                echo "[$ours, $peers]" >>"$work/rates"
+            done
+            "$python" - "$work/rates" "${pair%:*}" "$threads" <<'PY'
+import json, sys
+rounds = [json.loads(line) for line in open(sys.argv[1])]
+ours = max(o["best_samples_a_second"] for o, _ in rounds)
+names = ["litert-xnnpack", "litert-builtin", "onnxruntime"]
+peers = [max(p[n] for _, p in rounds) for n in names]
+cells = [sys.argv[2], sys.argv[3], f"{ours:.0f}"] + [f"{p:.0f}" for p in peers] + [f"{ours / max(peers):.2f}"]
+print("| " + " | ".join(cells) + " |")
+PY
+        done
+    done
+} >"$out"

@@ -1,0 +1,85 @@
+"""How many samples a second other runtimes compute, one sample a call, on random inputs.
+
+    peers.py MODEL.tflite [QDQ.onnx] --threads N --seconds S
+
+Prints one JSON object: {"litert-xnnpack": rate, "litert-builtin": rate, "onnxruntime": rate}; a
+runtime that is not installed is left out, and said on stderr.
+"""
+
+import argparse
+import json
+import sys
+import time
+
+import numpy as np
+
+
+def rate(run, seconds):
+    """Best of short rounds, each of as many calls as fit into a tenth of the time."""
+    run()
+    best, end = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        begin, calls = time.perf_counter(), 0
+        while time.perf_counter() - begin < seconds / 10:
+            run()
+            calls += 1
+        best = max(best, calls / (time.perf_counter() - begin))
+    return best
+
+
+def litert(path, threads, seconds, resolver):
+    from ai_edge_litert.interpreter import Interpreter
+
+    it = Interpreter(path, num_threads=threads, experimental_op_resolver_type=resolver)
+    it.allocate_tensors()
+    given, taken = it.get_input_details()[0], it.get_output_details()[0]
+    x = np.random.default_rng(0).integers(-128, 128, given["shape"]).astype(given["dtype"])
+
+    def run():
+        it.set_tensor(given["index"], x)
+        it.invoke()
+        it.get_tensor(taken["index"])
+
+    return rate(run, seconds)
+
+
+def onnxruntime(path, threads, seconds):
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    given = session.get_inputs()[0]
+    shape = [d if isinstance(d, int) else 1 for d in given.shape]
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    return rate(lambda: session.run(None, {given.name: x}), seconds)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tflite")
+    parser.add_argument("qdq", nargs="?")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=3)
+    args = parser.parse_args()
+    rates = {}
+    try:
+        from ai_edge_litert.interpreter import OpResolverType as Resolver
+
+        rates["litert-xnnpack"] = litert(args.tflite, args.threads, args.seconds, Resolver.BUILTIN)
+        rates["litert-builtin"] = litert(
+            args.tflite, args.threads, args.seconds, Resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        )
+    except ImportError as e:
+        print(f"peers: no LiteRT: {e}", file=sys.stderr)
+    if args.qdq:
+        try:
+            rates["onnxruntime"] = onnxruntime(args.qdq, args.threads, args.seconds)
+        except ImportError as e:
+            print(f"peers: no onnxruntime: {e}", file=sys.stderr)
+    print(json.dumps(rates))
+
+
+if __name__ == "__main__":
+    main()
