@@ -206,7 +206,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         };
         let model =
             stages::quantized(&teacher, calibration, &pre, Calibration::default(), &config)?;
-        let tests = stages::tests(&teacher, &model, repair_set, Targets::Teacher)?;
+        let tests = stages::tests(&teacher, &model, repair_set, Targets::Teacher)?
+            .with_extra(calibration.real(0..calibration.len(), &pre));
         let kept = stages::tests(&teacher, &model, holdout, Targets::Teacher)?;
         let mut repaired = Vec::new();
         for method in &args.methods {

@@ -188,6 +188,7 @@ pub fn tests(
                 integers,
                 targets,
                 sample,
+                extra: Vec::new(),
                 labels: known,
             })
         }
