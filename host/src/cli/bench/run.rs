@@ -267,7 +267,11 @@ impl<'a> Part<'a> {
         let (_, model, from) = best.context("no rounding to start from")?;
         let seconds = clock.elapsed().as_secs_f64();
         Ok(Begin {
-            tests: tests(&model, &self.sets.repair)?,
+            // The calibration images teach too: no label of theirs is needed.
+            tests: tests(&model, &self.sets.repair)?.with_extra(match &self.sets.calibration {
+                Some(data) => data.real(0..data.len(), &self.pre),
+                None => Vec::new(),
+            }),
             kept: tests(&model, &self.sets.holdout)?,
             before: stages::integer_classes(&model, &self.sets.test)?,
             model,
