@@ -218,6 +218,43 @@ pub fn of_every_operator(seed: u64) -> Vec<Named> {
         let (x, shape) = m.here();
         m.push(Op::Add { activation: NONE }, &[x, x], shape);
     });
+    make("sub", &|m| {
+        let inputs = m.branches();
+        m.push(Op::Sub { activation: RELU6 }, &inputs, [9, 8, 6]);
+    });
+    make("mul", &|m| {
+        let inputs = m.branches();
+        m.push(Op::Mul { activation: NONE }, &inputs, [9, 8, 6]);
+    });
+    make("squeeze_and_excite", &|m| {
+        let x = m.conv(([3, 3], 1, 1), EVEN, (6, 1), Activation::Relu);
+        m.push(Op::GlobalAveragePool, &[x], [1, 1, 6]);
+        m.conv(([1, 1], 1, 1), valid, (6, 1), NONE);
+        let gate = m.keep(Op::Activation(Activation::Sigmoid));
+        m.push(Op::Mul { activation: NONE }, &[x, gate], [9, 8, 6]);
+    });
+    make("add_of_a_vector", &|m| {
+        let x = m.conv(([3, 3], 1, 1), EVEN, (6, 1), NONE);
+        let mean = m.push(Op::GlobalAveragePool, &[x], [1, 1, 6]);
+        m.push(Op::Add { activation: NONE }, &[mean, x], [9, 8, 6]);
+    });
+    for (name, rows) in [
+        (
+            "resize_to_twice",
+            vec![0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8],
+        ),
+        ("resize_with_aligned_corners", vec![0, 2, 4, 6, 8]),
+    ] {
+        make(name, &|m| {
+            let (x, [_, w, c]) = m.here();
+            let shape = [rows.len(), w, c];
+            let resize = Op::ResizeNearest {
+                rows: rows.clone(),
+                columns: (0..w).collect(),
+            };
+            m.push(resize, &[x], shape);
+        });
+    }
     make("concat_of_channels", &|m| {
         let inputs = m.branches();
         m.push(Op::Concat { axis: 2 }, &inputs, [9, 8, 12]);

@@ -4,6 +4,7 @@
 //!   everything else in it, metadata included, stays byte for byte.
 //! - [`write_tflite`]: a new file of any integer network that TFLite's operators express exactly.
 
+mod elementwise;
 mod error;
 mod file;
 mod lower;

@@ -2,7 +2,7 @@
 
 use super::TfliteExportError;
 use super::write::inexpressible;
-use crate::model::{Op, QuantizedModel};
+use crate::model::{Op, QuantizedModel, TensorId};
 
 /// Whether an operator wants `[1, height, width, channels]`.
 fn wants_four_axes(op: &Op) -> bool {
@@ -14,6 +14,7 @@ fn wants_four_axes(op: &Op) -> bool {
             | Op::Mean { .. }
             | Op::Pad(_)
             | Op::Transpose { .. }
+            | Op::ResizeNearest { .. }
     )
 }
 
@@ -21,17 +22,23 @@ fn wants_four_axes(op: &Op) -> bool {
 fn keeps_axes(op: &Op) -> bool {
     matches!(
         op,
-        Op::Add(_) | Op::Concat(_) | Op::Requantize { .. } | Op::Lut { .. } | Op::Softmax { .. }
+        Op::Add(_)
+            | Op::Sub(_)
+            | Op::Mul(_)
+            | Op::BroadcastAdd(_)
+            | Op::Concat(_)
+            | Op::Requantize { .. }
+            | Op::Lut { .. }
+            | Op::Softmax { .. }
     )
 }
 
 /// Axes of every tensor in the file: four, or two for vectors between fully connected layers, whose
 /// outputs TFLite makes `[1, n]`.
 pub(super) fn ranks(model: &QuantizedModel) -> Result<Vec<usize>, TfliteExportError> {
-    let mut four: Vec<bool> = model
-        .tensors
-        .iter()
-        .map(|t| t.shape[0] * t.shape[1] > 1)
+    let positions = |id: TensorId| model.tensor(id).shape[..2].iter().product::<usize>();
+    let mut four: Vec<bool> = (0..model.tensors.len())
+        .map(|i| positions(TensorId(i)) > 1)
         .collect();
     for node in model.nodes.iter().rev() {
         if wants_four_axes(&node.op) || keeps_axes(&node.op) && four[node.output.0] {
@@ -42,6 +49,8 @@ pub(super) fn ranks(model: &QuantizedModel) -> Result<Vec<usize>, TfliteExportEr
     for node in &model.nodes {
         let first = ranks[node.inputs[0].0];
         let rank = match &node.op {
+            // One vector a position keeps height and width.
+            Op::FullyConnected(_) if positions(node.output) > 1 => 4,
             Op::FullyConnected(_) => 2,
             Op::Reshape => ranks[node.output.0],
             op if wants_four_axes(op) => 4,

@@ -256,3 +256,72 @@ fn random_networks_are_either_refused_by_node_or_give_the_same_bits() {
     println!("{written} of {} written: {kinds:?}", 20 * KINDS.len());
     assert!(written > 20, "{written}: {kinds:?}");
 }
+
+/// Constants on either side, broadcasts, resizing by each convention, and a layer over several
+/// vectors: what is read is written so that it reads back the same.
+#[test]
+fn elementwise_operators_resizing_and_layers_over_vectors_are_written_as_they_were_read() {
+    use crate::import::tflite::schema_codes::{ADD, MUL, RESIZE_NEAREST_NEIGHBOR, SUB};
+    let size = FileTensor {
+        element: 2,
+        data: Some([6i32, 4].iter().flat_map(|v| v.to_le_bytes()).collect()),
+        ..activation("size", &[2], 0.1, 0)
+    };
+    for (corners, centers) in [(0, 0), (1, 0), (0, 1)] {
+        let n = Network::new(
+            vec![
+                activation("x", &[1, 3, 2, 4], 0.5, 3),
+                constant("one", &[1], &[7], 0.25),
+                activation("a", &[1, 3, 2, 4], 0.5, -5),
+                constant("four", &[4], &[1, -2, 3, -128], 0.02),
+                activation("b", &[1, 3, 2, 4], 0.05, 1),
+                activation("c", &[1, 3, 2, 4], 0.6, 9),
+                size.clone(),
+                activation("r", &[1, 6, 4, 4], 0.6, 9),
+                constant("w", &[3, 4], &[5; 12], 0.25),
+                bias("bw", &[1, -2, 3]),
+                activation("y", &[1, 6, 4, 3], 0.5, -1),
+            ],
+            vec![
+                operator(SUB, &[1, 0], &[2]),
+                operator(MUL, &[2, 3], &[4]),
+                operator(ADD, &[4, 2], &[5]),
+                FileOperator {
+                    options: Some((
+                        crate::import::tflite::schema_options::RESIZE_NEAREST_NEIGHBOR,
+                        vec![(0, Value::I8(corners)), (1, Value::I8(centers))],
+                    )),
+                    ..operator(RESIZE_NEAREST_NEIGHBOR, &[5, 6], &[7])
+                },
+                operator(FULLY_CONNECTED, &[7, 8, 9], &[10]),
+            ],
+            0,
+            10,
+        );
+        let model = import_tflite_int8(&n.bytes(), "net.tflite").expect("it is whole");
+        let written = write_tflite(&model, false).expect("TFLite has all of it");
+        let back = import_tflite_int8(&written.bytes, "net.tflite").expect("it is whole");
+        assert_eq!(written.rounded, 0);
+        for (a, b) in model.nodes.iter().zip(&back.nodes) {
+            assert_eq!((&a.op, &a.inputs, a.output), (&b.op, &b.inputs, b.output));
+        }
+    }
+    let mut odd = Network::new(
+        vec![
+            activation("x", &[1, 3, 2, 4], 0.6, 9),
+            size,
+            activation("y", &[1, 6, 4, 4], 0.6, 9),
+        ],
+        vec![operator(RESIZE_NEAREST_NEIGHBOR, &[0, 1], &[2])],
+        0,
+        2,
+    );
+    odd.operators[0].options = None;
+    let mut model = import_tflite_int8(&odd.bytes(), "net.tflite").expect("it is whole");
+    let crate::model::Op::ResizeNearest { rows, .. } = &mut model.nodes[0].op else {
+        panic!("it is a resizing");
+    };
+    rows.reverse();
+    let e = write_tflite(&model, false).expect_err("no convention turns it over");
+    assert!(e.to_string().contains("conventions"), "{e}");
+}

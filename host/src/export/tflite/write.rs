@@ -105,10 +105,13 @@ pub(super) fn inexpressible(
     }
 }
 
-struct Writer<'m> {
-    model: &'m QuantizedModel,
+/// Code, version, and options: their kind and fields.
+pub(super) type Operator = (i32, i32, Option<(u8, Vec<(u16, Value)>)>);
+
+pub(super) struct Writer<'m> {
+    pub(super) model: &'m QuantizedModel,
     ranks: Vec<usize>,
-    file: FileModel,
+    pub(super) file: FileModel,
     /// The file's tensor of each of the model's.
     of: Vec<i32>,
     rounded: usize,
@@ -139,7 +142,7 @@ impl Writer<'_> {
     }
 
     /// A constant of int32 without a scale.
-    fn integers(&mut self, name: String, shape: Vec<i32>, data: &[i32]) -> i32 {
+    pub(super) fn integers(&mut self, name: String, shape: Vec<i32>, data: &[i32]) -> i32 {
         self.file.tensor(FileTensor {
             name,
             shape,
@@ -189,7 +192,7 @@ impl Writer<'_> {
         [weights, bias]
     }
 
-    fn fused(&self, node: &Node, min: i8, max: i8) -> Result<i8, TfliteExportError> {
+    pub(super) fn fused(&self, node: &Node, min: i8, max: i8) -> Result<i8, TfliteExportError> {
         let y = self.model.tensor(node.output);
         fused_activation(min, max, y.scale, y.zero_point).ok_or_else(|| {
             inexpressible(
@@ -229,7 +232,7 @@ impl Writer<'_> {
     fn node(&mut self, node: &Node) -> Result<(), TfliteExportError> {
         let mut inputs: Vec<i32> = node.inputs.iter().map(|i| self.of[i.0]).collect();
         let rank = self.ranks[node.inputs[0].0];
-        let (code, version, options) = match &node.op {
+        let (code, version, options): Operator = match &node.op {
             Op::Conv2d(c) => {
                 let channels = c.linear.out_channels();
                 let in_c = self.model.tensor(node.inputs[0]).shape[2];
@@ -265,10 +268,16 @@ impl Writer<'_> {
                 let act = self.fused(node, l.act_min, l.act_max)?;
                 let shape = vec![l.out_channels() as i32, l.taps() as i32];
                 inputs.extend(self.linear(node, l, shape, Weights::Dense));
-                let fields = vec![(0, Value::I8(act))];
+                let mut fields = vec![(0, Value::I8(act))];
+                let [h, w, _] = self.model.tensor(node.output).shape;
+                let several = h * w > 1;
+                if several {
+                    // keep_num_dims: one vector a position.
+                    fields.push((2, Value::Bool(true)));
+                }
                 (
                     code::FULLY_CONNECTED,
-                    4,
+                    if several { 5 } else { 4 },
                     Some((options::FULLY_CONNECTED, fields)),
                 )
             }
@@ -375,13 +384,9 @@ impl Writer<'_> {
                 let fields = vec![(0, Value::F32(1.0))];
                 (code::SOFTMAX, 2, Some((options::SOFTMAX, fields)))
             }
-            Op::Mul(_) | Op::Sub(_) | Op::BroadcastAdd(_) | Op::ResizeNearest { .. } => {
-                return Err(inexpressible(
-                    self.model,
-                    node,
-                    "this operator cannot be written as .tflite yet".into(),
-                    "write a .qmend instead",
-                ));
+            Op::Mul(_) | Op::Sub(_) | Op::BroadcastAdd(_) => self.elementwise(node, &mut inputs)?,
+            Op::ResizeNearest { rows, columns } => {
+                self.resize(node, (rows, columns), &mut inputs)?
             }
         };
         let output = self.activation(node.output);

@@ -50,8 +50,8 @@ pub(crate) use fixed_point::fused_activation;
 pub use float::{import_tflite_float, supported_float_operators};
 pub(crate) use importer::read;
 pub use importer::{import_tflite_int8, import_tflite_int8_as};
-pub(crate) use ops::kernel_table;
 pub use ops::supported_operators;
+pub(crate) use ops::{kernel_table, nearest_positions};
 pub(crate) use schema::{code as schema_codes, options as schema_options};
 
 /// Whether bytes start like a TFLite file (identifier `TFL3` behind the root's offset).

@@ -26,6 +26,7 @@ pub(crate) use elementwise::kernel_table;
 pub(super) use mean::reduced_axes;
 pub(super) use pad::hwc_paddings;
 pub(super) use resize_nearest::indices as nearest_indices;
+pub(crate) use resize_nearest::nearest_positions;
 pub(super) use transpose::hwc_permutation;
 
 use super::call::Call;

@@ -31,12 +31,12 @@ pub(in crate::import::tflite) fn indices(
         )));
     }
     let (corners, centers) = (options.i8(0)? != 0, options.i8(1)? != 0);
-    let axis = |i: usize| nearest(input[i], output[i], corners, centers);
+    let axis = |i: usize| nearest_positions(input[i], output[i], corners, centers);
     Ok((axis(0), axis(1)))
 }
 
 /// `GetNearestNeighbor` of TFLite's reference kernel, for every position of an axis.
-fn nearest(
+pub(crate) fn nearest_positions(
     input: usize,
     output: usize,
     align_corners: bool,
@@ -68,14 +68,14 @@ mod tests {
 
     #[test]
     fn the_three_conventions_choose_the_positions_that_they_are_known_for() {
-        assert_eq!(nearest(2, 4, false, false), [0, 0, 1, 1]);
-        assert_eq!(nearest(2, 4, false, true), [0, 0, 1, 1]);
-        assert_eq!(nearest(2, 4, true, false), [0, 0, 1, 1]);
-        assert_eq!(nearest(3, 5, true, false), [0, 1, 1, 2, 2]);
-        assert_eq!(nearest(3, 5, false, false), [0, 0, 1, 1, 2]);
-        assert_eq!(nearest(3, 5, false, true), [0, 0, 1, 2, 2]);
-        assert_eq!(nearest(5, 1, true, false), [0]);
-        assert_eq!(nearest(5, 1, false, true), [2]);
-        assert_eq!(nearest(1, 3, true, true), [0, 0, 0]);
+        assert_eq!(nearest_positions(2, 4, false, false), [0, 0, 1, 1]);
+        assert_eq!(nearest_positions(2, 4, false, true), [0, 0, 1, 1]);
+        assert_eq!(nearest_positions(2, 4, true, false), [0, 0, 1, 1]);
+        assert_eq!(nearest_positions(3, 5, true, false), [0, 1, 1, 2, 2]);
+        assert_eq!(nearest_positions(3, 5, false, false), [0, 0, 1, 1, 2]);
+        assert_eq!(nearest_positions(3, 5, false, true), [0, 0, 1, 2, 2]);
+        assert_eq!(nearest_positions(5, 1, true, false), [0]);
+        assert_eq!(nearest_positions(5, 1, false, true), [2]);
+        assert_eq!(nearest_positions(1, 3, true, true), [0, 0, 0]);
     }
 }
