@@ -1,7 +1,7 @@
 //! The `descent` strategy: the whole network towards the teacher's class probabilities, on more
 //! inputs than were given.
 //!
-//! The teacher labels any input, so every round draws a fresh batch of varied repair samples
+//! The teacher labels any input, so every round draws a fresh batch of varied and blended samples
 //! ([`augment`]), runs the *integer* network on it bit for bit, and differentiates the cross-entropy
 //! between its softmax and the teacher's through the surrogate. Biases and multipliers follow the
 //! gradient at once. Behind every weight stands a real number that follows too; the integer changes

@@ -41,7 +41,7 @@ impl Default for Settings {
             weight_path: 4.0,
             weight_rate: 0.02,
             fine_rate: 0.01,
-            mix: 0.0,
+            mix: 0.5,
         }
     }
 }
