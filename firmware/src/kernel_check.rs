@@ -218,7 +218,7 @@ pub fn check(seed: u32, m: &mut Memory) -> Outcome {
     }
     let input_zero_point = zero_point(r);
     // What weights alone can add up to, and what is left for the bias.
-    let worst = taps as i64 * 255 << (bits - 1);
+    let worst = (taps as i64 * 255) << (bits - 1);
     let room = i32::MAX as i64 - worst;
     let hard = r.range(0, 2) == 0;
     for c in 0..outputs {
