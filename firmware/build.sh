@@ -89,6 +89,16 @@ program() {
     if have size; then size "$out/$name" | sed 's/^/    /' >&2; fi
 }
 
+# The same for a core without which the rest is of use: left out where there is no compiler for it.
+optional_program() {
+    if (target=$1 && find_toolchain) 2>/dev/null; then
+        program "$@"
+    else
+        say "left out $4: no compiler for $1 (rustup target add $1)"
+        rm -f "$out/$4.elf"
+    fi
+}
+
 cd "$root"
 said=
 case ${1:-} in
@@ -108,7 +118,7 @@ case ${1:-} in
         program thumbv7em-none-eabi firmware examples/minimal_mps2_an386 minimal_mps2_an386 --example minimal_mps2_an386
         program thumbv7em-none-eabi firmware agent-netduinoplus2 agent-netduinoplus2 --bin agent-netduinoplus2
         program thumbv7em-none-eabi firmware-small agent-stm32f405 agent-stm32f405 --bin agent-stm32f405
-        program thumbv6m-none-eabi firmware-small agent-microbit agent-microbit --bin agent-microbit
+        optional_program thumbv6m-none-eabi firmware-small agent-microbit agent-microbit --bin agent-microbit
         ;;
     *)
         fail "'$1' is not an argument of this script; see its head"

@@ -10,22 +10,11 @@ use qmend::model::QuantizedModel;
 use qmend_shared::link::frame::crc32;
 use qmend_shared::link::{FrameReader, Packet, Refusal, Request, Response, write_frame};
 use qmend_tests::in_process::{Pipe, quiet, start, start_raw};
-use qmend_tests::random_model::{random_inputs, random_network};
+use qmend_tests::random_model::{mended, random_inputs, random_network};
 use rand::prelude::*;
 
 const SLOT: usize = 1 << 16;
 const POOL: usize = 1 << 16;
-
-/// The model with `n` added to its biases.
-fn mended(model: &QuantizedModel, n: i32) -> QuantizedModel {
-    let mut model = model.clone();
-    for node in &mut model.nodes {
-        if let Some(linear) = node.op.linear_mut() {
-            linear.bias.iter_mut().for_each(|b| *b += n);
-        }
-    }
-    model
-}
 
 fn images() -> (QuantizedModel, Vec<u8>, Vec<u8>) {
     let model = random_network(30, 8, 4);

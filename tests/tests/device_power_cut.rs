@@ -19,7 +19,7 @@ use qmend::export::patch::write_patch;
 use qmend::model::QuantizedModel;
 use qmend_shared::link::frame::crc32;
 use qmend_tests::emulator::device_is_required;
-use qmend_tests::random_model::{random_inputs, random_network};
+use qmend_tests::random_model::{mended, random_inputs, random_network};
 use rand::prelude::*;
 
 const FLASH: u32 = qmend_shared::slot::boards::MICROBIT.address;
@@ -42,6 +42,16 @@ impl Drop for Board {
 fn free_port() -> String {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     free.local_addr().unwrap().to_string()
+}
+
+/// Waits for the byte that the agent sends when it starts, which was lost if it came before this.
+/// What is sent to this machine's UART before its program has started it would be stuck.
+fn await_start(link: &str) {
+    use std::io::Read;
+    let mut stream = TcpStream::connect(link).expect("the UART listens");
+    let limit = Some(Duration::from_secs(2));
+    stream.set_read_timeout(limit).expect("a time limit");
+    let _ = stream.read(&mut [0]);
 }
 
 impl Board {
@@ -76,6 +86,7 @@ impl Board {
                 TcpStream::connect(&monitor).ok()
             })
             .expect("the monitor listens");
+        await_start(&link);
         Ok(Self {
             child,
             link,
@@ -110,12 +121,8 @@ impl Board {
     }
 }
 
-fn mended(model: &QuantizedModel, n: i32) -> Vec<u8> {
-    let mut model = model.clone();
-    for (_, linear) in model.linears_mut() {
-        linear.bias.iter_mut().for_each(|b| *b += n);
-    }
-    write_image(&model).unwrap()
+fn mended_image(model: &QuantizedModel, n: i32) -> Vec<u8> {
+    write_image(&mended(model, n)).unwrap()
 }
 
 /// The CRC of what runs, after its outputs were compared with the host's.
@@ -160,7 +167,7 @@ fn whenever_the_emulated_microbit_is_killed_the_old_or_the_new_model_runs() {
             (8_000..40_000).contains(&image.len()) && pool < 8_000
         })
         .unwrap();
-    let images: Vec<Vec<u8>> = (0..2).map(|n| mended(&model, n)).collect();
+    let images: Vec<Vec<u8>> = (0..2).map(|n| mended_image(&model, n)).collect();
     let patches = [0, 1].map(|i: usize| write_patch(&images[i], &images[1 - i]).unwrap());
     let mut device = board.connect();
     device
@@ -181,7 +188,7 @@ fn whenever_the_emulated_microbit_is_killed_the_old_or_the_new_model_runs() {
         let mut device = board.connect();
         // The slot that is written holds the target already; other bytes make it work to do.
         let by_patch = round % 3 == 2;
-        let other = mended(&model, 100 + round);
+        let other = mended_image(&model, 100 + round);
         if !by_patch {
             device.flash(&other, &mut |_, _| ()).expect("another image");
             device.roll_back().expect("and back");

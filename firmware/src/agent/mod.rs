@@ -139,6 +139,8 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
     /// # Errors
     /// The link's, when it has ended.
     pub fn serve(&mut self) -> Result<Infallible, L::Error> {
+        // An empty frame: the agent is there.
+        self.wire.link.write(&[0])?;
         let mut pending = None;
         loop {
             let sequence = self.serve_closed(pending)?;

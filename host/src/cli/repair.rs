@@ -22,11 +22,15 @@ use crate::report::{Proportion, Table};
 
 /// Mend an integer model where it differs from its float network
 ///
-/// Linear programs find small changes of biases, multipliers and weights; the bit-exact engine
+/// Linear programs, and descent along the network's gradient, find small changes of biases,
+/// multipliers and weights; the bit-exact engine
 /// replays every one, and it stays only if it fixes more repair tests than it breaks and the
 /// holdout set does not get worse. The repair and holdout sets must be disjoint, and hold data that
 /// the float network was not trained on: on its own training data it is too sure of itself to show
-/// where the integers break. 2,000 or more samples each work well.
+/// where the integers break. 2,000 or more samples each work well. At the end the
+/// repair is kept only if its gain on the holdout set is beyond chance and, where that set has
+/// labels, they are not met less often; else the model is written as it was, and the report says
+/// why.
 ///
 /// Ctrl-C, or the end of --time-budget, keeps the best model so far.
 ///
@@ -49,6 +53,10 @@ pub struct Args {
     /// (drawn by --shuffle 0 where it has no range), which then does not mend
     #[arg(long, value_name = "DATA", value_parser = spec_parser())]
     holdout: Option<DataSpec>,
+    /// More data to learn from without labels, such as the calibration data, disjoint from --holdout
+    /// (strategies descent and auto)
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
+    unlabelled: Option<DataSpec>,
     /// Labels of --holdout in a file of their own, where --labels gives those of --data
     #[arg(long, value_name = "FILE|none")]
     holdout_labels: Option<String>,
@@ -90,7 +98,7 @@ pub struct Args {
     /// Change only this many of the most suspicious neurons; by default any
     #[arg(long, value_name = "N", value_parser = parse_count)]
     top: Option<usize>,
-    /// Most rounds of each kind of change (descent: 50 batches each); 0 changes nothing
+    /// Most rounds of each kind of change (descent: 60 batches each); 0 changes nothing
     #[arg(long, default_value_t = RepairConfig::default().rounds, value_name = "N")]
     rounds: usize,
     /// Longest time for one linear program
@@ -201,7 +209,18 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         ("holdout", &holdout),
         args.allow_overlap,
     )?;
-    let tests = stages::tests(&teacher, model, &data, args.targets)?;
+    let mut tests = stages::tests(&teacher, model, &data, args.targets)?;
+    if let Some(spec) = &args.unlabelled {
+        let bare = super::args::ReadArgs {
+            labels: None,
+            ..args.read.clone()
+        };
+        let more = stages::data_for(spec, &bare, teacher.shape(), &model.labels, &model.name)?;
+        stages::warn_of_range(context, &more, model);
+        let names = (("unlabelled", &more), ("holdout", &holdout));
+        stages::check_disjoint(context, names.0, names.1, args.allow_overlap)?;
+        tests = tests.with_extra(more.real(0..more.len(), &model.preprocess));
+    }
     let kept = stages::tests(&teacher, model, &holdout, args.targets)?;
     let target = Target::new(&args.output.output, &original, args.repair_multipliers)?;
     let matched = stages::matched_layers(context, &teacher.graph, model);

@@ -195,6 +195,7 @@ pub fn tests(
                 integers,
                 targets,
                 sample,
+                extra: Vec::new(),
                 labels: known,
             })
         }

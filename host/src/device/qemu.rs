@@ -227,13 +227,23 @@ impl Qemu {
                 }
             }
         });
+        let mut qemu = Self {
+            child,
+            input,
+            output,
+            said,
+        };
+        // The agent sends a byte when it starts. What an emulated UART is sent before its program
+        // has started it would be stuck.
+        let deadline = Instant::now() + options.limit;
+        if options.machine.wire == Wire::Uart && qemu.receive(deadline)?.is_none() {
+            return Err(DeviceError::Timeout {
+                request: "start",
+                seconds: options.limit.as_secs(),
+            });
+        }
         LinkDevice::connect(
-            Self {
-                child,
-                input,
-                output,
-                said,
-            },
+            qemu,
             options.limit,
             (options.machine.wire == Wire::Semihosting).then_some(INSTRUCTIONS_PER_SECOND),
         )

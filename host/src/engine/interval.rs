@@ -153,8 +153,11 @@ impl Kind {
             | Op::Concat(_)
             | Op::Reshape
             | Op::Transpose { .. }
-            | Op::Requantize { .. } => Kind::Monotone(SharedOp::new(model, node)),
-            // Sound for whatever it is. A final softmax is not needed: classes compete before it.
+            | Op::Requantize { .. }
+            | Op::BroadcastAdd(_)
+            | Op::ResizeNearest { .. } => Kind::Monotone(SharedOp::new(model, node)),
+            // Sound for whatever it is (products, differences). A final softmax is not needed:
+            // classes compete before it.
             _ => Kind::Any,
         }
     }

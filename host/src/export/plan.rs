@@ -139,8 +139,8 @@ fn scratch_bytes(model: &QuantizedModel, node: &Node) -> Option<usize> {
     let x = model.tensor(*node.inputs.first()?);
     let c = match &node.op {
         Op::Conv2d(c) => c,
-        Op::FullyConnected(_) => {
-            let bytes = fully_connected_scratch_bytes(x.elements());
+        Op::FullyConnected(f) => {
+            let bytes = fully_connected_scratch_bytes(f.linear.taps());
             return (bytes <= MOST_SCRATCH).then_some(bytes);
         }
         _ => return None,

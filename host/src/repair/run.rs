@@ -3,7 +3,7 @@
 use super::choice::choose;
 use super::lp::LpError;
 use super::margin::SHORTEST_LP;
-use super::{Chain, Freedom, Score, State, Strategy, Tests, Variations, Verdict, chain};
+use super::{Chain, Freedom, Score, State, Strategy, Tests, Variations, Verdict, chain, descent};
 use crate::engine::EngineError;
 use crate::float::{Backend, FloatError, FloatNet};
 use crate::graph::Graph;
@@ -49,6 +49,8 @@ pub struct RepairConfig {
     pub neuron_rows: usize,
     /// How the repair samples are varied for `descent`; `None` for what suits the input's shape.
     pub augment: Option<Variations>,
+    /// Of `descent`.
+    pub descent: descent::Settings,
     /// The repair is kept only if, were it as likely to break a holdout test as to mend one, a gain
     /// such as its own would be less probable than this; 1 keeps all that is not worse.
     pub significance: f64,
@@ -77,6 +79,7 @@ impl Default for RepairConfig {
             weight_candidates: 200,
             neuron_rows: 400,
             augment: None,
+            descent: descent::Settings::default(),
             significance: 0.05,
             freedom: Freedom::default(),
             backend: Backend::default(),

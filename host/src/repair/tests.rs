@@ -501,6 +501,7 @@ fn empty_sets_and_impossible_targets_are_refused() {
         integers: vec![],
         targets: vec![],
         sample: SAMPLE,
+        extra: vec![],
         labels: None,
     };
     assert!(matches!(

@@ -25,6 +25,9 @@ pub struct Tests {
     pub targets: Vec<usize>,
     /// Elements of one sample.
     pub sample: usize,
+    /// More inputs of the float network, without a wanted class: the teacher says what they are, so
+    /// `descent` learns from them too.
+    pub extra: Vec<f32>,
     /// The data's own classes, where they are known: of the holdout set, they have a say in whether
     /// a repair is kept.
     pub labels: Option<Vec<usize>>,
@@ -48,6 +51,7 @@ impl Tests {
             integers,
             targets,
             sample,
+            extra: Vec::new(),
             labels: None,
         })
     }
@@ -55,6 +59,11 @@ impl Tests {
     /// The same tests with the data's own classes.
     pub fn with_labels(self, labels: Option<Vec<usize>>) -> Self {
         Self { labels, ..self }
+    }
+
+    /// The same tests with more inputs to learn from, `[n][h][w][c]`.
+    pub fn with_extra(self, extra: Vec<f32>) -> Self {
+        Self { extra, ..self }
     }
 
     /// Number of tests.

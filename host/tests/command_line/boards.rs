@@ -1,8 +1,10 @@
 //! The whole loop on emulated boards, over their UARTs: flash a model, measure on the device, repair
 //! on the host, send the patch, measure again.
 
-use std::net::TcpListener;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use qmend::device::QemuOptions;
 use qmend::device::qemu::{MICROBIT, Machine, NETDUINOPLUS2};
@@ -49,11 +51,16 @@ fn start(machine: Machine) -> Option<Board> {
         .stderr(Stdio::null())
         .spawn()
         .expect("it starts");
+    // The agent sends a byte when it starts, which was lost if it came before this. What is sent to
+    // an emulated UART before its program has started it would be stuck.
     for _ in 0..100 {
-        if std::net::TcpStream::connect(address).is_ok() {
+        if let Ok(mut stream) = TcpStream::connect(address) {
+            let limit = Some(Duration::from_secs(2));
+            stream.set_read_timeout(limit).expect("a time limit");
+            let _ = stream.read(&mut [0]);
             break;
         }
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     Some(Board {
         child,
@@ -92,7 +99,7 @@ fn the_loop_on(machine: Machine) {
 
     let args = ["repair", MODEL, "m.qmend", "-o", "mended.qmend"];
     let (repair, hold) = (images("0..1000"), images("1000..2000"));
-    let data = ["--data", &repair, "--holdout", &hold, "--time-budget", "20"];
+    let data = ["--data", &repair, "--holdout", &hold, "--rounds", "2"];
     // Biases and multipliers: few numbers, so a small patch.
     let how = ["--strategy", "margin", "--no-weight-steps"];
     json(at, &[&args[..], &data, &how].concat());
@@ -208,7 +215,7 @@ fn flash_contents_go_to_files_for_a_programmer() {
     assert_eq!(uf2.len(), 512 * (image.len().div_ceil(256) + 1));
     for (args, wanted) in [
         (
-            vec!["flash", "m.qmend", "--out", "f.uf2", "--board", "microbit"],
+            vec!["flash", "m.qmend", "--out", "g.uf2", "--board", "microbit"],
             "UF2",
         ),
         (

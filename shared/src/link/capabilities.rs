@@ -2,14 +2,15 @@
 
 use super::message::{Description, SectorRun, SlotDescription};
 use crate::arith::Rounding;
-use crate::image::{HEADER_BYTES, Header, ImageError, Op};
+use crate::image::{HEADER_BYTES, Header, ImageError, MAGIC, Op, VERSION};
 use crate::slot::{Layout, SlotLayout, Storage};
-use crate::weights;
 
 /// Header bytes that differ from a good header's in one place.
 fn header_with(at: usize, value: u8) -> Result<Header, ImageError> {
-    let header = Header::for_payload(Rounding::Tflm, weights::Layout::default(), &[]);
-    let mut bytes = header.map_or([0; HEADER_BYTES], |h| h.to_bytes());
+    let mut bytes = [0; HEADER_BYTES];
+    bytes[..4].copy_from_slice(&MAGIC);
+    bytes[4] = VERSION;
+    bytes[5] = Rounding::Tflm.tag();
     bytes[at] = value;
     Header::parse(&bytes)
 }

@@ -123,6 +123,26 @@ pub fn random_network(nodes: usize, bits: u8, seed: u64) -> QuantizedModel {
     b.finish()
 }
 
+/// The model with `n` added to the biases of every operator that stays within 32 bits: as a repair
+/// would change it.
+///
+/// # Panics
+/// Where that is none.
+pub fn mended(model: &QuantizedModel, n: i32) -> QuantizedModel {
+    let mut mended = model.clone();
+    for i in 0..mended.nodes.len() {
+        let before = mended.nodes[i].op.clone();
+        if let Some(linear) = mended.nodes[i].op.linear_mut() {
+            linear.bias.iter_mut().for_each(|b| *b = b.wrapping_add(n));
+            if qmend::export::write_image(&mended).is_err() {
+                mended.nodes[i].op = before;
+            }
+        }
+    }
+    assert!(n == 0 || mended != *model, "no bias can be changed");
+    mended
+}
+
 /// `samples` inputs: noise, and both ends and a gradient of int8 among them.
 pub fn random_inputs(model: &QuantizedModel, samples: usize, seed: u64) -> Vec<i8> {
     let mut rng = StdRng::seed_from_u64(seed ^ 0x1a9c);

@@ -230,13 +230,7 @@ fn repair(args: &RepairArgs, context: &Context) -> Result<Done> {
     let results = run::run(&suite, args.backend.backend, &mut journal, context)?;
     say_kept(&results, context);
     context.say(render::table(&results));
-    let markdown = render::markdown(
-        &suite.title,
-        &suite.about,
-        &command(),
-        suite.time_budget,
-        &results,
-    );
+    let markdown = render::markdown(&suite.title, &suite.about, &command(), &results);
     let mut fields = render::json(&results);
     fields["suite"] = json!(args.suite);
     fields["title"] = json!(suite.title);

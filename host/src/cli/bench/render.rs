@@ -9,7 +9,7 @@ use super::run::Results;
 use crate::report::{Proportion, Table};
 
 /// Columns of the CSV: one line a row, that is a model, width, rounding, method and seed.
-const COLUMNS: [&str; 39] = [
+const COLUMNS: [&str; 40] = [
     "model",
     "width",
     "rounding",
@@ -47,6 +47,7 @@ const COLUMNS: [&str; 39] = [
     "image_bytes",
     "quantize_seconds",
     "seconds",
+    "cpu_seconds",
     "peak_bytes",
     "key",
 ];
@@ -102,6 +103,7 @@ pub fn csv(rows: &[Row]) -> anyhow::Result<Vec<u8>> {
             r.image_bytes.to_string(),
             format!("{:.3}", r.quantize_seconds),
             format!("{:.3}", r.seconds),
+            r.cpu_seconds.map_or(String::new(), |s| format!("{s:.2}")),
             r.peak_bytes.map_or(String::new(), |b| b.to_string()),
             r.key.clone(),
         ];
@@ -139,6 +141,7 @@ pub fn json(results: &Results) -> Value {
             "won_back": spread(&Row::won_back),
             "largest_p": g.iter().map(|r| r.p()).fold(0.0, f64::max),
             "seconds": spread(&|r| Some(r.seconds)),
+            "cpu_seconds": spread(&|r| r.cpu_seconds),
             "peak_bytes": g.iter().filter_map(|r| r.peak_bytes).max(),
         })
     };
@@ -179,7 +182,7 @@ pub fn table(results: &Results) -> Table {
 }
 
 /// The report: for each model its sets and its table.
-pub fn markdown(title: &str, about: &str, command: &str, budget: f64, results: &Results) -> String {
+pub fn markdown(title: &str, about: &str, command: &str, results: &Results) -> String {
     let mut m = String::new();
     if !title.is_empty() {
         let _ = writeln!(m, "## {title}\n");
@@ -214,7 +217,7 @@ pub fn markdown(title: &str, about: &str, command: &str, budget: f64, results: &
         };
         let _ = writeln!(
             m,
-            "`{}`: float accuracy {float} on the test set. Sets: {}. {}, at most {budget} s a repair.{}\n",
+            "`{}`: float accuracy {float} on the test set. Sets: {}. {}, at most {} s a repair.{}\n",
             about.name,
             sizes.join(", "),
             if let [seed] = seeds[..] {
@@ -222,6 +225,7 @@ pub fn markdown(title: &str, about: &str, command: &str, budget: f64, results: &
             } else {
                 format!("Mean (least to most) over seeds {}", list(&seeds))
             },
+            about.budget,
             about
                 .notes
                 .first()
@@ -229,14 +233,17 @@ pub fn markdown(title: &str, about: &str, command: &str, budget: f64, results: &
         );
         let _ = writeln!(
             m,
-            "| weights | rounding | method | accuracy before | after | won back | McNemar p | repair agreement | holdout agreement | biases / multipliers / weights changed | bytes | seconds | peak MiB |"
+            "| weights | rounding | method | accuracy before | after | won back | McNemar p | repair agreement | holdout agreement | biases / multipliers / weights changed | bytes | seconds | CPU s | peak MiB |"
         );
-        let _ = writeln!(m, "|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+        let _ = writeln!(
+            m,
+            "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+        );
         for g in groups(&rows) {
             let c = Cells::of(&g, true);
             let _ = writeln!(
                 m,
-                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 g[0].width,
                 c.rounding,
                 g[0].method,
@@ -249,6 +256,7 @@ pub fn markdown(title: &str, about: &str, command: &str, budget: f64, results: &
                 c.edits,
                 g.iter().map(|r| r.image_bytes).max().unwrap_or(0),
                 c.seconds,
+                c.cpu,
                 c.peak
             );
         }
@@ -276,6 +284,7 @@ struct Cells {
     holdout: String,
     edits: String,
     seconds: String,
+    cpu: String,
     peak: String,
 }
 
@@ -305,6 +314,7 @@ impl Cells {
             before: accuracy(Row::before),
             after: accuracy(Row::after),
             won_back: match Spread::of(g.iter().filter_map(|r| r.won_back())) {
+                _ if g[0].method == "none" => "-".into(),
                 None => "-".into(),
                 Some(s) if s.n == 1 => format!("{:.0} %", 100.0 * s.mean),
                 Some(s) => format!(
@@ -323,6 +333,8 @@ impl Cells {
             holdout: of(|r| r.holdout),
             edits: format!("{b:.0} / {m:.0} / {w:.0}"),
             seconds: format!("{:.1}", mean(&|r| r.seconds)),
+            cpu: Spread::of(g.iter().filter_map(|r| r.cpu_seconds))
+                .map_or("-".into(), |s| format!("{:.1}", s.mean)),
             peak: g
                 .iter()
                 .filter_map(|r| r.peak_bytes)
@@ -364,6 +376,7 @@ mod tests {
                 name: "net".into(),
                 sizes: vec![("repair", 30), ("test", 100)],
                 notes: vec!["seed 0: one image twice".into()],
+                budget: 5.0,
             }],
             kept: 0,
         }
@@ -384,14 +397,14 @@ mod tests {
 
     #[test]
     fn one_seed_shows_intervals_and_several_show_the_range() {
-        let one = markdown("T", "", "qmend", 5.0, &results(vec![row("margin", 0, 85)]));
+        let one = markdown("T", "", "qmend", &results(vec![row("margin", 0, 85)]));
         assert!(one.contains("| 85.00 % [76.72, 90.69] |"), "{one}");
         assert!(
             one.contains("Seed 0") && one.contains("one image twice"),
             "{one}"
         );
         let two = results(vec![row("margin", 0, 85), row("margin", 1, 87)]);
-        let text = markdown("T", "", "qmend", 5.0, &two);
+        let text = markdown("T", "", "qmend", &two);
         assert!(text.contains("86.00 % (85.00 to 87.00)"), "{text}");
         assert!(text.contains("60 % (50 to 70)"), "{text}");
         assert_eq!(json(&two)["groups"][0]["after_accuracy"]["n"], 2);

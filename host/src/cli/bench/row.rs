@@ -42,6 +42,8 @@ pub struct Row {
     /// Wall time of calibration and rounding, and of the repair.
     pub quantize_seconds: f64,
     pub seconds: f64,
+    /// Processor time of the repair, all threads.
+    pub cpu_seconds: Option<f64>,
     /// Most memory of the whole process during the repair, data included.
     pub peak_bytes: Option<u64>,
 }
@@ -157,6 +159,7 @@ pub mod tests {
             image_bytes: 1000,
             quantize_seconds: 0.5,
             seconds: 1.5,
+            cpu_seconds: Some(2.5),
             peak_bytes: Some(32 << 20),
         }
     }

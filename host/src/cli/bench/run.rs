@@ -21,7 +21,7 @@ use crate::model::{Preprocess, QuantizedModel};
 use crate::quantize::QuantizeConfig;
 use crate::repair::certificate::sha256_hex;
 use crate::repair::{Job, Tests};
-use crate::report::{Proportion, peak_bytes, reset_peak};
+use crate::report::{Proportion, cpu_seconds, peak_bytes, reset_peak};
 
 /// What a suite gave.
 pub struct Results {
@@ -38,6 +38,8 @@ pub struct About {
     pub name: String,
     pub sizes: Vec<(&'static str, usize)>,
     pub notes: Vec<String>,
+    /// Longest time for one repair, in seconds.
+    pub budget: f64,
 }
 
 /// Runs what is missing. Rows are kept by `journal` as they are finished.
@@ -71,6 +73,7 @@ pub fn run(
                 name: name.clone(),
                 sizes: part.sets.named().map(|(n, d)| (n, d.len())).collect(),
                 notes: Vec::new(),
+                budget: suite.budget(entry),
             });
             for note in &part.sets.notes {
                 context.warn(format_args!("{name}, seed {seed}: {note}"));
@@ -264,7 +267,11 @@ impl<'a> Part<'a> {
         let (_, model, from) = best.context("no rounding to start from")?;
         let seconds = clock.elapsed().as_secs_f64();
         Ok(Begin {
-            tests: tests(&model, &self.sets.repair)?,
+            // The calibration images teach too: no label of theirs is needed.
+            tests: tests(&model, &self.sets.repair)?.with_extra(match &self.sets.calibration {
+                Some(data) => data.real(0..data.len(), &self.pre),
+                None => Vec::new(),
+            }),
             kept: tests(&model, &self.sets.holdout)?,
             before: stages::integer_classes(&model, &self.sets.test)?,
             model,
@@ -347,9 +354,11 @@ impl<'a> Part<'a> {
             image_bytes: 0,
             quantize_seconds: begin.seconds,
             seconds: 0.0,
+            cpu_seconds: None,
             peak_bytes: None,
         };
         reset_peak();
+        let cpu = cpu_seconds();
         let after;
         match &method.config {
             None => {
@@ -385,12 +394,13 @@ impl<'a> Part<'a> {
                 row.unsolved = o.unsolved.len();
                 row.stopped = o.stopped.map(String::from);
                 row.seconds = o.seconds;
+                row.cpu_seconds = cpu_seconds().zip(cpu).map(|(now, then)| now - then);
+                row.peak_bytes = peak_bytes();
                 row.image_bytes = write_image(&o.model)?.len();
                 // Only now, with everything decided, is the test set looked at.
                 after = stages::integer_classes(&o.model, &self.sets.test)?;
             }
         }
-        row.peak_bytes = peak_bytes();
         row.after_correct = Proportion::agreement(&after, &self.labels).count;
         let only = |a: &[usize], b: &[usize]| {
             let right = |c: &[usize], i: usize| c[i] == self.labels[i];

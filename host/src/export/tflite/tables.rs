@@ -37,7 +37,7 @@ pub(super) fn table_operator(
     }
     SLOPES
         .into_iter()
-        .chain(slope(table, x, y))
+        .chain(slope(rounding, table, x, y))
         .find(|&alpha| is(Activation::LeakyRelu { alpha }))
         .map(|alpha| (code::LEAKY_RELU, Some(alpha)))
 }
@@ -56,7 +56,7 @@ const HALVINGS: usize = 64;
 ///
 /// Every entry falls as the slope rises, so of two tables with one sum either both are equal or one
 /// is no LEAKY_RELU's; the sum is found by bisection.
-fn slope(table: &[i8; 256], x: TensorScale, y: TensorScale) -> Option<f32> {
+fn slope(rounding: Rounding, table: &[i8; 256], x: TensorScale, y: TensorScale) -> Option<f32> {
     let sum = |t: &[i8; 256]| t.iter().map(|v| i32::from(*v)).sum::<i32>();
     let wanted = sum(table);
     // Beyond this a single step of the input leaves int8.
@@ -64,7 +64,12 @@ fn slope(table: &[i8; 256], x: TensorScale, y: TensorScale) -> Option<f32> {
     let (mut least, mut most) = (-steepest, steepest);
     for _ in 0..HALVINGS {
         let alpha = ((least + most) / 2.0) as f32;
-        let found = sum(&*kernel_table(Activation::LeakyRelu { alpha }, x, y)?);
+        let found = sum(&*kernel_table(
+            rounding,
+            Activation::LeakyRelu { alpha },
+            x,
+            y,
+        )?);
         match found.cmp(&wanted) {
             std::cmp::Ordering::Equal => return Some(alpha),
             std::cmp::Ordering::Greater => least = f64::from(alpha),

@@ -100,7 +100,7 @@ mod tests {
         ];
         for (f, y, most) in functions {
             for x in [of(0.047, 12), of(0.02, -90), of(0.09, 0)] {
-                let kernel = kernel_table(f, x, y).expect("ordinary scales");
+                let kernel = kernel_table(Rounding::Tflm, f, x, y).expect("ordinary scales");
                 let nearest = lut(f, x, y);
                 let largest = kernel
                     .iter()
@@ -112,9 +112,12 @@ mod tests {
             }
         }
         let clip = Activation::Clip { lo: 0.0, hi: 1.0 };
-        assert_eq!(kernel_table(clip, of(0.1, 0), of(0.1, 0)), None);
         assert_eq!(
-            kernel_table(Activation::Sigmoid, of(0.1, 0), of(0.1, 0)),
+            kernel_table(Rounding::Tflm, clip, of(0.1, 0), of(0.1, 0)),
+            None
+        );
+        assert_eq!(
+            kernel_table(Rounding::Tflm, Activation::Sigmoid, of(0.1, 0), of(0.1, 0)),
             None,
             "the kernel has one output scale"
         );

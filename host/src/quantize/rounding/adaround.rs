@@ -8,10 +8,11 @@
 //! autodiff.
 //!
 //! Source: Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization", ICML 2020,
-//! equations 21 to 25. Three departures. Each row's error is measured in units of what nearest
-//! rounding makes of it, so that one lambda fits all layers. Where the bias is chosen afterwards
-//! (bias correction), the mean error of a row does not count. A row whose learned rounding ends
-//! with a larger error than the nearest keeps the nearest.
+//! equations 21 to 25. Four departures. The float layer, too, is given the integer network's
+//! inputs, so that what earlier layers lost is not made up for. Each row's error is measured in
+//! units of what nearest rounding makes of it, so that one lambda fits all layers. Where the bias is
+//! chosen afterwards (bias correction), the mean error of a row does not count. A row whose learned
+//! rounding ends with a larger error than the nearest keeps the nearest.
 
 use burn_tensor::activation::sigmoid;
 use burn_tensor::{Device, Tensor, TensorData};
@@ -375,10 +376,10 @@ mod tests {
             };
             let (learned, plain) = (round(&p), nearest::round(&p));
             let (mut ours, mut nearest, mut best) = (0.0, 0.0, 0.0);
-            for r in 0..rows {
+            for (r, &b) in bias.iter().enumerate() {
                 let at = r * k..(r + 1) * k;
                 let w = &weights[at.clone()];
-                let of = |l: &[i8]| error(&q, w, l, bias[r], relu);
+                let of = |l: &[i8]| error(&q, w, l, b, relu);
                 let choice = |code: usize| -> Vec<i8> {
                     (0..k)
                         .map(|i| (w[i].floor() as i8 + (code >> i & 1) as i8).clamp(-4, 3))

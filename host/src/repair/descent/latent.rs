@@ -145,11 +145,6 @@ impl Latent {
         Self { nodes, round: 0 }
     }
 
-    /// Steps made.
-    pub fn rounds(&self) -> usize {
-        self.round as usize
-    }
-
     /// Whether the weights of a node may move.
     pub fn moves_weights(&self, node: usize) -> bool {
         self.nodes[&node].free.weights

@@ -18,4 +18,4 @@ mod search;
 mod teacher;
 
 pub use augment::{Augment, Variations};
-pub use search::run;
+pub use search::{Settings, run};

@@ -13,24 +13,47 @@ use crate::repair::{State, Verdict, logits};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Rounds of descent for one of [`rounds`](crate::repair::RepairConfig::rounds).
-const ROUNDS_EACH: usize = 50;
-/// Samples of a round, as far as memory allows.
-const BATCH: usize = 128;
+/// Settings of `descent`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Rounds for one of [`rounds`](crate::repair::RepairConfig::rounds).
+    pub rounds_each: usize,
+    /// Samples drawn for a round, as far as memory allows.
+    pub batch: usize,
+    /// How far a weight's real number goes over all rounds if every batch agrees, in steps.
+    pub weight_path: f32,
+    /// Largest move of a weight in a round, in steps.
+    pub weight_rate: f32,
+    /// First move of a bias, in deviations of the pre-activation, and of a multiplier, relative; it
+    /// falls to nothing by half a cosine.
+    pub fine_rate: f32,
+    /// Share of the copies that are blended with another sample.
+    pub mix: f32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            rounds_each: 60,
+            batch: 128,
+            weight_path: 4.0,
+            weight_rate: 0.02,
+            fine_rate: 0.01,
+            mix: 0.0,
+        }
+    }
+}
+
 /// Bytes that a batch's activations and gradients may take.
 const MEMORY: usize = 512 << 20;
-/// How far a round moves at most; the rates rise over the first rounds and fall to nothing by half
-/// a cosine.
-const RATES: Rates = Rates {
-    weights: 0.005,
-    bias: 0.01,
-    gain: 0.01,
-};
+/// A sample whose probabilities are nearer to the teacher's than this (sum of differences) moves
+/// nothing, so its gradient is not worth its time.
+const SETTLED: f32 = 0.01;
 /// Rounds over which the rates rise.
 const WARM_UP: usize = 20;
-/// Rounds from which the pace is measured.
+/// Rounds after which the pace is measured first.
 const PACE: usize = 6;
 /// A snapshot is judged every so many rounds.
 const LOOK: usize = 25;
@@ -45,8 +68,8 @@ pub fn run(
     context: &mut Context<'_>,
     share: f64,
 ) -> Result<(), RepairError> {
-    let mut rounds = context.config.rounds * ROUNDS_EACH;
-    if rounds == 0 || context.stop() {
+    let most = context.config.rounds * context.config.descent.rounds_each;
+    if most == 0 || context.stop() {
         return Ok(());
     }
     let start = Instant::now();
@@ -55,15 +78,18 @@ pub fn run(
     let mut descent = Descent::new(state, context, &*wanted)?;
     let first = descent.divergence()?;
     let mut best: (f64, Option<Proposal>) = (first, None);
-    let mut round = 0;
+    let (mut round, mut rounds) = (0, most);
+    let began = Instant::now();
     while round < rounds && !context.stop() {
         if limit.is_some_and(|l| start.elapsed() >= l) {
             break;
         }
-        descent.round(state, context, round as f32 / rounds as f32)?;
+        descent.round(state, context, (round, rounds))?;
         round += 1;
-        if round == PACE {
-            rounds = rounds.min(affordable(start.elapsed(), limit));
+        if let Some(limit) = limit.filter(|_| round == PACE || round % LOOK == 0) {
+            let pace = began.elapsed().as_secs_f64() / round as f64;
+            let left = limit.saturating_sub(start.elapsed()).as_secs_f64();
+            rounds = most.min(round + (left / pace.max(1e-9)) as usize);
         }
         if round % LOOK == 0 || round >= rounds {
             let found = descent.divergence()?;
@@ -103,14 +129,6 @@ pub fn run(
     Ok(())
 }
 
-/// Rounds that fit into the limit at the pace of the first [`PACE`].
-fn affordable(elapsed: Duration, limit: Option<Duration>) -> usize {
-    limit.map_or(usize::MAX, |l| {
-        let pace = elapsed.as_secs_f64() / PACE as f64;
-        (l.as_secs_f64() / pace.max(1e-9)) as usize
-    })
-}
-
 /// The descent under way.
 struct Descent<'a> {
     model: QuantizedModel,
@@ -144,7 +162,7 @@ impl<'a> Descent<'a> {
                 None => Augment::for_shape(shape),
                 Some(v) => Augment::of(v, shape),
             },
-            batch: BATCH.min(MEMORY / per_sample).max(1),
+            batch: context.config.descent.batch.min(MEMORY / per_sample).max(1),
             at: logits(&model),
             holdout: &state.holdout().integers,
             holdout_teacher: probabilities(context.float, context.graph, &state.holdout().reals)?,
@@ -171,47 +189,92 @@ impl<'a> Descent<'a> {
         Ok(self.against(&z, &self.holdout_teacher).divergence())
     }
 
-    /// One batch; `part` of all rounds are done.
+    /// Inputs of one batch: varied copies of repair samples.
+    fn draw(&mut self, state: &State<'_>, context: &Context<'_>) -> Vec<f32> {
+        let shape = context.graph.shape(context.graph.input);
+        let input = self.model.tensor(self.model.input);
+        let range = 255.0 * input.scale;
+        let tests = state.repair();
+        let sample = tests.sample;
+        let count = tests.len() + tests.extra.len() / sample.max(1);
+        let one = |i: usize| {
+            let all = match i.checked_sub(tests.len()) {
+                None => &tests.reals[i * sample..],
+                Some(i) => &tests.extra[i * sample..],
+            };
+            &all[..sample]
+        };
+        let mut reals = Vec::with_capacity(self.batch * sample);
+        let mut other = Vec::with_capacity(sample);
+        for k in 0..self.batch {
+            let rng = &mut self.rng;
+            let i = rng.random_range(0..count);
+            self.augment.vary(one(i), shape, range, rng, &mut reals);
+            if context.config.descent.mix > 0.0 && rng.random::<f32>() < context.config.descent.mix
+            {
+                let i = rng.random_range(0..count);
+                other.clear();
+                self.augment.vary(one(i), shape, range, rng, &mut other);
+                let part = 0.5 * rng.random::<f32>();
+                for (a, b) in reals[k * sample..].iter_mut().zip(&other) {
+                    *a += part * (b - *a);
+                }
+            }
+        }
+        reals
+    }
+
+    /// One batch, the `round`th of `rounds`.
     fn round(
         &mut self,
         state: &State<'_>,
         context: &Context<'_>,
-        part: f32,
+        (round, rounds): (usize, usize),
     ) -> Result<(), RepairError> {
-        let shape = context.graph.shape(context.graph.input);
-        let repair = state.repair();
-        let sample = repair.sample;
-        let input = self.model.tensor(self.model.input).clone();
-        let mut reals = Vec::with_capacity(self.batch * sample);
-        for _ in 0..self.batch {
-            let i = self.rng.random_range(0..repair.len());
-            let one = &repair.reals[i * sample..(i + 1) * sample];
-            let range = 255.0 * input.scale;
-            self.augment
-                .vary(one, shape, range, &mut self.rng, &mut reals);
-        }
+        let reals = self.draw(state, context);
+        let input = self.model.tensor(self.model.input);
         let integers: Vec<i8> = reals.iter().map(|&x| input.quantize(x)).collect();
         let teacher = probabilities(context.float, context.graph, &reals)?;
         let activations = self.engine.activations(&integers);
         let seeds = self
             .against(activations.tensor(self.at), &teacher)
             .gradient();
+        let classes = self.model.tensor(self.at).elements();
+        let samples = activations.samples();
+        let unsettled: Vec<usize> = (0..samples)
+            .filter(|i| {
+                let seed = &seeds[i * classes..(i + 1) * classes];
+                samples as f32 * seed.iter().map(|v| v.abs()).sum::<f32>() > SETTLED
+            })
+            .collect();
+        let seeds: Vec<f32> = unsettled
+            .iter()
+            .flat_map(|i| &seeds[i * classes..(i + 1) * classes])
+            .copied()
+            .collect();
+        let activations = activations.subset(&self.engine, &unsettled);
         let surrogate = Surrogate::new(&self.model, context.config.backend)?;
         let gradients = self.gradients(&surrogate, &activations, &seeds)?;
-        let warm = ((self.latent.rounds() + 1) as f32 / WARM_UP as f32).min(1.0);
+
+        let settings = &context.config.descent;
+        let warm = ((round + 1) as f32 / WARM_UP as f32).min(1.0);
+        let part = round as f32 / rounds as f32;
         let rate = warm * 0.5 * (1.0 + (std::f32::consts::PI * part).cos());
+        // The area under half a cosine is half of its box.
+        let weights = (2.0 * settings.weight_path / rounds as f32).min(settings.weight_rate);
         let rates = Rates {
-            weights: RATES.weights * rate,
-            bias: RATES.bias * rate,
-            gain: RATES.gain * rate,
+            weights: weights * rate,
+            bias: settings.fine_rate * rate,
+            gain: settings.fine_rate * rate,
         };
         self.latent.step(&self.model, &gradients, rates);
-        self.take_over()
+        self.take_over();
+        Ok(())
     }
 
     /// Puts the integers of the real numbers into model and engine; a node whose accumulators could
     /// overflow stays as it was.
-    fn take_over(&mut self) -> Result<(), RepairError> {
+    fn take_over(&mut self) {
         for (node, new) in self.latent.integers() {
             let Some(slot) = self.model.nodes[node].op.linear_mut() else {
                 continue;
@@ -223,7 +286,6 @@ impl<'a> Descent<'a> {
                 }
             }
         }
-        Ok(())
     }
 
     fn gradients(
