@@ -103,6 +103,7 @@ pub const LAYERS: &[Layer] = &[
     ),
     layer("s4_fc640-128", FullyConnected, 4, [1, 1], [1, 1, 640], 128),
     layer("s3_conv3x3_16-16@32x32", Conv, 3, [3, 1], [32, 32, 16], 16),
+    layer("s3_fc640-128", FullyConnected, 3, [1, 1], [1, 1, 640], 128),
     layer("s2_conv3x3_16-16@32x32", Conv, 2, [3, 1], [32, 32, 16], 16),
     layer("s2_fc640-128", FullyConnected, 2, [1, 1], [1, 1, 640], 128),
 ];

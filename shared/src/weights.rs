@@ -273,12 +273,20 @@ impl<'a, const BITS: u32> Row<'a, BITS> {
         for (j, o) in head.iter_mut().enumerate() {
             *o = self.get(before + j);
         }
-        for (j, o) in middle.chunks_exact_mut(8).enumerate() {
-            let group = first / 8 + j;
-            o.copy_from_slice(&match self.layout.has_fields(BITS) {
-                true => self.fields(group),
-                false => self.group(group),
-            });
+        if BITS == 3 {
+            let (groups, _) = self.bytes[first / 8 * 3..].as_chunks();
+            let (outs, _) = middle.as_chunks_mut();
+            for (out, bytes) in outs.iter_mut().zip(groups) {
+                *out = eight_of_three_bits(bytes);
+            }
+        } else {
+            for (j, o) in middle.chunks_exact_mut(8).enumerate() {
+                let group = first / 8 + j;
+                o.copy_from_slice(&match self.layout.has_fields(BITS) {
+                    true => self.fields(group),
+                    false => self.group(group),
+                });
+            }
         }
         for (j, o) in tail.iter_mut().enumerate() {
             *o = self.get(last + j);
@@ -326,6 +334,21 @@ fn multiply(w: impl Iterator<Item = i8>, x: &[i8], zero_point: i32) -> i32 {
     x.iter().zip(w).fold(0i32, |acc, (&x, w)| {
         acc.wrapping_add(w as i32 * (x as i32 - zero_point))
     })
+}
+
+/// Eight 3-bit numbers.
+#[inline(always)]
+fn eight_of_three_bits(&[a, b, c]: &[u8; 3]) -> [i8; 8] {
+    let packed = a as u32 | (b as u32) << 8 | (c as u32) << 16;
+    let four = |bits: u32| {
+        // Moved apart into bytes, then all signs extended at once.
+        let pairs = bits & 0x3f | (bits & 0xfc0) << 10;
+        let bytes = pairs & 0x0007_0007 | (pairs & 0x0038_0038) << 5;
+        // (b ^ 4) - 4 in each byte; the upper bits keep borrows from leaving it.
+        (((bytes ^ 0x0404_0404) | 0x8080_8080) - 0x0404_0404) ^ 0x8080_8080
+    };
+    let both = four(packed & 0xfff) as u64 | (four(packed >> 12) as u64) << 32;
+    both.to_le_bytes().map(|b| b as i8)
 }
 
 /// The lowest `BITS` bits, less `2^(BITS - 1)`.

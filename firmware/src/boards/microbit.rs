@@ -164,7 +164,9 @@ impl Storage for Flash {
 
     fn write(&mut self, offset: u32, data: &[u8]) -> Result<(), StorageError> {
         let end = (offset as usize).checked_add(data.len());
-        if end.is_none_or(|end| end > SLOTS_BYTES) || (offset as usize | data.len()) % 4 != 0 {
+        if end.is_none_or(|end| end > SLOTS_BYTES)
+            || !(offset as usize | data.len()).is_multiple_of(4)
+        {
             return Err(StorageError);
         }
         in_mode(WRITE, || {

@@ -180,7 +180,9 @@ impl Storage for Flash {
 
     fn write(&mut self, offset: u32, data: &[u8]) -> Result<(), StorageError> {
         let end = (offset as usize).checked_add(data.len());
-        if end.is_none_or(|end| end > FLASH_BYTES) || (offset as usize | data.len()) % 4 != 0 {
+        if end.is_none_or(|end| end > FLASH_BYTES)
+            || !(offset as usize | data.len()).is_multiple_of(4)
+        {
             return Err(StorageError);
         }
         self.unlocked(PROGRAM, || {

@@ -86,7 +86,7 @@ mod tests {
     fn what_is_written_here_is_read_here() {
         assert_ne!(image_versions() & 1 << crate::image::VERSION, 0);
         assert_ne!(
-            weight_layouts() & 1 << crate::image::LAYOUT_PORTABLE_ROWS,
+            weight_layouts() & 1 << crate::weights::Layout::Rows.tag(),
             0
         );
         assert_eq!(weight_layouts() & 1 << 31, 0);

@@ -1,7 +1,7 @@
 //! Images of random networks: back and forth, and against every kind of damage.
 
 use qmend_shared::engine;
-use qmend_shared::image::{Header, ImageError, Model};
+use qmend_shared::image::{self as format, Header, ImageError, Model, Scratch};
 use qmend_shared::weights::Layout;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -220,6 +220,89 @@ fn damaged_payloads_with_a_right_crc_are_refused_or_run_without_a_panic() {
         }
     }
     assert!(refused > 1000 && ran > 500, "{refused} refused, {ran} ran");
+}
+
+/// The image with these hints in place of those that start at `at`, its check sum set right.
+fn with_hints(image: &[u8], at: usize, scratch: Scratch) -> Vec<u8> {
+    let mut payload = image[16..].to_vec();
+    payload[at - 16..][..Scratch::BYTES].copy_from_slice(&scratch.to_bytes());
+    let view = Model::from_bytes(image).unwrap();
+    let header = Header::for_payload(view.rounding(), view.layout(), &payload).unwrap();
+    [&header.to_bytes()[..], &payload].concat()
+}
+
+#[test]
+fn working_memory_that_would_overwrite_a_tensor_is_refused() {
+    let (mut operands, mut living, mut outside) = (0, 0, 0);
+    for seed in 0..150 {
+        let image = write_image(&random_model(seed, 12)).unwrap();
+        let view = Model::from_bytes(&image).unwrap();
+        let ops: Vec<_> = view.ops().collect();
+        for (i, op) in ops.iter().enumerate() {
+            let hints = match op {
+                format::Op::Conv2d(o) | format::Op::DepthwiseConv2d(o) => o.hints,
+                format::Op::FullyConnected(o) => o.hints,
+                _ => continue,
+            };
+            let Some(scratch) = op.scratch() else {
+                continue;
+            };
+            let at = hints.as_ptr().addr() - image.as_ptr().addr();
+            let damaged = |scratch| Model::from_bytes(&with_hints(&image, at, scratch)).map(|_| ());
+            assert_eq!(damaged(scratch), Ok(()), "seed {seed}: unchanged");
+            let fault = |scratch| match damaged(scratch) {
+                Err(ImageError::Op { index, fault, .. }) => (index as usize, fault),
+                other => panic!("seed {seed}: {other:?}"),
+            };
+            let on = |tensor| Scratch {
+                offset: view.tensor(tensor).offset,
+                bytes: 1,
+            };
+            for id in op.inputs().chain([op.output()]) {
+                assert_eq!(fault(on(id)), (i, format::OpFault::Hints));
+                operands += 1;
+            }
+            for bad in [
+                Scratch {
+                    bytes: 0,
+                    ..scratch
+                },
+                Scratch {
+                    offset: view.arena_bytes() as u32,
+                    bytes: 1,
+                },
+                Scratch {
+                    offset: u32::MAX,
+                    bytes: u32::MAX,
+                },
+            ] {
+                assert_eq!(fault(bad), (i, format::OpFault::Hints));
+                outside += 1;
+            }
+            // Tensors that were written before and are read after this operator, and whose place is
+            // not an operand's as well.
+            let before =
+                |id| id == view.manifest().input || ops[..i].iter().any(|o| o.output() == id);
+            let read = |o: &format::Op, id| o.inputs().any(|input| input == id);
+            for id in 0..view.tensor_count() as u16 {
+                let place = view.tensor(id).offset;
+                let shares = op
+                    .inputs()
+                    .chain([op.output()])
+                    .any(|t| view.tensor(t).overlaps(place as u64, 1));
+                if before(id) && !shares && ops[i + 1..].iter().any(|o| read(o, id)) {
+                    let (later, fault) = fault(on(id));
+                    assert!(later > i, "seed {seed}");
+                    assert_eq!(fault, format::OpFault::NotThere(id));
+                    living += 1;
+                }
+            }
+        }
+    }
+    assert!(
+        operands > 500 && outside > 500 && living > 20,
+        "{operands} operands, {outside} outside, {living} living"
+    );
 }
 
 #[test]

@@ -243,11 +243,11 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
         while done < positions {
             let count = COLUMNS.min(positions - done);
             let mut sums = [0i32; COLUMNS];
-            for q in 0..count {
+            for (q, sum) in sums.iter_mut().enumerate().take(count) {
                 // SAFETY: `columns` holds four columns of `inputs`, `bytes` is as long.
                 unsafe {
                     let to = scratch.columns.as_mut_ptr().add(q);
-                    sums[q] = columns.write(ys, x.taps(ox), to, scratch.bytes);
+                    *sum = columns.write(ys, x.taps(ox), to, scratch.bytes);
                 }
                 ox += 1;
                 if ox == out_w {

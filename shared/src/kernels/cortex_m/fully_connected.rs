@@ -41,14 +41,16 @@ pub(super) fn fully_connected(
     input: &[i8],
     output: &mut [i8],
 ) -> bool {
-    let bits = p.weights.bits;
+    let words = |b: &[u8]| b.as_ptr().addr().is_multiple_of(4);
+    // Rows that the assembly does not read are unpacked to bytes, one at a time.
+    let direct = isa::reads(&p.weights) && words(p.weights.bytes);
+    let bits = if direct { p.weights.bits } else { 8 };
     let outputs = output.len();
     let columns = p.weights.columns;
     assert_eq!(input.len(), columns);
     assert_eq!(p.channels.count(), outputs);
-    let words = |b: &[u8]| b.as_ptr().addr().is_multiple_of(4);
-    let aligned = words(p.weights.bytes) && words(p.channels.bias) && words(p.channels.mantissas);
-    if outputs == 0 || columns == 0 || !isa::reads(&p.weights) || !aligned {
+    let aligned = words(p.channels.bias) && words(p.channels.mantissas);
+    if outputs == 0 || columns == 0 || !aligned {
         return false;
     }
     let [body, rest] = isa::product_bodies(bits);
@@ -57,13 +59,24 @@ pub(super) fn fully_connected(
         p.weights.bytes.len(),
         outputs * p.weights.row_bytes(0).len()
     );
-    assert_eq!(p.weights.row_bytes(0).len() * 8, inputs * bits as usize);
     // SAFETY: every bit pattern is a number of either type.
     let (_, x, _) = unsafe { scratch.align_to_mut::<u32>() };
-    let Some(x) = x.get_mut(..isa::row_words(inputs, bits)) else {
+    let Some((x, row)) = x.split_at_mut_checked(isa::row_words(inputs, bits)) else {
         return false;
     };
-    let sum = spread(p, input, inputs, x);
+    // SAFETY: as above; bytes are always aligned.
+    let (_, row, _) = unsafe { row.align_to_mut::<i8>() };
+    let mut row = if direct {
+        assert_eq!(p.weights.row_bytes(0).len() * 8, inputs * bits as usize);
+        None
+    } else {
+        let Some(row) = row.get_mut(..inputs) else {
+            return false;
+        };
+        row[columns..].fill(0);
+        Some(row)
+    };
+    let sum = spread(p, input, inputs, bits, x);
     let offset = match bits {
         8 => 0,
         // Fields hold weights plus half their range.
@@ -93,9 +106,14 @@ pub(super) fn fully_connected(
         acc: 0,
     };
     while product.next < outputs {
+        if let Some(row) = &mut row {
+            p.weights.decode(product.next, 0, &mut row[..columns]);
+            product.w = row.as_ptr().cast();
+            product.count = product.next + 1;
+        }
         // SAFETY: rows, constants and outputs from `next` to `count` are there, the input is spread.
         unsafe { isa::product(&mut product, bits) };
-        if product.next < outputs {
+        if product.next < product.count {
             let offset = if raised {
                 isa::bias_offset(&p.weights, product.next, p.input_zero_point)
             } else {
@@ -116,8 +134,8 @@ pub(super) fn fully_connected(
 }
 
 /// Fills `x` with the input and zeros behind it; the sum that [`isa::spread_row`] gives.
-fn spread(p: &FullyConnectedParams, input: &[i8], inputs: usize, x: &mut [u32]) -> i32 {
-    let (zero_point, bits) = (p.input_zero_point, p.weights.bits);
+fn spread(p: &FullyConnectedParams, input: &[i8], inputs: usize, bits: u8, x: &mut [u32]) -> i32 {
+    let zero_point = p.input_zero_point;
     // Fours that are whole, and may be loaded as words; the others from the stack.
     let whole = if isa::loads_from(input.as_ptr()) {
         input.len() / 4 * 4

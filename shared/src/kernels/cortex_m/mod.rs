@@ -1,7 +1,7 @@
 //! Kernels for Cortex-M processors, which give the bits of the portable ones in fewer instructions.
 //!
 //! - [`conv`]: convolution as a matrix product of weights and four columns of activations at a
-//!   time, whose loops are in assembly: `dsp.s`, `thumb2.s`, `thumb1.s` for the instruction sets
+//!   time, whose loops are in assembly: `dsp.s`, `thumb2.s`, `thumb1.s` and their neighbours for the instruction sets
 //!   that `build.rs` names;
 //! - [`depthwise`]: four channels at a time;
 //! - [`fully_connected`]: a row at a time;

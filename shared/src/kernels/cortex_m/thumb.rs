@@ -28,7 +28,11 @@ mod this {
 #[cfg(qmend_kernels = "thumb1")]
 mod this {
     pub(super) const NAME: &str = "Cortex-M with Thumb-1";
-    core::arch::global_asm!(include_str!("thumb1.s"), options(raw));
+    core::arch::global_asm!(
+        include_str!("thumb1.s"),
+        include_str!("thumb1_rest.s"),
+        options(raw)
+    );
     pub(super) const BODIES_8: [usize; 2] = [16, 4];
     pub(super) const ANY_ADDRESS: bool = false;
     pub(super) const BIAS_SCALE: i32 = 1;
