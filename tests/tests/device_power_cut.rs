@@ -158,13 +158,15 @@ fn whenever_the_emulated_microbit_is_killed_the_old_or_the_new_model_runs() {
         }
     };
     let model = (0..)
-        .map(|seed| random_network(30, 6, seed))
+        .map(|seed| random_network(30, 8, seed))
         .find(|m| {
             let mut host = HostDevice::new();
-            let image = write_image(m).unwrap();
+            let Ok(image) = write_image(m) else {
+                return false;
+            };
             let l = host.load(&image).unwrap();
             let pool = l.arena_bytes + l.input_len + l.output_len;
-            (8_000..40_000).contains(&image.len()) && pool < 8_000
+            (8_000..40_000).contains(&image.len()) && pool < 10_000
         })
         .unwrap();
     let images: Vec<Vec<u8>> = (0..2).map(|n| mended_image(&model, n)).collect();

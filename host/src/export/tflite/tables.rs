@@ -56,12 +56,7 @@ const HALVINGS: usize = 64;
 ///
 /// Every entry falls as the slope rises, so of two tables with one sum either both are equal or one
 /// is no LEAKY_RELU's; the sum is found by bisection.
-fn slope(
-    rounding: Rounding,
-    table: &[i8; 256],
-    x: TensorScale,
-    y: TensorScale,
-) -> Option<f32> {
+fn slope(rounding: Rounding, table: &[i8; 256], x: TensorScale, y: TensorScale) -> Option<f32> {
     let sum = |t: &[i8; 256]| t.iter().map(|v| i32::from(*v)).sum::<i32>();
     let wanted = sum(table);
     // Beyond this a single step of the input leaves int8.
@@ -69,7 +64,12 @@ fn slope(
     let (mut least, mut most) = (-steepest, steepest);
     for _ in 0..HALVINGS {
         let alpha = ((least + most) / 2.0) as f32;
-        let found = sum(&*kernel_table(rounding, Activation::LeakyRelu { alpha }, x, y)?);
+        let found = sum(&*kernel_table(
+            rounding,
+            Activation::LeakyRelu { alpha },
+            x,
+            y,
+        )?);
         match found.cmp(&wanted) {
             std::cmp::Ordering::Equal => return Some(alpha),
             std::cmp::Ordering::Greater => least = f64::from(alpha),
