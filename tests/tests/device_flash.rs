@@ -439,7 +439,7 @@ fn lost_repeated_damaged_and_late_messages_are_survived() {
     };
     let mut device = LinkDevice::connect(line, Duration::from_secs(3), None).unwrap();
     let patch = write_patch(&old, &new).unwrap();
-    for _ in 0..6 {
+    for _ in 0..25 {
         device.flash(&old, &mut |_, _| ()).unwrap();
         runs(&mut device, &model, &old);
         device.flash_patch(&patch, &mut |_, _| ()).unwrap();

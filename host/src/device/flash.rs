@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::{DeviceError, DeviceIdentity, LinkDevice, Transport};
 
-/// How often a sector is started again where the device takes its parts for out of order.
+/// How often a sector, or the whole, is started again where the device takes messages for out of
+/// order: on a line that repeats them late, an old one may undo what was begun.
 const RESTARTS: usize = 3;
 
 /// What was done.
@@ -114,6 +115,28 @@ impl<T: Transport> LinkDevice<T> {
         image: &[u8],
         progress: OnProgress<'_>,
     ) -> Result<FlashReport, DeviceError> {
+        self.again(|device| device.flash_once(image, progress))
+    }
+
+    /// Tries again where messages came out of order.
+    fn again(
+        &mut self,
+        mut change: impl FnMut(&mut Self) -> Result<FlashReport, DeviceError>,
+    ) -> Result<FlashReport, DeviceError> {
+        for _ in 1..RESTARTS {
+            match change(self) {
+                Err(DeviceError::OutOfOrder { .. }) => {}
+                done => return done,
+            }
+        }
+        change(self)
+    }
+
+    fn flash_once(
+        &mut self,
+        image: &[u8],
+        progress: OnProgress<'_>,
+    ) -> Result<FlashReport, DeviceError> {
         let description = self.description()?;
         check_fits(image, super::Device::identity(self), &description)?;
         let crc = crc32(image);
@@ -202,6 +225,14 @@ impl<T: Transport> LinkDevice<T> {
     /// # Errors
     /// Where the patch is for another image than the one that counts; then the device's refusals.
     pub fn flash_patch(
+        &mut self,
+        patch: &[u8],
+        progress: OnProgress<'_>,
+    ) -> Result<FlashReport, DeviceError> {
+        self.again(|device| device.patch_once(patch, progress))
+    }
+
+    fn patch_once(
         &mut self,
         patch: &[u8],
         progress: OnProgress<'_>,

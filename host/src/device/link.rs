@@ -417,7 +417,7 @@ fn refused(request: &'static str, refusal: Refusal<'_>) -> DeviceError {
             request,
             reason: reason.into(),
         },
-        Refusal::Order { .. } => DeviceError::OutOfOrder { request },
+        Refusal::Order { .. } | Refusal::NothingBegun => DeviceError::OutOfOrder { request },
         other => DeviceError::Refused {
             request,
             reason: format!("{other:?}"),
