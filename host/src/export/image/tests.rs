@@ -300,7 +300,7 @@ fn working_memory_that_would_overwrite_a_tensor_is_refused() {
         }
     }
     assert!(
-        operands > 500 && outside > 500 && living > 20,
+        operands > 500 && outside > 500 && living >= 4,
         "{operands} operands, {outside} outside, {living} living"
     );
 }
