@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qmend::device::port::BAUD;
 use qmend::device::qemu::MICROBIT;
@@ -124,6 +124,13 @@ fn mended_image(model: &QuantizedModel, n: i32) -> Vec<u8> {
     write_image(&mended(model, n)).unwrap()
 }
 
+/// The slot that is written next may hold the target already: other bytes make it work to do.
+fn occupy_other_slot(device: &mut LinkDevice<Port>, model: &QuantizedModel, n: i32) {
+    let other = mended_image(model, n);
+    device.flash(&other, &mut |_, _| ()).expect("another image");
+    device.roll_back().expect("and back");
+}
+
 /// The CRC of what runs, after its outputs were compared with the host's.
 fn runs(device: &mut LinkDevice<Port>, model: &QuantizedModel, images: &[Vec<u8>]) -> u32 {
     let (_, _, crc) = device.open().expect("an image runs");
@@ -174,45 +181,39 @@ fn whenever_the_emulated_microbit_is_killed_the_old_or_the_new_model_runs() {
     device
         .flash(&images[0], &mut |_, _| ())
         .expect("the first image");
+    // How long a whole update and a whole patch take, to cut inside.
+    let begin = Instant::now();
     device
         .flash(&images[1], &mut |_, _| ())
         .expect("and the second");
+    let update_takes = begin.elapsed();
+    occupy_other_slot(&mut device, &model, 99);
+    let begin = Instant::now();
+    device
+        .flash_patch(&patches[1], &mut |_, _| ())
+        .expect("back by a patch");
+    let patch_takes = begin.elapsed();
     let mut current = runs(&mut device, &model, &images);
     drop(device);
     let mut rng = StdRng::seed_from_u64(1);
     let (mut old, mut new, mut finished) = (0, 0, 0);
-    // How long a whole update takes, to cut inside.
-    let mut whole = Duration::from_millis(400);
     for round in 0..24 {
         let from = images.iter().position(|i| crc32(i) == current).unwrap();
         let (target, patch) = (images[1 - from].clone(), patches[from].clone());
         let mut device = board.connect();
-        // The slot that is written holds the target already; other bytes make it work to do.
         let by_patch = round % 3 == 2;
-        let other = mended_image(&model, 100 + round);
-        if !by_patch {
-            device.flash(&other, &mut |_, _| ()).expect("another image");
-            device.roll_back().expect("and back");
-        }
-        let started = std::time::Instant::now();
+        occupy_other_slot(&mut device, &model, 100 + round);
         let update = std::thread::spawn(move || {
-            let result = if by_patch {
+            if by_patch {
                 device.flash_patch(&patch, &mut |_, _| ()).map(|_| ())
             } else {
                 device.flash(&target, &mut |_, _| ()).map(|_| ())
-            };
-            (result, started.elapsed())
+            }
         });
-        let limit = if by_patch { whole / 8 } else { whole };
-        std::thread::sleep(limit.mul_f64(rng.random_range(0.0..1.0)));
+        let takes = if by_patch { patch_takes } else { update_takes };
+        std::thread::sleep(takes.mul_f64(rng.random_range(0.0..1.2)));
         board.cut(&flash);
-        let (result, took) = update.join().unwrap();
-        if result.is_ok() {
-            finished += 1;
-            whole = whole.min(took);
-        } else if round < 4 {
-            whole = whole.max(Duration::from_millis(100));
-        }
+        finished += u32::from(update.join().unwrap().is_ok());
         board = Board::start(&flash).unwrap();
         let mut device = board.connect();
         let now = runs(&mut device, &model, &images);

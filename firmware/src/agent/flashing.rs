@@ -52,6 +52,7 @@ impl<S: Storage> Flashing<S> {
         Some(self.selected?.image(self.storage.bytes(), &self.layout))
     }
 
+    #[inline(never)]
     pub fn status(&self) -> SlotStatus {
         let bytes = self.storage.bytes();
         SlotStatus {
@@ -135,6 +136,7 @@ impl<S: Storage> Flashing<S> {
     }
 
     /// CRCs of whole sectors of the slot that is being written.
+    #[inline(never)]
     fn digests<'b>(&self, first: u16, room: &'b mut Room) -> Response<'b> {
         let Job::Image(update) = &self.job else {
             return Response::Refused(Refusal::NothingBegun);
@@ -195,6 +197,7 @@ impl<S: Storage> Flashing<S> {
         }
     }
 
+    #[inline(never)]
     fn commit(&mut self, crc: u32, pool: &[i8]) -> Answer {
         let capacity = pool.len() as u64;
         let fits = |model: &qmend_shared::image::Model<'_>| pool_bytes(model) <= capacity;
@@ -219,6 +222,7 @@ impl<S: Storage> Flashing<S> {
         Ok(Response::Slots(self.status()))
     }
 
+    #[inline(never)]
     fn roll_back(&mut self, from: u32) -> Answer {
         self.job = Job::Nothing;
         let selected = self.selected.ok_or(SlotError::NothingToRollBackTo)?;
@@ -243,6 +247,11 @@ impl Room {
             reason: Reason::new(),
             crcs: heapless::Vec::new(),
         }
+    }
+
+    pub fn clear(&mut self) {
+        self.reason.clear();
+        self.crcs.clear();
     }
 }
 

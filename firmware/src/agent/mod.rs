@@ -149,9 +149,11 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
     }
 
     /// Does `pending` first. Returns, with its sequence number, when the image is to be opened.
+    // Not part of its caller: on small chips the frames of both states do not fit side by side.
+    #[inline(never)]
     fn serve_closed(&mut self, pending: Option<Packet<Pending>>) -> Result<u8, L::Error> {
+        let mut room = Room::new();
         if let Some(Packet { sequence, body }) = pending {
-            let mut room = Room::new();
             let answer = self.flash.answer(&body.request(), self.pool, &mut room);
             let mut to = Sender {
                 link: &mut self.wire.link,
@@ -176,7 +178,7 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
                 return Ok(sequence);
             }
             let sizes = (self.pool.len(), Self::CHUNK);
-            let mut room = Room::new();
+            room.clear();
             let answer = about(&body, &self.info, &self.flash, &self.meter, sizes)
                 .or_else(|| self.flash.answer(&body, self.pool, &mut room))
                 .unwrap_or(Response::Refused(Refusal::NoImage));
@@ -186,6 +188,8 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
 
     /// Opens the image and runs it; returns when flash may be written again: at once where the
     /// image is refused, else with the request that writes.
+    // Not part of its caller: on small chips the frames of both states do not fit side by side.
+    #[inline(never)]
     fn serve_open(&mut self, sequence: u8) -> Result<Option<Packet<Pending>>, L::Error> {
         let capacity = self.pool.len();
         let mut reason = Reason::new();

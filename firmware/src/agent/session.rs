@@ -14,6 +14,7 @@ use crate::port::Meter;
 pub(super) type Reason = String<160>;
 
 /// Checks the image and that its tensors fit the pool.
+#[inline(never)]
 pub(super) fn open<'s, 'r>(
     image: &'s [u8],
     pool: usize,
@@ -89,6 +90,7 @@ impl<'p, 's> Session<'p, 's> {
         }
     }
 
+    #[inline(never)]
     pub fn answer<E>(
         &mut self,
         request: Request<'_>,

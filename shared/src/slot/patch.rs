@@ -55,6 +55,7 @@ pub fn apply_patch(
 }
 
 /// The reader behind the range, where the region holds what the reader gives for it.
+#[inline(never)] // Its memory is not needed while the image is checked.
 fn same<'p>(
     storage: &impl Storage,
     layout: &Layout,
@@ -80,6 +81,7 @@ fn same<'p>(
 }
 
 /// Writes what the reader gives for the range, which starts with a sector and stays in it.
+#[inline(never)]
 fn write<'p>(
     storage: &mut impl Storage,
     layout: &Layout,
