@@ -14,7 +14,7 @@ use crate::compare::{
     xnnpack,
 };
 use crate::data::{DataSpec, Dataset, Values};
-use crate::model::QuantizedModel;
+use crate::model::{QuantizedModel, Rounding};
 use crate::report::{Proportion, Table, short_name};
 
 /// Layers below this ratio are pointed out where no threshold is given.
@@ -305,9 +305,17 @@ fn with_rule(args: &Args, against: Against, context: &Context) -> Result<Done> {
         &mut file,
         (&args.preprocess, &args.model),
     )?;
+    let other = match against {
+        Against::LitertXnnpack => None,
+        Against::LitertReference => Some(file.under(Rounding::LiteRtReference, &args.model)?),
+        Against::Tflm => Some(file.under(Rounding::Tflm, &args.model)?),
+    };
     let model = file.model;
     let mut comparison =
         RuleComparison::new(&model, against).with_context(|| model.name.clone())?;
+    if let Some(other) = other {
+        comparison = comparison.with_other(other);
+    }
     let bar = context.progress.start("compare", data.len() as u64);
     for range in batches(data.len(), comparison.batch()) {
         comparison.add(&integers(&data, range.clone(), &model))?;
@@ -367,7 +375,7 @@ fn rule_verdict(report: &RuleReport, against: Against) -> String {
             "LiteRT on a desktop hands int8 models to XNNPACK, which rounds a scaled accumulator once, in f32, where microcontrollers round twice in integers"
         }
         Against::LitertReference => {
-            "LiteRT's reference kernels round fully connected layers once, where microcontrollers round twice"
+            "LiteRT's reference kernels round fully connected layers once, where microcontrollers round twice, and take some multipliers in f32"
         }
         Against::Tflm => "TensorFlow Lite for Microcontrollers rounds twice in every layer",
     };

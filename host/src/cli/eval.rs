@@ -13,7 +13,6 @@ use super::verify;
 use crate::classes::classes;
 use crate::data::{DataSpec, Dataset, npy_bytes};
 use crate::export::write_image;
-use crate::import::tflite::import_tflite_int8_as;
 use crate::model::{Preprocess, Rounding};
 use crate::report::{Proportion, mcnemar_exact};
 
@@ -90,14 +89,7 @@ impl Subject {
             }
             AnyModel::Integer(mut m) => {
                 if let Some(rule) = args.rounding {
-                    // Multipliers of a .tflite depend on whose arithmetic is wanted.
-                    m.model = if m.is_tflite() {
-                        import_tflite_int8_as(&m.file, &path.display().to_string(), rule)?
-                    } else {
-                        let mut model = m.model.clone();
-                        model.rounding = rule;
-                        model
-                    };
+                    m.model = m.under(rule, path)?;
                     // What --device runs.
                     m.image = write_image(&m.model)?;
                 }

@@ -11,9 +11,9 @@ use super::context::UserError;
 use crate::data::{Dataset, Values};
 use crate::export::{read_image, write_image};
 use crate::graph::Graph;
-use crate::import::tflite::{TfliteError, import_tflite_int8, is_tflite};
+use crate::import::tflite::{TfliteError, import_tflite_int8, import_tflite_int8_as, is_tflite};
 use crate::import::{load_graph, load_qdq};
-use crate::model::{Preprocess, QuantizedModel};
+use crate::model::{Preprocess, QuantizedModel, Rounding};
 
 /// First bytes of an image.
 const IMAGE_MAGIC: &[u8] = b"QMND";
@@ -43,6 +43,21 @@ impl Integer {
     /// Whether the file is a .tflite.
     pub fn is_tflite(&self) -> bool {
         is_tflite(&self.file)
+    }
+
+    /// The network under a rounding rule; multipliers of a .tflite depend on whose arithmetic is
+    /// wanted, so it is read again.
+    ///
+    /// # Errors
+    /// As reading the file.
+    pub fn under(&self, rule: Rounding, path: &Path) -> Result<QuantizedModel, TfliteError> {
+        if self.is_tflite() {
+            return import_tflite_int8_as(&self.file, &path.display().to_string(), rule);
+        }
+        Ok(QuantizedModel {
+            rounding: rule,
+            ..self.model.clone()
+        })
     }
 
     /// Whether the file is a .qmend, which holds its preprocessing.

@@ -143,6 +143,15 @@ impl<'a> RuleComparison<'a> {
         })
     }
 
+    /// The other rule's own network, where reading a file under it gives other multipliers; it must
+    /// have the same nodes and tensors.
+    pub fn with_other(mut self, other: QuantizedModel) -> Self {
+        if matches!(self.other, Other::Rule(_)) && other.nodes.len() == self.model.nodes.len() {
+            self.other = Other::Rule(Box::new(other));
+        }
+        self
+    }
+
     /// Samples that one call of [`Self::add`] should bring for its memory to stay small.
     pub fn batch(&self) -> usize {
         // Accumulators of the largest node count too.

@@ -233,6 +233,8 @@ mod tests {
     #[test]
     fn a_silent_port_is_a_timeout_and_a_stranger_is_named() {
         let (ours, mut theirs) = serialport::TTYPort::pair().expect("a pseudo terminal");
+        // Where nobody has the port open any more, nothing can be read at its other end.
+        let _open = ours.try_clone_native().expect("one more handle");
         let port = Port::new(Box::new(ours), "pair");
         let error = LinkDevice::connect(port, Duration::from_secs(1), None).err();
         assert!(

@@ -6,8 +6,9 @@
 //! other way round; scaling, rounding, zero point and clamp keep order, so the ends of the output
 //! are the shared arithmetic's results for these two accumulators. Operators that keep order in
 //! every input (sums, pools, means, movements, changes of scale) run the shared kernel on both
-//! ends; a table takes the least and greatest entry of its interval; anything else may give any
-//! value. The result is sound: no input in the box leaves an interval. It is not tight: how inputs
+//! ends; products and differences have their least and greatest values at corners of the box of
+//! their two inputs; a table takes the least and greatest entry of its interval; anything else may
+//! give any value. The result is sound: no input in the box leaves an interval. It is not tight: how inputs
 //! depend on each other is forgotten from one operator to the next.
 //!
 //! Source: interval bound propagation (Moore, *Interval Analysis*, 1966; Gowal et al., 2018), here
@@ -61,6 +62,8 @@ enum Kind {
     Linear(Box<Filter>),
     /// Keeps order in every input.
     Monotone(SharedOp),
+    /// Keeps or turns round the order in each input, whatever the other one is.
+    Corners(SharedOp),
     Table(Box<[i8; 256]>),
     /// Gives whatever it likes.
     Any,
@@ -113,6 +116,22 @@ impl Intervals {
                     let hi: Vec<&[i8]> = inputs.iter().map(|&i| &all[i].hi[..]).collect();
                     op.run_one(&hi, &mut out.hi);
                 }
+                Kind::Corners(op) => {
+                    (out.lo, out.hi) = (vec![i8::MAX; n], vec![i8::MIN; n]);
+                    let mut corner = vec![0; n];
+                    for ends in 0..1u32 << inputs.len() {
+                        let at = |(k, &i): (usize, &usize)| match ends >> k & 1 {
+                            0 => &all[i].lo[..],
+                            _ => &all[i].hi[..],
+                        };
+                        let operands: Vec<&[i8]> = inputs.iter().enumerate().map(at).collect();
+                        op.run_one(&operands, &mut corner);
+                        let to = out.lo.iter_mut().zip(&mut out.hi);
+                        for (&v, (lo, hi)) in corner.iter().zip(to) {
+                            (*lo, *hi) = (v.min(*lo), v.max(*hi));
+                        }
+                    }
+                }
                 Kind::Table(table) => {
                     let ends = x.lo.iter().zip(&x.hi);
                     let to = out.lo.iter_mut().zip(&mut out.hi);
@@ -156,8 +175,8 @@ impl Kind {
             | Op::Requantize { .. }
             | Op::BroadcastAdd(_)
             | Op::ResizeNearest { .. } => Kind::Monotone(SharedOp::new(model, node)),
-            // Sound for whatever it is (products, differences). A final softmax is not needed:
-            // classes compete before it.
+            Op::Mul(_) | Op::Sub(_) => Kind::Corners(SharedOp::new(model, node)),
+            // Sound for whatever it is. A final softmax is not needed: classes compete before it.
             _ => Kind::Any,
         }
     }
@@ -206,9 +225,14 @@ impl Filter {
     /// One position that sees all inputs.
     fn fully_connected(model: &QuantizedModel, node: &Node, linear: &Linear) -> Self {
         let (x, y) = (model.tensor(node.inputs[0]), model.tensor(node.output));
+        // Over the whole input, or over the channels of each position.
+        let (input, output) = match y.shape[0] * y.shape[1] {
+            1 => ([1, 1, x.elements()], [1, 1, y.elements()]),
+            _ => (x.shape, y.shape),
+        };
         Self {
-            input: [1, 1, x.elements()],
-            output: [1, 1, y.elements()],
+            input,
+            output,
             kernel: [1, 1],
             stride: [1, 1],
             dilation: [1, 1],

@@ -23,6 +23,9 @@ fn a_certificate_that_was_changed_does_not_hold() {
             "r.qmend",
             "--certificate",
             "c.json",
+            // One sweep that mends much and breaks some.
+            "--strategy",
+            "layer",
             "--time-budget",
             "2",
             "--robust",

@@ -213,8 +213,8 @@ impl Builder {
 
     pub(super) fn softmax(&mut self) {
         let input = self.here();
-        // TFLite's preparation: 5 integer bits.
-        let real = (input.scale as f64 * (1u64 << 26) as f64).min(((1u64 << 31) - 1) as f64);
+        // TFLite's preparation: 5 integer bits; the format takes left shifts of up to 30.
+        let real = (input.scale as f64 * (1u64 << 26) as f64).min(((1u64 << 30) - 1) as f64);
         let m = multiplier(real);
         let left_shift = m.exponent as u8;
         let radius = 31.0 * (1u64 << 26) as f64 / 2f64.powi(left_shift as i32);

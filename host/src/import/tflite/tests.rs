@@ -145,7 +145,7 @@ fn several_inputs_or_subgraphs_are_refused_by_name() {
         inputs: vec![0, 2],
         ..fully_connected()
     };
-    let names = vec!["x".to_string(), "y".to_string()];
+    let names = vec!["`x`".to_string(), "`y`".to_string()];
     assert_eq!(
         import(&two),
         Err(TfliteError::Ends {
@@ -200,7 +200,9 @@ fn contradictions_are_refused_with_their_reason() {
         n.tensors[1].axis = 1;
     });
     refused("zero point of 4", |n| n.tensors[1].zero_points = vec![4]);
-    refused("the batch, is not 1", |n| n.tensors[2].shape = vec![2, 1]);
+    refused("the batch, is not 1", |n| {
+        n.tensors[2].shape = vec![2, 1, 1, 1]
+    });
     refused("not fixed, or empty", |n| n.tensors[2].shape = vec![1, -1]);
     refused("more than four axes", |n| n.tensors[2].shape = vec![1; 5]);
     refused("`y` has scale NaN", |n| {

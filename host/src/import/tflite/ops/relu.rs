@@ -27,18 +27,16 @@ pub(super) fn table(rounding: Rounding, x: TensorScale, y: TensorScale) -> Resul
 
 pub(super) fn relu6(call: &mut Call) -> Result<(), Problem> {
     const RELU6: i8 = 3;
-    let x = call.activation(0)?;
-    let y = call.output()?;
-    if !x.same_scale(&y) {
-        return Err(Problem::unsupported(
-            format!(
-                "it leads from scale {} and zero point {} to {} and {}, which LiteRT rescales and TensorFlow Lite for Microcontrollers does not: the network means something else in each",
-                x.scale, x.zero_point, y.scale, y.zero_point
-            ),
-            "convert so that RELU6 is fused into the layer before it, or keep one scale",
-        ));
-    }
-    push(call, |_, _, y| {
+    push(call, |_, x, y| {
+        if x != y {
+            return Err(Problem::unsupported(
+                format!(
+                    "it leads from scale {} and zero point {} to {} and {}, which LiteRT rescales and TensorFlow Lite for Microcontrollers does not: the network means something else in each",
+                    x.scale, x.zero_point, y.scale, y.zero_point
+                ),
+                "convert so that RELU6 is fused into the layer before it, or keep one scale",
+            ));
+        }
         let (lo, hi) = activation_range(RELU6, y.scale, y.zero_point)?;
         Ok(tabulated(|q| q.clamp(lo, hi)))
     })
