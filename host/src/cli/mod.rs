@@ -62,7 +62,7 @@ enum Command {
     Demo(demo::Args),
     Quantize(quantize::Args),
     Localize(localize::Args),
-    Repair(repair::Args),
+    Repair(Box<repair::Args>),
     Eval(eval::Args),
     Compare(compare::Args),
     Export(export::Args),

@@ -43,6 +43,8 @@ pub struct LinkDevice<T> {
     identity: DeviceIdentity,
     chunk: usize,
     loaded: Option<LoadedModel>,
+    /// CRC of the image that is open.
+    opened: Option<u32>,
     conversation: Conversation,
     ticks_per_second: u64,
     instructions_per_second: Option<u64>,
@@ -57,6 +59,9 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
         (**self).receive(deadline)
     }
 }
+
+/// How often a model that was closed meanwhile is opened again for one inference.
+const REOPENINGS: usize = 3;
 
 /// Framing, sequence numbers and the time limit.
 struct Conversation {
@@ -123,6 +128,7 @@ impl<T: Transport> LinkDevice<T> {
             identity,
             chunk,
             loaded: None,
+            opened: None,
             conversation,
             ticks_per_second,
             instructions_per_second,
@@ -180,7 +186,28 @@ impl<T: Transport> LinkDevice<T> {
             _ => None,
         })?;
         let loaded = *self.loaded.insert(loaded(info));
+        self.opened = Some(info.image_crc);
         Ok((loaded, info.image_bytes, info.image_crc))
+    }
+
+    /// One attempt to run the model that is open.
+    fn infer_once(&mut self, input: &[i8]) -> Result<Inference, DeviceError> {
+        let loaded = self.write_input(input)?;
+        let (ticks, mut output) = self.ask("run", Request::Run, |answer| match answer {
+            Response::Ran { ticks, output } if output.len() <= loaded.output_len => {
+                Some(Ok((ticks, to_elements(output).collect::<Vec<_>>())))
+            }
+            _ => None,
+        })?;
+        let rest = loaded.output_len - output.len();
+        let tail = self.read("read output", output.len(), rest, |offset, len| {
+            Request::ReadOutput { offset, len }
+        })?;
+        output.extend(tail);
+        Ok(Inference {
+            output,
+            instructions: self.instructions(ticks),
+        })
     }
 
     /// The transport, to end it or to look at it.
@@ -452,22 +479,20 @@ impl<T: Transport> Device for LinkDevice<T> {
     }
 
     fn infer(&mut self, input: &[i8]) -> Result<Inference, DeviceError> {
-        let loaded = self.write_input(input)?;
-        let (ticks, mut output) = self.ask("run", Request::Run, |answer| match answer {
-            Response::Ran { ticks, output } if output.len() <= loaded.output_len => {
-                Some(Ok((ticks, to_elements(output).collect::<Vec<_>>())))
+        for _ in 0..REOPENINGS {
+            let opened = self.opened;
+            match self.infer_once(input) {
+                // A message that comes late can make the device close the model that was open.
+                Err(DeviceError::NoImage) if opened.is_some() => {
+                    let (_, _, device) = self.open()?;
+                    if let Some(host) = opened.filter(|&host| host != device) {
+                        return Err(DeviceError::ImageDiffers { device, host });
+                    }
+                }
+                result => return result,
             }
-            _ => None,
-        })?;
-        let rest = loaded.output_len - output.len();
-        let tail = self.read("read output", output.len(), rest, |offset, len| {
-            Request::ReadOutput { offset, len }
-        })?;
-        output.extend(tail);
-        Ok(Inference {
-            output,
-            instructions: self.instructions(ticks),
-        })
+        }
+        self.infer_once(input)
     }
 
     fn operator_digests(&mut self, input: &[i8]) -> Result<Vec<u32>, DeviceError> {

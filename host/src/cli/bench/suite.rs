@@ -403,7 +403,7 @@ impl Sets {
         ];
         for (name, set) in sets {
             let Some(set) = set else { continue };
-            if set.from_pool() && self.pool.is_none() {
+            if set.is_from_pool() && self.pool.is_none() {
                 return Err(format!(
                     "the {name} set is cut from a pool, and data.pool is not there"
                 ));
@@ -423,7 +423,7 @@ impl Sets {
 
 impl Set {
     /// Whether it is cut from the pool.
-    pub fn from_pool(&self) -> bool {
+    pub fn is_from_pool(&self) -> bool {
         matches!(self, Set::Count(_)) || self.is_rest()
     }
 

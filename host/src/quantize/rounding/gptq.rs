@@ -211,12 +211,11 @@ mod tests {
             .map(|(row, b)| row.iter().copied().chain([*b]).collect())
             .collect();
         for i in 0..n {
-            for j in 0..n {
-                if i != j {
-                    let f = m[j][i] / m[i][i];
-                    for k in i..=n {
-                        m[j][k] -= f * m[i][k];
-                    }
+            let pivot = m[i].clone();
+            for (_, row) in m.iter_mut().enumerate().filter(|(j, _)| *j != i) {
+                let f = row[i] / pivot[i];
+                for (x, p) in row[i..].iter_mut().zip(&pivot[i..]) {
+                    *x -= f * p;
                 }
             }
         }

@@ -280,10 +280,10 @@ impl<'a> Descent<'a> {
                 continue;
             };
             let old = std::mem::replace(slot, new);
-            if self.engine.update_node(&self.model, node).is_err() {
-                if let Some(slot) = self.model.nodes[node].op.linear_mut() {
-                    *slot = old;
-                }
+            if self.engine.update_node(&self.model, node).is_err()
+                && let Some(slot) = self.model.nodes[node].op.linear_mut()
+            {
+                *slot = old;
             }
         }
     }
