@@ -3,6 +3,7 @@
 # one run, the tools in turn and each at its best of three rounds; one and two threads.
 #
 #   tests/bench-host.sh DATA [OUT.md]     DATA holds resnet8_cifar10_* and kws_dscnn_* models
+#   QMEND=PROGRAM tests/bench-host.sh ...  with a program that is there
 #
 # Ours takes many samples a call, as repair does; the others one, as an application does (LiteRT's
 # interpreter gains nothing from larger batches on these networks).
@@ -16,7 +17,7 @@ cd "$(dirname "$0")/.."
 tests/python/setup.sh
 python=tests/python/.venv/bin/python
 "$python" -c 'import onnxruntime, onnx' 2>/dev/null || "$python" -m pip install --quiet onnxruntime onnx
-cargo build --release --locked --quiet -p qmend
+[ -n "${QMEND:-}" ] || cargo build --release --locked --quiet -p qmend
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -29,7 +30,7 @@ trap 'rm -rf "$work"' EXIT
         for threads in 1 2; do
             : >"$work/rates"
             for _ in 1 2 3; do
-                ours=$(target/release/qmend bench engine "$tflite" --threads "$threads" --json --quiet | tr -d "\n")
+                ours=$("${QMEND:-target/release/qmend}" bench engine "$tflite" --threads "$threads" --json --quiet | tr -d "\n")
                 peers=$("$python" tests/python/peers.py "$tflite" "$work/qdq.onnx" --threads "$threads" --seconds 2 2>/dev/null)
                 echo "[$ours, $peers]" >>"$work/rates"
             done
