@@ -425,7 +425,7 @@ fn by_hand(args: &Args) -> String {
     let quantized = Path::new("my.qmend").display();
     format!(
         "  qmend quantize {model} --data {images}:{} --scale 1/255 --weights {b} -o {quantized}\n  \
-           qmend repair {model} {quantized} --data {images}:{} --holdout {images}:{} -o mended.qmend --certificate mended.json\n  \
+           qmend repair {model} {quantized} --data {images}:{} --holdout {images}:{} -o mended.qmend --certificate mended.json --strategy layer,margin\n  \
            qmend eval mended.qmend --data {images}:{} --reference {model}\n  \
            qmend verify mended.qmend --data {images}:{} --certificate mended.json",
         example::range("calibration"),
