@@ -5,8 +5,7 @@
 #   tests/bench-host.sh DATA [OUT.md]     DATA holds resnet8_cifar10_* and kws_dscnn_* models
 #   QMEND=PROGRAM tests/bench-host.sh ...  with a program that is there
 #
-# Ours takes many samples a call, as repair does; the others one, as an application does (LiteRT's
-# interpreter gains nothing from larger batches on these networks).
+# Ours takes many samples a call, as repair does; the others one, as an application does.
 set -euo pipefail
 
 models=$(cd "${1:?usage: tests/bench-host.sh DATA [OUT.md]}" && pwd)

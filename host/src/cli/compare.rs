@@ -314,7 +314,7 @@ fn with_rule(args: &Args, against: Against, context: &Context) -> Result<Done> {
     let mut comparison =
         RuleComparison::new(&model, against).with_context(|| model.name.clone())?;
     if let Some(other) = other {
-        comparison = comparison.with_other(other);
+        comparison = comparison.with_other(other)?;
     }
     let bar = context.progress.start("compare", data.len() as u64);
     for range in batches(data.len(), comparison.batch()) {

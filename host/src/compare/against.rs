@@ -143,13 +143,25 @@ impl<'a> RuleComparison<'a> {
         })
     }
 
-    /// The other rule's own network, where reading a file under it gives other multipliers; it must
-    /// have the same nodes and tensors.
-    pub fn with_other(mut self, other: QuantizedModel) -> Self {
-        if matches!(self.other, Other::Rule(_)) && other.nodes.len() == self.model.nodes.len() {
+    /// The other rule's own network, where reading a file under it gives other multipliers. Nothing
+    /// changes for XNNPACK, which is computed from the model itself.
+    ///
+    /// # Errors
+    /// [`EngineError::Wiring`] where it has other nodes than the model.
+    pub fn with_other(mut self, other: QuantizedModel) -> Result<Self, EngineError> {
+        let kinds = |m: &QuantizedModel| m.nodes.iter().map(|n| n.op.kind()).collect::<Vec<_>>();
+        if kinds(&other) != kinds(self.model) {
+            return Err(EngineError::Wiring {
+                what: format!(
+                    "read under the other rule, `{}` has other operators",
+                    other.name
+                ),
+            });
+        }
+        if matches!(self.other, Other::Rule(_)) {
             self.other = Other::Rule(Box::new(other));
         }
-        self
+        Ok(self)
     }
 
     /// Samples that one call of [`Self::add`] should bring for its memory to stay small.

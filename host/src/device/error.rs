@@ -39,7 +39,9 @@ pub enum DeviceError {
         detail: String,
     },
     /// No answer within the time limit.
-    #[error("the device did not answer `{request}` within {seconds} s")]
+    #[error(
+        "the device did not answer `{request}` within {seconds} s; is it powered, is its agent flashed, and does no other program have the port open?"
+    )]
     Timeout {
         /// The request.
         request: &'static str,
@@ -83,7 +85,9 @@ pub enum DeviceError {
         message: String,
     },
     /// The image does not fit.
-    #[error("the image needs {needed} bytes of {what} and the device has {capacity}")]
+    #[error(
+        "the image needs {needed} bytes of {what} and the device has {capacity}; use a board with more, or a smaller model (`qmend inspect` says what it needs; fewer bits of weights save flash)"
+    )]
     TooLarge {
         /// Which memory.
         what: &'static str,
@@ -99,7 +103,9 @@ pub enum DeviceError {
         reason: String,
     },
     /// The device holds other bytes than were sent.
-    #[error("the image on the device has CRC {device:08x} and the one sent has {host:08x}")]
+    #[error(
+        "the image on the device has CRC {device:08x} and the one sent has {host:08x}; flash it again (`qmend flash`), and make sure that nobody else does meanwhile"
+    )]
     ImageDiffers {
         /// Device's.
         device: u32,
@@ -107,7 +113,9 @@ pub enum DeviceError {
         host: u32,
     },
     /// Writes were refused as out of order, again and again.
-    #[error("the device took the parts of `{request}` for out of order, again and again")]
+    #[error(
+        "the device took the parts of `{request}` for out of order, again and again; check the line, or reset the device and try again"
+    )]
     OutOfOrder {
         /// The request.
         request: &'static str,
@@ -133,7 +141,7 @@ pub enum DeviceError {
         found: String,
     },
     /// The patch is not sound.
-    #[error("the patch is not sound: {reason}")]
+    #[error("the patch is not sound: {reason}; make it again with `qmend diff`")]
     BadPatch {
         /// The reason.
         reason: String,
@@ -147,7 +155,7 @@ pub enum DeviceError {
         reason: String,
     },
     /// No image was loaded.
-    #[error("no image is loaded")]
+    #[error("no image is loaded; flash one with `qmend flash MODEL`")]
     NoImage,
     /// An input of the wrong length.
     #[error("the input has {given} elements and the model takes {expected}")]
