@@ -97,7 +97,7 @@ fn what_does_not_fit_is_refused_with_its_size() {
         .load(&image)
         .unwrap_err();
     let expected = format!(
-        "the image needs {needed} bytes of memory for tensors and the device has {}",
+        "the image needs {needed} bytes of memory for tensors and the device has {}; use a board with more, or a smaller model (`qmend inspect` says what it needs; fewer bits of weights save flash)",
         needed - 1
     );
     assert_eq!(error.to_string(), expected);
