@@ -22,7 +22,9 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     // The boards for Armv6-M and v7-M have the same memory map.
     let target = env::var("TARGET").unwrap_or_default();
-    let mps2 = if target.starts_with("thumbv8m") {
+    let mps2 = if target == "thumbv8m.main-none-eabihf" {
+        "mps3_an547"
+    } else if target.starts_with("thumbv8m") {
         "mps2_an505"
     } else {
         "mps2_an386"

@@ -15,9 +15,19 @@ use qmend_shared::weights::{Layout, Rows, row_stride};
 
 use crate::port::Meter;
 
-/// Instructions for a tick of SysTick at 25 MHz where one takes a virtual nanosecond
-/// (`-icount shift=0`).
-pub const INSTRUCTIONS_PER_TICK: u64 = 40;
+/// Frequency of the clock in which the benchmark's board counts: SysTick's, on the processor's clock.
+pub const TICKS_PER_SECOND: u32 = if cfg!(target_abi = "eabihf") {
+    // mps3-an547
+    32_000_000
+} else {
+    // The MPS2 boards
+    25_000_000
+};
+
+/// Instructions that ticks stand for where one takes a virtual nanosecond (`-icount shift=0`).
+pub const fn instructions(ticks: u64) -> u64 {
+    ticks * 1_000_000_000 / TICKS_PER_SECOND as u64
+}
 
 /// What a layer does.
 #[derive(Clone, Copy, Debug)]

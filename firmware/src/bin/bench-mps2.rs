@@ -1,5 +1,5 @@
-//! The kernel benchmark on an emulated MPS2 board (Cortex-M0+ and M3: `mps2-an385`, M4:
-//! `mps2-an386`): see `tests/bench-device.sh`.
+//! The kernel benchmark on an emulated MPS2 or MPS3 board (Cortex-M0+ and M3: `mps2-an385`, M4:
+//! `mps2-an386`, M55: `mps3-an547`): see `tests/bench-device.sh`.
 //!
 //! Runs the layers of CMSIS-NN's benchmark with random weights, compares every output byte with the
 //! portable kernels', and prints one line a layer. Then, where the emulator's folder has a file
@@ -13,7 +13,7 @@ mod device {
 
     use cortex_m_rt::entry;
     use heapless::String;
-    use qmend_firmware::bench::{INSTRUCTIONS_PER_TICK, LAYERS, Memory, model, run};
+    use qmend_firmware::bench::{LAYERS, Memory, TICKS_PER_SECOND, instructions, model, run};
     use qmend_firmware::cortex_m_port::{SysTickMeter, code_bytes};
     use qmend_firmware::semihosting::{exit, print, read_file};
     use qmend_shared::kernels::{Kernels, Native};
@@ -32,7 +32,7 @@ mod device {
         // `entry` hands statics of main out as `&'static mut`, once.
         static mut MEMORY: Memory = Memory::new();
         let core = cortex_m::Peripherals::take().expect("main runs once");
-        let mut meter = SysTickMeter::new(core.SYST, 25_000_000);
+        let mut meter = SysTickMeter::new(core.SYST, TICKS_PER_SECOND);
         say(format_args!("kernels {}", Native::NAME));
         say(format_args!("code {}", code_bytes()));
         let mut same = true;
@@ -43,8 +43,8 @@ mod device {
                 "layer {} macs {} instructions {} portable {} bits {}",
                 layer.name,
                 r.macs,
-                r.ticks * INSTRUCTIONS_PER_TICK,
-                r.portable_ticks * INSTRUCTIONS_PER_TICK,
+                instructions(r.ticks),
+                instructions(r.portable_ticks),
                 if r.same { "same" } else { "DIFFER" }
             ));
         }
@@ -54,8 +54,8 @@ mod device {
                     same &= m.same;
                     say(format_args!(
                         "model instructions {} portable {} arena {} image {} stack {} bits {}",
-                        m.ticks * INSTRUCTIONS_PER_TICK,
-                        m.portable_ticks * INSTRUCTIONS_PER_TICK,
+                        instructions(m.ticks),
+                        instructions(m.portable_ticks),
                         m.arena_bytes,
                         len,
                         m.stack,

@@ -1,4 +1,4 @@
-//! This processor's kernels against the portable ones on an emulated MPS2 board; see
+//! This processor's kernels against the portable ones on an emulated MPS2 or MPS3 board; see
 //! `tests/tests/device_kernels.rs`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

@@ -7,7 +7,7 @@
 //! - [`fully_connected`]: a row at a time;
 //! - [`record`]: an output channel's constants as those loops read them.
 //!
-//! The one place in this crate with `unsafe`. What makes it sound: the assembly reads and writes
+//! With `helium` the one place in this crate with `unsafe`. What makes it sound: the assembly reads and writes
 //! only the ranges that its callers' comments name, and these are derived from slices whose lengths
 //! are asserted against the shapes first.
 #![allow(unsafe_code)]
