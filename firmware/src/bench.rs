@@ -15,7 +15,7 @@ use qmend_shared::weights::{Layout, Rows, row_stride};
 
 use crate::port::Meter;
 
-/// Frequency of the clock in which the benchmark's board counts: SysTick's, on the processor's clock.
+/// Frequency of SysTick on the processor's clock of the benchmark's Cortex-M boards.
 pub const TICKS_PER_SECOND: u32 = if cfg!(target_abi = "eabihf") {
     // mps3-an547
     32_000_000
@@ -23,11 +23,6 @@ pub const TICKS_PER_SECOND: u32 = if cfg!(target_abi = "eabihf") {
     // The MPS2 boards
     25_000_000
 };
-
-/// Instructions that ticks stand for where one takes a virtual nanosecond (`-icount shift=0`).
-pub const fn instructions(ticks: u64) -> u64 {
-    ticks * 1_000_000_000 / TICKS_PER_SECOND as u64
-}
 
 /// What a layer does.
 #[derive(Clone, Copy, Debug)]
