@@ -6,8 +6,9 @@
 
 use super::isa::{self, Block, COLUMNS};
 use super::rows::{Form, copy, delta, fill, raised, split, unpack, unsigned};
-use super::scale::{by_vector, scale};
+use super::scale::{Scaler, by_vector, sum_at};
 use crate::kernels::conv2d::ConvParams;
+use crate::kernels::runs::inside;
 use crate::kernels::window::{Axis, Taps};
 
 /// Where the inputs of an output position are.
@@ -19,39 +20,49 @@ struct Source<'a> {
     per_group: usize,
     first_channel: usize,
     zero_point: i8,
-    /// Whether the taps of a filter's row are one run of bytes.
+    /// Whether the taps of a filter's row are one run of bytes, and all of a filter's.
     runs: bool,
+    is_run: bool,
+    /// Bytes of a filter's row, from one to the next, and from the first tap to the end of the last.
+    run: usize,
+    row_step: usize,
+    span: usize,
 }
 
 impl<'a> Source<'a> {
-    /// The inputs of a position, if they are one run.
-    fn run(&self, ys: Taps, xs: Taps, columns: usize) -> Option<&'a [i8]> {
-        let [y, x] = self.axes;
-        let one = self.runs || x.kernel == 1;
-        if y.kernel > 1 || ys.count() == 0 || xs.count() < x.kernel || !one {
-            return None;
-        }
-        let from = (ys.first * x.input + xs.first) * self.in_c + self.first_channel;
-        Some(&self.input[from..from + columns])
+    /// The inputs from the first to the last tap of a position of which none is outside; `at` is where
+    /// the first one is. `None` where they are not to be had in one go.
+    #[inline]
+    fn at(&self, at: usize, whole: bool) -> Option<&'a [i8]> {
+        let in_one_go = whole && (self.runs || self.is_run);
+        in_one_go.then(|| &self.input[at..at + self.span])
     }
 
-    /// Copies the inputs of a position.
-    fn write(&self, ys: Taps, xs: Taps, to: &mut [i8]) {
+    /// Copies the inputs of a position; `place` is [`Self::at`]'s.
+    #[inline]
+    fn write(&self, place: Option<&[i8]>, ys: Taps, xs: Taps, to: &mut [i8]) {
+        let Some(place) = place else {
+            return self.write_taps(ys, xs, to);
+        };
+        assert!(to.len() == self.run * self.axes[0].kernel);
+        // SAFETY: the runs of all rows are in what [`Self::at`] has given.
+        unsafe {
+            let (to, from) = (to.as_mut_ptr(), place.as_ptr());
+            isa::qmend_copy(to, from, self.run, self.axes[0].kernel, self.row_step);
+        }
+    }
+
+    fn write_taps(&self, ys: Taps, xs: Taps, to: &mut [i8]) {
         let [y, x] = self.axes;
         let tap = self.per_group;
         let (rows, columns) = (ys.count(), xs.count());
-        let row_step = y.dilation * x.input * self.in_c;
-        let start =
-            |ky: usize| ys.first * x.input * self.in_c + ky * row_step + xs.first * self.in_c;
         if columns < x.kernel || rows < y.kernel {
             fill(to, self.zero_point);
-        } else if self.runs {
-            copy(to, &self.input[start(0)..], x.kernel * tap, rows, row_step);
-            return;
         }
         for ky in 0..rows {
             let at = ((ys.from + ky) * x.kernel + xs.from) * tap;
-            let from = &self.input[start(ky) + self.first_channel..];
+            let from = (ys.first * x.input + xs.first) * self.in_c + ky * self.row_step;
+            let from = &self.input[from + self.first_channel..];
             match self.runs {
                 true => copy(&mut to[at..], from, columns * tap, 1, 0),
                 false => copy(&mut to[at..], from, tap, columns, x.dilation * self.in_c),
@@ -119,6 +130,8 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
         true => group_outputs,
         false => (scratch.rows.len() / form.columns).min(group_outputs),
     };
+    let runs = p.groups == 1 && x.dilation == 1;
+    let row_step = y.dilation * x.input * in_c;
     for group in 0..p.groups {
         let source = Source {
             input,
@@ -127,7 +140,11 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
             per_group,
             first_channel: group * per_group,
             zero_point: p.input_zero_point,
-            runs: p.groups == 1 && x.dilation == 1,
+            runs,
+            is_run: y.kernel == 1 && (runs || x.kernel == 1),
+            run: x.kernel * per_group,
+            row_step,
+            span: (y.kernel - 1) * row_step + (x.kernel - 1) * x.dilation * in_c + per_group,
         };
         for from in (0..group_outputs).step_by(part) {
             let first = group * group_outputs + from;
@@ -183,10 +200,9 @@ impl Rows<'_> {
         }
         if form.bits == 8 {
             let sums = &mut scratch.sums[..count];
+            let to = sums.as_mut_ptr();
             // SAFETY: by contract.
-            unsafe {
-                isa::qmend_row_sums(w, form.stride(), form.row_bytes(), count, sums.as_mut_ptr())
-            };
+            unsafe { isa::qmend_row_sums(w, form.stride(), form.row_bytes(), count, to) };
             for (bias, sum) in scratch.bias.iter_mut().zip(sums) {
                 *bias = bias.wrapping_sub(zero.wrapping_mul(*sum));
             }
@@ -200,59 +216,42 @@ impl Rows<'_> {
         let column = unsigned(&mut scratch.columns[..len]);
         form.spread(scratch.plain, column);
         let column = column.as_ptr();
+        let mut product = self.product(scratch.sums);
         // SAFETY: by contract.
-        unsafe { self.multiply([(column, 0); COLUMNS], scratch.sums) };
+        unsafe { product.run(form.bits, [(column, 0); COLUMNS]) };
         for (c, bias) in scratch.bias[..count].iter_mut().enumerate() {
-            let sum = scratch.sums[c / 2 * (2 * COLUMNS) + c % 2];
-            *bias = bias.wrapping_sub(zero.wrapping_mul(sum));
+            *bias = bias.wrapping_sub(zero.wrapping_mul(scratch.sums[sum_at(c, 0)]));
         }
     }
 
-    /// Multiplies the rows with three columns; a column is where it is and where its sums begin.
-    ///
-    /// # Safety
-    ///
-    /// The rows and the columns are there.
-    unsafe fn multiply(&self, x: [(*const u8, i32); COLUMNS], sums: &mut [i32]) {
+    /// Their product with columns, made ready.
+    fn product(&self, sums: &mut [i32]) -> Product {
         let Self { form, w, count } = *self;
-        let row_bytes = form.row_bytes();
-        let delta = delta(form, 2);
+        assert!(count > 0 && sums.len() >= count.next_multiple_of(2) * COLUMNS);
         let even = count & !1;
-        let (pairs, rest) = sums.split_at_mut(even * COLUMNS);
-        let run = |sums: &mut [i32], first: usize, second: usize| {
-            let sums = sums.as_mut_ptr_range();
-            let block = Block {
-                offset_0: x[0].1,
-                x_0: x[0].0,
-                offset_0_again: x[0].1,
-                x_1: x[1].0,
-                offset_1: x[1].1,
-                x_2: x[2].0,
-                offset_1_again: x[1].1,
-                offset_2: x[2].1,
-                offset_2_again: x[2].1,
-                row_bytes,
-                delta,
-                end: sums.end,
-                w_0: w.wrapping_add(first * form.stride()),
-                w_1: w.wrapping_add(second * form.stride()),
-                sums: sums.start,
-            };
-            // SAFETY: by contract: half as many rows as there are sums of a column.
-            unsafe {
-                match form.bits {
-                    2 => isa::qmend_rows_2(&block),
-                    4 => isa::qmend_rows_4(&block),
-                    _ => isa::qmend_rows_8(&block),
-                }
-            }
+        let from = sums.as_mut_ptr();
+        let last = from.wrapping_add(even * COLUMNS);
+        let block = |first: usize, second: usize, sums: *mut i32, end: *mut i32| Block {
+            offset_0: 0,
+            x_0: w,
+            offset_0_again: 0,
+            x_1: w,
+            offset_1: 0,
+            x_2: w,
+            offset_1_again: 0,
+            offset_2: 0,
+            offset_2_again: 0,
+            row_bytes: form.row_bytes(),
+            delta: delta(form, 2),
+            end,
+            w_0: w.wrapping_add(first * form.stride()),
+            w_1: w.wrapping_add(second * form.stride()),
+            sums,
         };
-        if even > 0 {
-            run(pairs, 0, 1);
-        }
-        if even < count {
-            // The last one twice.
-            run(&mut rest[..2 * COLUMNS], even, even);
+        Product {
+            pairs: (even > 0).then(|| block(0, 1, from, last)),
+            // The last of an odd number twice.
+            rest: (even < count).then(|| block(even, even, last, last.wrapping_add(2 * COLUMNS))),
         }
     }
 
@@ -271,59 +270,109 @@ impl Rows<'_> {
         output: &mut [i8],
     ) {
         let form = self.form;
+        let bits = form.bits;
         let [y, x] = source.axes;
         let [out_h, out_w, out_c] = p.output;
+        let [rows_inside, columns_inside] = [inside(&y, out_h), inside(&x, out_w)];
         let len = form.column_bytes();
-        if form.bits != 8 {
+        if bits != 8 {
             fill(&mut scratch.plain[form.columns..], -128);
         }
-        let (mut oy, mut ox) = (0, 0);
-        let mut ys = y.taps(0);
         let positions = out_h * out_w;
-        let mut done = 0;
-        while done < positions {
-            let count = COLUMNS.min(positions - done);
-            let mut columns = [(core::ptr::null(), 0); COLUMNS];
-            let mut out = [core::ptr::null_mut(); COLUMNS];
-            for q in 0..COLUMNS {
-                if q >= count {
-                    // The last position again.
-                    columns[q] = columns[q - 1];
-                    out[q] = out[q - 1];
-                    continue;
-                }
-                let xs = x.taps(ox);
+        assert!(output.len() == positions * out_c && first + self.count <= out_c);
+        let mut product = self.product(scratch.sums);
+        let sums = scratch.sums.as_ptr();
+        let bias = scratch.bias[..self.count].as_ptr().cast();
+        // SAFETY: as many were written.
+        let mut scaler = unsafe { Scaler::new(&p.channels, vector, first, self.count, bias) };
+        let mut out = output.as_mut_ptr().wrapping_add(first);
+        let mut columns = [(self.w, 0); COLUMNS];
+        let mut outs = [out; COLUMNS];
+        let step = x.stride * source.in_c;
+        let mut q = 0;
+        for oy in 0..out_h {
+            let ys = y.taps(oy);
+            let row_inside = rows_inside.contains(&oy);
+            // Of the first tap at the left, where it is inside.
+            let top = (oy * y.stride).wrapping_sub(y.pad).wrapping_mul(x.input);
+            let mut at = top
+                .wrapping_sub(x.pad)
+                .wrapping_mul(source.in_c)
+                .wrapping_add(source.first_channel);
+            for ox in 0..out_w {
+                let whole = row_inside && columns_inside.contains(&ox);
                 let room = &mut scratch.columns[q * len..(q + 1) * len];
-                columns[q] = if form.bits == 8 {
-                    match source.run(ys, xs, form.columns) {
-                        Some(run) => (run.as_ptr().cast(), 0),
-                        None => {
-                            source.write(ys, xs, room);
-                            (room.as_ptr().cast(), 0)
+                let place = source.at(at, whole);
+                columns[q] = if bits == 8 {
+                    let from = match place {
+                        Some(run) if source.is_run => run.as_ptr().cast(),
+                        _ => {
+                            source.write(place, ys, x.taps(ox), room);
+                            room.as_ptr().cast()
                         }
-                    }
+                    };
+                    (from, 0)
                 } else {
-                    source.write(ys, xs, &mut scratch.plain[..form.columns]);
+                    let plain = &mut scratch.plain[..form.columns];
+                    source.write(place, ys, x.taps(ox), plain);
                     let room = unsigned(room);
                     let sum = form.spread(scratch.plain, room);
-                    let offset = form.column_offset(sum, source.zero_point);
-                    (room.as_ptr(), offset)
+                    (room.as_ptr(), form.column_offset(sum, source.zero_point))
                 };
-                let at = (done + q) * out_c + first;
-                out[q] = output[at..at + self.count].as_mut_ptr();
-                ox += 1;
-                if ox == out_w {
-                    ox = 0;
-                    oy += 1;
-                    ys = y.taps(oy);
+                outs[q] = out;
+                out = out.wrapping_add(out_c);
+                at = at.wrapping_add(step);
+                q += 1;
+                if q < COLUMNS && (ox + 1 < out_w || oy + 1 < out_h) {
+                    continue;
+                }
+                // At the end the last position again.
+                for again in q..COLUMNS {
+                    (columns[again], outs[again]) = (columns[again - 1], outs[again - 1]);
+                }
+                q = 0;
+                // SAFETY: rows by contract; the columns were written, and are as long as rows need.
+                unsafe { product.run(bits, columns) };
+                // SAFETY: the sums are there; outputs are at `first` of positions of the output.
+                unsafe { scaler.three(sums, outs) };
+            }
+        }
+    }
+}
+
+/// A product of rows and columns.
+struct Product {
+    pairs: Option<Block>,
+    rest: Option<Block>,
+}
+
+impl Product {
+    /// Multiplies with three columns; a column is where it is and where its sums begin.
+    ///
+    /// # Safety
+    ///
+    /// Rows, columns and the memory for sums are there.
+    #[inline]
+    unsafe fn run(&mut self, bits: u8, x: [(*const u8, i32); COLUMNS]) {
+        for block in [&mut self.pairs, &mut self.rest].into_iter().flatten() {
+            [block.x_0, block.x_1, block.x_2] = x.map(|x| x.0);
+            // SAFETY: by contract.
+            unsafe {
+                if bits == 8 {
+                    isa::qmend_rows_8(block);
+                    continue;
+                }
+                [block.offset_0, block.offset_1, block.offset_2] = x.map(|x| x.1);
+                [
+                    block.offset_0_again,
+                    block.offset_1_again,
+                    block.offset_2_again,
+                ] = x.map(|x| x.1);
+                match bits {
+                    2 => isa::qmend_rows_2(block),
+                    _ => isa::qmend_rows_4(block),
                 }
             }
-            // SAFETY: rows by contract; the columns were written, and are as long as rows need.
-            unsafe { self.multiply(columns, scratch.sums) };
-            let bias = &scratch.bias[..self.count];
-            // SAFETY: each output was made of a slice of `count`.
-            unsafe { scale(&p.channels, vector, first, bias, scratch.sums, &out) };
-            done += count;
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Fully connected layer: three rows of bytes, or four of fields, are multiplied with the input at a
 //! time.
 
+use core::mem::MaybeUninit;
+
 use super::isa::{Product, qmend_product_2, qmend_product_4, qmend_product_8};
-use super::rows::{Form, delta, fill, raised, split, unpack, unsigned};
-use super::scale::{by_vector, scale};
+use super::rows::{Form, delta, fill, raised, unpack, unsigned};
+use super::scale::{Scaler, by_vector};
 use crate::arith::Rounding;
 use crate::image::Channels;
 use crate::kernels::fully_connected::FullyConnectedParams;
@@ -64,26 +66,49 @@ pub(super) fn fully_connected(
             ones = Some(one.as_ptr());
         }
     }
+    let rows = together(form.bits);
+    let mut product = Product {
+        offset,
+        x,
+        offsets_again: [offset, offset, offset, 0, 0],
+        row_bytes: form.row_bytes(),
+        delta: delta(&form, rows),
+        end: core::ptr::null_mut(),
+        w: [core::ptr::null(); 4],
+        sums: core::ptr::null_mut(),
+        zero_point: zero_point as i32,
+    };
+    let stride = form.stride();
+    let mut sums = Sums::uninit();
     for first in (0..outputs).step_by(PART) {
         let count = PART.min(outputs - first);
-        let w = p.weights.bytes[first * form.stride()..].as_ptr();
-        let mut sums = [0; PART + 4];
+        let w = p.weights.bytes[first * stride..].as_ptr();
         // SAFETY: rows of `count` outputs follow `w`, and the column is as long as they need.
-        unsafe { products(&form, x, offset, zero_point, w, count, &mut sums) };
-        let mut bias = [0; PART];
-        for (i, bias) in bias[..count].iter_mut().enumerate() {
-            *bias = c.bias(first + i);
-        }
+        unsafe { products(&mut product, form.bits, w, stride, count, &mut sums) };
+        let mut bias = c.bias[first * 4..][..count * 4].as_ptr();
+        let mut corrected = [0; PART];
         if let Some(ones) = ones {
-            let mut weights = [0; PART + 4];
-            // SAFETY: as above.
-            unsafe { products(&form, ones, 0, 0, w, count, &mut weights) };
-            for (bias, sum) in bias[..count].iter_mut().zip(weights) {
-                *bias = bias.wrapping_sub(raised(zero_point).wrapping_mul(sum));
+            let mut weights = Sums::uninit();
+            let mut product = Product {
+                offset: 0,
+                x: ones,
+                offsets_again: [0; 5],
+                ..product
+            };
+            // SAFETY: as above; as many sums are written.
+            let weights = unsafe {
+                products(&mut product, form.bits, w, stride, count, &mut weights);
+                core::slice::from_raw_parts(weights.as_ptr().cast::<i32>(), count)
+            };
+            for (i, (to, sum)) in corrected.iter_mut().zip(weights).enumerate() {
+                let part = raised(zero_point).wrapping_mul(*sum);
+                *to = c.bias(first + i).wrapping_sub(part);
             }
+            bias = corrected.as_ptr().cast();
         }
         let out = &mut output[first..first + count];
-        finish(p.rounding, c, vector, first, &bias[..count], &sums, out);
+        // SAFETY: `count` biases and sums are there.
+        unsafe { finish(p.rounding, c, vector, first, bias, &sums, out) };
     }
     true
 }
@@ -99,114 +124,118 @@ fn unpacked(
 ) -> bool {
     const ROWS: usize = together(8);
     let columns = form.columns;
-    let Some((_, room)) = split(scratch, 0) else {
+    let Some(room) = scratch.get_mut(..ROWS * columns) else {
         return false;
     };
-    let Some(room) = room.get_mut(..ROWS * columns) else {
-        return false;
-    };
+    let c = &p.channels;
     let outputs = output.len();
+    let mut product = Product {
+        offset: 0,
+        x: input.as_ptr().cast(),
+        offsets_again: [0; 5],
+        row_bytes: columns,
+        delta: 0,
+        end: core::ptr::null_mut(),
+        w: [core::ptr::null(); 4],
+        sums: core::ptr::null_mut(),
+        zero_point: p.input_zero_point as i32,
+    };
+    let mut sums = Sums::uninit();
     for first in (0..outputs).step_by(ROWS) {
         let count = ROWS.min(outputs - first);
         for (i, row) in room.chunks_exact_mut(columns).take(count).enumerate() {
             unpack(&p.weights, first + i, row);
         }
-        let mut sums = [0; PART + 4];
-        let zero_point = p.input_zero_point;
-        let (x, w) = (input.as_ptr().cast(), room.as_ptr().cast());
+        let w = room.as_ptr().cast();
         // SAFETY: there is room for three rows, and what is in those that were not unpacked does not
         // matter.
-        unsafe { products(form, x, 0, zero_point, w, ROWS, &mut sums) };
-        let bias = [0, 1, 2].map(|i| p.channels.bias((first + i).min(outputs - 1)));
+        unsafe { products(&mut product, 8, w, columns, ROWS, &mut sums) };
+        let bias = c.bias[first * 4..][..count * 4].as_ptr();
         let out = &mut output[first..first + count];
-        finish(
-            p.rounding,
-            &p.channels,
-            vector,
-            first,
-            &bias[..count],
-            &sums,
-            out,
-        );
+        // SAFETY: `count` biases and sums are there.
+        unsafe { finish(p.rounding, c, vector, first, bias, &sums, out) };
     }
     true
 }
+
+/// Room for sums.
+type Sums = MaybeUninit<[i32; PART + 4]>;
 
 /// The sums of `count` rows, at most [`PART`], from `w` on.
 ///
 /// # Safety
 ///
-/// The rows are there, and a column at `x`.
+/// The rows are there, and the product's column.
 unsafe fn products(
-    form: &Form,
-    x: *const u8,
-    offset: i32,
-    zero_point: i8,
+    product: &mut Product,
+    bits: u8,
     w: *const u8,
+    stride: usize,
     count: usize,
-    sums: &mut [i32; PART + 4],
+    sums: &mut Sums,
 ) {
-    let rows = together(form.bits);
-    let stride = form.stride();
-    let beginnings = if form.bits == 8 { 0 } else { offset };
-    let mut run = |first: usize, count: usize, stride: usize| {
-        let to = &mut sums[first..first + count.next_multiple_of(rows)];
-        let ends = to.as_mut_ptr_range();
-        // SAFETY: below the end of the rows; the last one is not used for three rows.
-        let w = unsafe { w.add(first * form.stride()) };
-        let product = Product {
-            offset,
-            x,
-            offsets_again: [beginnings, beginnings, beginnings, 0, 0],
-            row_bytes: form.row_bytes(),
-            delta: delta(form, rows),
-            end: ends.end,
-            w: [0, 1, 2, 3].map(|i| w.wrapping_add(i * stride)),
-            sums: ends.start,
-            zero_point: zero_point as i32,
-        };
+    let rows = together(bits);
+    assert!(count <= PART);
+    let sums = sums.as_mut_ptr().cast::<i32>();
+    let mut run = |first: usize, end: usize, stride: usize, w: *const u8| {
+        product.sums = sums.wrapping_add(first);
+        product.end = sums.wrapping_add(end);
+        product.w = [0, 1, 2, 3].map(|i| w.wrapping_add(i * stride));
         // SAFETY: by contract; where the stride is none, one row is read several times.
         unsafe {
-            match form.bits {
-                2 => qmend_product_2(&product),
-                4 => qmend_product_4(&product),
-                _ => qmend_product_8(&product),
+            match bits {
+                2 => qmend_product_2(product),
+                4 => qmend_product_4(product),
+                _ => qmend_product_8(product),
             }
         }
     };
     let whole = count / rows * rows;
     if whole > 0 {
-        run(0, whole, stride);
-    }
-    if whole == count {
-    } else if whole > 0 {
-        // The last ones, some of them again.
-        run(count - rows, rows, stride);
+        run(0, whole, stride, w);
+        if whole < count {
+            // The last ones, some of them again.
+            let first = count - rows;
+            run(first, count, stride, w.wrapping_add(first * stride));
+        }
     } else {
         for row in 0..count {
-            run(row, 1, 0);
+            run(row, row + rows, 0, w.wrapping_add(row * stride));
         }
     }
 }
 
-fn finish(
+/// # Safety
+///
+/// There are as many biases, 32-bit numbers at any address, and sums as outputs.
+unsafe fn finish(
     rounding: Rounding,
     channels: &Channels,
     vector: bool,
     first: usize,
-    bias: &[i32],
-    sums: &[i32],
+    bias: *const u8,
+    sums: &Sums,
     output: &mut [i8],
 ) {
+    let sums = sums.as_ptr().cast::<i32>();
     if rounding == Rounding::Tflm {
-        assert_eq!(bias.len(), output.len());
-        // SAFETY: the output is as long.
-        unsafe { scale(channels, vector, first, bias, sums, &[output.as_mut_ptr()]) };
+        // SAFETY: by contract; the output is as long.
+        unsafe {
+            Scaler::new(channels, vector, first, output.len(), bias)
+                .one(sums, output.as_mut_ptr())
+        };
         return;
     }
-    for (i, (out, bias)) in output.iter_mut().zip(bias).enumerate() {
-        let acc = sums[i].wrapping_add(*bias);
+    for (i, out) in output.iter_mut().enumerate() {
+        // SAFETY: by contract.
+        let [bias, sum] = unsafe {
+            [
+                bias.cast::<i32>().add(i).read_unaligned(),
+                sums.add(i).read(),
+            ]
+        };
         let multiplier = channels.multiplier(first + i);
-        *out = channels.finish(multiplier.apply_single_rounding(acc));
+        let scaled = multiplier.apply_single_rounding(sum.wrapping_add(bias));
+        *out = channels.finish(scaled);
     }
 }

@@ -369,7 +369,7 @@ FUNCTION \name
     ldr r8, [r0, #40]
     movs r0, #\step
     dlstp.32 lr, r7
-2:  vldrw.u32 q0, [r1], #16
+2:  vldrb.u8 q0, [r1], #16
     vldrb.u8 q1, [r2], #16
     vldrb.s32 q2, [r3], #4
 .endm

@@ -59,8 +59,8 @@ pub(super) struct Product {
 /// Sums to scale. The order of the fields is known to the assembly.
 #[repr(C)]
 pub(super) struct Scale {
-    /// Added to the sums; words.
-    pub bias: *const i32,
+    /// Added to the sums; 32-bit numbers at any address, as the mantissas.
+    pub bias: *const u8,
     pub mantissas: *const u8,
     /// None is above zero.
     pub exponents: *const u8,

@@ -11,60 +11,105 @@ pub(super) fn by_vector(channels: &Channels) -> bool {
     channels.exponents.iter().all(|&e| e as i8 <= 0)
 }
 
-/// Scales the sums of `bias.len()` channels, from channel `first` on, with one column (`out.len()` is 1) or
-/// with three.
-///
-/// `sums` are as [`super::isa::Block`] and [`super::isa::Product`] leave them. `bias` is what is to be
-/// added to them.
-///
-/// # Safety
-///
-/// Each of `out` may be written for as many channels, from there on.
-pub(super) unsafe fn scale(
-    channels: &Channels,
+/// Some channels' constants, made ready.
+pub(super) struct Scaler<'a> {
+    channels: &'a Channels<'a>,
     vector: bool,
     first: usize,
-    bias: &[i32],
-    sums: &[i32],
-    out: &[*mut i8],
-) {
-    let count = bias.len();
-    let three = out.len() == COLUMNS;
-    let index = |c: usize, q: usize| match three {
-        true => c / 2 * (2 * COLUMNS) + 2 * q + c % 2,
-        false => c,
-    };
-    assert!(three || out.len() == 1);
-    assert!(count > 0 && sums.len() > index(count - 1, out.len() - 1));
-    if vector {
-        let last = out[out.len() - 1];
-        let scale = Scale {
-            bias: bias.as_ptr(),
-            mantissas: channels.mantissas[first * 4..][..count * 4].as_ptr(),
-            exponents: channels.exponents[first..][..count].as_ptr(),
-            sums: sums.as_ptr(),
-            out: [out[0], out.get(1).copied().unwrap_or(last), last],
-            count,
-            min: channels.act_min as i32,
-            max: channels.act_max as i32,
-            zero_point: channels.zero_point as i32,
-        };
-        // SAFETY: constants and sums are there, as asserted; outputs by contract.
-        unsafe {
-            match three {
-                true => qmend_scale_3(&scale),
-                false => qmend_scale_1(&scale),
+    scale: Scale,
+}
+
+impl<'a> Scaler<'a> {
+    /// `count` channels, at least one, from channel `first` on. `bias` is what is to be added to their sums,
+    /// 32-bit numbers at any address.
+    ///
+    /// # Safety
+    ///
+    /// `bias` may be read for as many, as long as this value lives.
+    pub unsafe fn new(
+        channels: &'a Channels<'a>,
+        vector: bool,
+        first: usize,
+        count: usize,
+        bias: *const u8,
+    ) -> Self {
+        assert!(count > 0);
+        Self {
+            channels,
+            vector,
+            first,
+            scale: Scale {
+                bias,
+                mantissas: channels.mantissas[first * 4..][..count * 4].as_ptr(),
+                exponents: channels.exponents[first..][..count].as_ptr(),
+                sums: core::ptr::null(),
+                out: [core::ptr::null_mut(); COLUMNS],
+                count,
+                min: channels.act_min as i32,
+                max: channels.act_max as i32,
+                zero_point: channels.zero_point as i32,
+            },
+        }
+    }
+
+    /// Scales sums with one column.
+    ///
+    /// # Safety
+    ///
+    /// There are as many sums as channels, and room for as many outputs.
+    pub unsafe fn one(&mut self, sums: *const i32, out: *mut i8) {
+        self.scale.sums = sums;
+        self.scale.out[0] = out;
+        if self.vector {
+            // SAFETY: by contract.
+            unsafe { qmend_scale_1(&self.scale) };
+        } else {
+            // SAFETY: by contract.
+            unsafe { self.by_hand(1, |c, _| c) };
+        }
+    }
+
+    /// Scales sums with three columns, as [`super::isa::Block`] leaves them.
+    ///
+    /// # Safety
+    ///
+    /// There are sums of as many channels, rounded up to an even number, and room for as many outputs at each
+    /// of `out`.
+    #[inline]
+    pub unsafe fn three(&mut self, sums: *const i32, out: [*mut i8; COLUMNS]) {
+        self.scale.sums = sums;
+        self.scale.out = out;
+        if self.vector {
+            // SAFETY: by contract.
+            unsafe { qmend_scale_3(&self.scale) };
+        } else {
+            // SAFETY: by contract.
+            unsafe { self.by_hand(COLUMNS, sum_at) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`Self::one`] and [`Self::three`].
+    #[cold]
+    unsafe fn by_hand(&self, columns: usize, index: fn(usize, usize) -> usize) {
+        let s = &self.scale;
+        for c in 0..s.count {
+            let multiplier = self.channels.multiplier(self.first + c);
+            // SAFETY: by the contract of `new`.
+            let bias = unsafe { s.bias.cast::<i32>().add(c).read_unaligned() };
+            for (q, out) in s.out.iter().enumerate().take(columns) {
+                // SAFETY: by contract.
+                unsafe {
+                    let acc = s.sums.add(index(c, q)).read().wrapping_add(bias);
+                    out.add(c).write(self.channels.finish(multiplier.apply(acc)));
+                }
             }
         }
-        return;
     }
-    for (c, &bias) in bias.iter().enumerate() {
-        let multiplier = channels.multiplier(first + c);
-        for (q, out) in out.iter().enumerate() {
-            let acc = sums[index(c, q)].wrapping_add(bias);
-            let y = channels.finish(multiplier.apply(acc));
-            // SAFETY: by contract.
-            unsafe { out.add(c).write(y) };
-        }
-    }
+}
+
+/// Where the sum of channel `c` with column `q` is, of three.
+pub(super) const fn sum_at(c: usize, q: usize) -> usize {
+    c / 2 * (2 * COLUMNS) + 2 * q + c % 2
 }
