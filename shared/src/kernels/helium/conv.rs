@@ -29,29 +29,8 @@ struct Source<'a> {
     span: usize,
 }
 
-impl<'a> Source<'a> {
-    /// The inputs from the first to the last tap of a position of which none is outside; `at` is where
-    /// the first one is. `None` where they are not to be had in one go.
-    #[inline]
-    fn at(&self, at: usize, whole: bool) -> Option<&'a [i8]> {
-        let in_one_go = whole && (self.runs || self.is_run);
-        in_one_go.then(|| &self.input[at..at + self.span])
-    }
-
-    /// Copies the inputs of a position; `place` is [`Self::at`]'s.
-    #[inline]
-    fn write(&self, place: Option<&[i8]>, ys: Taps, xs: Taps, to: &mut [i8]) {
-        let Some(place) = place else {
-            return self.write_taps(ys, xs, to);
-        };
-        assert!(to.len() == self.run * self.axes[0].kernel);
-        // SAFETY: the runs of all rows are in what [`Self::at`] has given.
-        unsafe {
-            let (to, from) = (to.as_mut_ptr(), place.as_ptr());
-            isa::qmend_copy(to, from, self.run, self.axes[0].kernel, self.row_step);
-        }
-    }
-
+impl Source<'_> {
+    /// Copies the inputs of a position.
     fn write_taps(&self, ys: Taps, xs: Taps, to: &mut [i8]) {
         let [y, x] = self.axes;
         let tap = self.per_group;
@@ -91,7 +70,7 @@ impl<'s> Scratch<'s> {
         let sums = outputs.next_multiple_of(2) * COLUMNS;
         let (words, bytes) = split(scratch, outputs + sums)?;
         let (bias, sums) = words.split_at_mut(outputs);
-        let len = form.column_bytes();
+        let len = form.column_bytes;
         let (columns, bytes) = bytes.split_at_mut_checked(COLUMNS * len)?;
         let plain = if form.bits == 8 { 0 } else { len };
         let (plain, rows) = bytes.split_at_mut_checked(plain)?;
@@ -150,7 +129,7 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
             let first = group * group_outputs + from;
             let count = part.min(group_outputs - from);
             let w = match form.direct {
-                true => p.weights.bytes[first * form.stride()..].as_ptr(),
+                true => p.weights.bytes[first * form.stride..].as_ptr(),
                 false => {
                     let rows = scratch.rows.chunks_exact_mut(form.columns);
                     for (i, row) in rows.take(count).enumerate() {
@@ -202,7 +181,7 @@ impl Rows<'_> {
             let sums = &mut scratch.sums[..count];
             let to = sums.as_mut_ptr();
             // SAFETY: by contract.
-            unsafe { isa::qmend_row_sums(w, form.stride(), form.row_bytes(), count, to) };
+            unsafe { isa::qmend_row_sums(w, form.stride, form.row_bytes, count, to) };
             for (bias, sum) in scratch.bias.iter_mut().zip(sums) {
                 *bias = bias.wrapping_sub(zero.wrapping_mul(*sum));
             }
@@ -212,13 +191,16 @@ impl Rows<'_> {
         let (ones, padding) = scratch.plain.split_at_mut(form.columns);
         fill(ones, -127);
         fill(padding, -128);
-        let len = form.column_bytes();
+        let len = form.column_bytes;
         let column = unsigned(&mut scratch.columns[..len]);
         form.spread(scratch.plain, column);
         let column = column.as_ptr();
         let mut product = self.product(scratch.sums);
+        for q in 0..COLUMNS {
+            product.set(q, column);
+        }
         // SAFETY: by contract.
-        unsafe { product.run(form.bits, [(column, 0); COLUMNS]) };
+        unsafe { product.run(form.bits) };
         for (c, bias) in scratch.bias[..count].iter_mut().enumerate() {
             *bias = bias.wrapping_sub(zero.wrapping_mul(scratch.sums[sum_at(c, 0)]));
         }
@@ -232,24 +214,16 @@ impl Rows<'_> {
         let from = sums.as_mut_ptr();
         let last = from.wrapping_add(even * COLUMNS);
         let block = |first: usize, second: usize, sums: *mut i32, end: *mut i32| Block {
-            offset_0: 0,
-            x_0: w,
-            offset_0_again: 0,
-            x_1: w,
-            offset_1: 0,
-            x_2: w,
-            offset_1_again: 0,
-            offset_2: 0,
-            offset_2_again: 0,
-            row_bytes: form.row_bytes(),
+            head: [core::ptr::null(); 9],
+            row_bytes: form.row_bytes,
             delta: delta(form, 2),
             end,
-            w_0: w.wrapping_add(first * form.stride()),
-            w_1: w.wrapping_add(second * form.stride()),
+            w: [first, second].map(|row| w.wrapping_add(row * form.stride)),
             sums,
         };
         Product {
-            pairs: (even > 0).then(|| block(0, 1, from, last)),
+            pairs: block(0, 1, from, last),
+            some: even > 0,
             // The last of an odd number twice.
             rest: (even < count).then(|| block(even, even, last, last.wrapping_add(2 * COLUMNS))),
         }
@@ -274,104 +248,204 @@ impl Rows<'_> {
         let [y, x] = source.axes;
         let [out_h, out_w, out_c] = p.output;
         let [rows_inside, columns_inside] = [inside(&y, out_h), inside(&x, out_w)];
-        let len = form.column_bytes();
+        let len = form.column_bytes;
         if bits != 8 {
             fill(&mut scratch.plain[form.columns..], -128);
         }
         let positions = out_h * out_w;
         assert!(output.len() == positions * out_c && first + self.count <= out_c);
-        let mut product = self.product(scratch.sums);
+        let product = self.product(scratch.sums);
         let sums = scratch.sums.as_ptr();
         let bias = scratch.bias[..self.count].as_ptr().cast();
         // SAFETY: as many were written.
-        let mut scaler = unsafe { Scaler::new(&p.channels, vector, first, self.count, bias) };
-        let mut out = output.as_mut_ptr().wrapping_add(first);
-        let mut columns = [(self.w, 0); COLUMNS];
-        let mut outs = [out; COLUMNS];
+        let scaler = unsafe { Scaler::new(&p.channels, vector, first, self.count, bias) };
+        let mut line = Line {
+            product,
+            scaler,
+            sums,
+            form: *form,
+            plain: scratch.plain,
+            rooms: [0, 1, 2].map(|q| scratch.columns[q * len..(q + 1) * len].as_mut_ptr()),
+            out: output.as_mut_ptr().wrapping_add(first),
+            out_step: out_c,
+            zero_point: source.zero_point,
+            q: 0,
+        };
         let step = x.stride * source.in_c;
-        let mut q = 0;
+        let in_one_go = source.runs || source.is_run;
         for oy in 0..out_h {
             let ys = y.taps(oy);
-            let row_inside = rows_inside.contains(&oy);
-            // Of the first tap at the left, where it is inside.
-            let top = (oy * y.stride).wrapping_sub(y.pad).wrapping_mul(x.input);
-            let mut at = top
-                .wrapping_sub(x.pad)
-                .wrapping_mul(source.in_c)
-                .wrapping_add(source.first_channel);
-            for ox in 0..out_w {
-                let whole = row_inside && columns_inside.contains(&ox);
-                let room = &mut scratch.columns[q * len..(q + 1) * len];
-                let place = source.at(at, whole);
-                columns[q] = if bits == 8 {
-                    let from = match place {
-                        Some(run) if source.is_run => run.as_ptr().cast(),
-                        _ => {
-                            source.write(place, ys, x.taps(ox), room);
-                            room.as_ptr().cast()
-                        }
-                    };
-                    (from, 0)
-                } else {
-                    let plain = &mut scratch.plain[..form.columns];
-                    source.write(place, ys, x.taps(ox), plain);
-                    let room = unsigned(room);
-                    let sum = form.spread(scratch.plain, room);
-                    (room.as_ptr(), form.column_offset(sum, source.zero_point))
-                };
-                outs[q] = out;
-                out = out.wrapping_add(out_c);
-                at = at.wrapping_add(step);
-                q += 1;
-                if q < COLUMNS && (ox + 1 < out_w || oy + 1 < out_h) {
+            let whole = in_one_go && rows_inside.contains(&oy);
+            let fast = if whole { columns_inside.clone() } else { 0..0 };
+            let mut ox = 0;
+            while ox < out_w {
+                if ox != fast.start || fast.is_empty() {
+                    // SAFETY: by contract, and there are as many positions in the output.
+                    unsafe { line.copied(|to| source.write_taps(ys, x.taps(ox), to)) };
+                    ox += 1;
                     continue;
                 }
-                // At the end the last position again.
-                for again in q..COLUMNS {
-                    (columns[again], outs[again]) = (columns[again - 1], outs[again - 1]);
+                let [top, left] = [oy * y.stride - y.pad, ox * x.stride - x.pad];
+                let from = (top * x.input + left) * source.in_c + source.first_channel;
+                let to = from + (fast.len() - 1) * step + source.span;
+                let mut from = source.input[from..to].as_ptr();
+                for _ in 0..fast.len() {
+                    // SAFETY: as above; the inputs of these positions are in the slice.
+                    unsafe {
+                        if source.is_run && bits == 8 {
+                            line.push(from.cast());
+                        } else {
+                            let (run, rows, row_step) = (source.run, y.kernel, source.row_step);
+                            line.copied(|to| {
+                                debug_assert_eq!(to.len(), run * rows);
+                                isa::qmend_copy(to.as_mut_ptr(), from, run, rows, row_step);
+                            });
+                        }
+                    }
+                    from = from.wrapping_add(step);
                 }
-                q = 0;
-                // SAFETY: rows by contract; the columns were written, and are as long as rows need.
-                unsafe { product.run(bits, columns) };
-                // SAFETY: the sums are there; outputs are at `first` of positions of the output.
-                unsafe { scaler.three(sums, outs) };
+                ox = fast.end;
             }
+        }
+        // SAFETY: as above.
+        unsafe { line.finish() };
+    }
+}
+
+/// Columns in the order of output positions, three of which are multiplied at a time.
+struct Line<'a> {
+    product: Product,
+    scaler: Scaler<'a>,
+    sums: *const i32,
+    form: Form,
+    plain: &'a mut [i8],
+    /// Where columns are copied to.
+    rooms: [*mut i8; COLUMNS],
+    /// The next position's first output.
+    out: *mut i8,
+    out_step: usize,
+    zero_point: i8,
+    /// Columns that wait.
+    q: usize,
+}
+
+impl Line<'_> {
+    /// Adds the column that `write` writes.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::push`].
+    #[inline(always)]
+    unsafe fn copied(&mut self, write: impl FnOnce(&mut [i8])) {
+        let room = self.rooms[self.q];
+        if self.form.bits == 8 {
+            // SAFETY: there is room for a column.
+            write(unsafe { core::slice::from_raw_parts_mut(room, self.form.columns) });
+        } else {
+            write(&mut self.plain[..self.form.columns]);
+            let len = self.form.column_bytes;
+            // SAFETY: as above.
+            let to = unsafe { core::slice::from_raw_parts_mut(room.cast(), len) };
+            let sum = self.form.spread(self.plain, to);
+            let offset = self.form.column_offset(sum, self.zero_point);
+            self.product.set_offset(self.q, offset);
+        }
+        // SAFETY: by contract.
+        unsafe { self.push(room.cast()) };
+    }
+
+    /// Adds a column.
+    ///
+    /// # Safety
+    ///
+    /// The column is as long as rows need; the output has a position for it; and what [`Product::run`] and
+    /// [`Scaler::three`] need is there.
+    #[inline(always)]
+    unsafe fn push(&mut self, x: *const u8) {
+        self.product.set(self.q, x);
+        self.scaler.set_out(self.q, self.out);
+        self.out = self.out.wrapping_add(self.out_step);
+        self.q += 1;
+        if self.q == COLUMNS {
+            self.q = 0;
+            // SAFETY: by contract.
+            unsafe {
+                self.product.run(self.form.bits);
+                self.scaler.three(self.sums);
+            }
+        }
+    }
+
+    /// Multiplies the columns that wait.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::push`].
+    unsafe fn finish(&mut self) {
+        if self.q == 0 {
+            return;
+        }
+        // The last position again.
+        self.out = self.out.wrapping_sub(self.out_step);
+        self.out_step = 0;
+        let (x, offset) = self.product.column(self.q - 1);
+        while self.q != 0 {
+            self.product.set_offset(self.q, offset);
+            // SAFETY: by contract.
+            unsafe { self.push(x) };
         }
     }
 }
 
 /// A product of rows and columns.
 struct Product {
-    pairs: Option<Block>,
+    pairs: Block,
+    some: bool,
     rest: Option<Block>,
 }
 
 impl Product {
-    /// Multiplies with three columns; a column is where it is and where its sums begin.
+    /// Where column `q` is.
+    #[inline(always)]
+    fn set(&mut self, q: usize, x: *const u8) {
+        self.pairs.head[Block::X[q]] = x;
+    }
+
+    /// Where its sums begin.
+    #[inline(always)]
+    fn set_offset(&mut self, q: usize, offset: i32) {
+        let offset = core::ptr::without_provenance(offset as u32 as usize);
+        for at in Block::OFFSETS[q] {
+            self.pairs.head[at] = offset;
+        }
+    }
+
+    /// Both.
+    fn column(&self, q: usize) -> (*const u8, i32) {
+        let offset = self.pairs.head[Block::OFFSETS[q][0]];
+        (self.pairs.head[Block::X[q]], offset.addr() as i32)
+    }
+
+    /// Multiplies.
     ///
     /// # Safety
     ///
     /// Rows, columns and the memory for sums are there.
-    #[inline]
-    unsafe fn run(&mut self, bits: u8, x: [(*const u8, i32); COLUMNS]) {
-        for block in [&mut self.pairs, &mut self.rest].into_iter().flatten() {
-            [block.x_0, block.x_1, block.x_2] = x.map(|x| x.0);
-            // SAFETY: by contract.
-            unsafe {
-                if bits == 8 {
-                    isa::qmend_rows_8(block);
-                    continue;
-                }
-                [block.offset_0, block.offset_1, block.offset_2] = x.map(|x| x.1);
-                [
-                    block.offset_0_again,
-                    block.offset_1_again,
-                    block.offset_2_again,
-                ] = x.map(|x| x.1);
-                match bits {
-                    2 => isa::qmend_rows_2(block),
-                    _ => isa::qmend_rows_4(block),
-                }
+    #[inline(always)]
+    unsafe fn run(&mut self, bits: u8) {
+        let rows = match bits {
+            2 => isa::qmend_rows_2,
+            4 => isa::qmend_rows_4,
+            _ => isa::qmend_rows_8,
+        };
+        // SAFETY: by contract.
+        unsafe {
+            if self.some {
+                rows(&self.pairs);
+            }
+            if let Some(rest) = &mut self.rest {
+                rest.head = self.pairs.head;
+                rows(rest);
             }
         }
     }

@@ -4,7 +4,10 @@
 //! memory; then all output positions of these channels are computed, runs of positions whose windows
 //! lie inside the input in one call of the assembly.
 
-use super::isa::{Constants, Run, qmend_depthwise, qmend_depthwise_3, qmend_depthwise_masked};
+use super::isa::{
+    Constants, Run, qmend_depthwise, qmend_depthwise_3, qmend_depthwise_3_inside,
+    qmend_depthwise_masked,
+};
 use super::scale::by_vector;
 use crate::kernels::conv2d::ConvParams;
 use crate::kernels::runs::{Positions, for_each_run};
@@ -47,12 +50,26 @@ pub(super) fn depthwise_conv2d(
         for (tap, to) in weights.chunks_exact_mut(LANES).enumerate() {
             p.weights.decode(tap, first, &mut to[..lanes]);
         }
+        // Where all taps are inside, the zero point's part of a sum is always the same.
+        let mut inside = constants;
+        let mut sums = [0i32; LANES];
+        for tap in weights.chunks_exact(LANES) {
+            for (sum, &w) in sums.iter_mut().zip(tap).take(lanes) {
+                *sum += w as i32;
+            }
+        }
+        for (lane, sum) in sums.iter().enumerate() {
+            let part = sum.wrapping_mul(p.input_zero_point as i32);
+            let bias = &mut inside.bias[lane % 2][lane / 2];
+            *bias = bias.wrapping_sub(part);
+        }
         let group = Group {
             p,
             axes,
             first,
             lanes,
             constants: &constants,
+            inside: &inside,
             weights,
         };
         for_each_run(axes, [out_h, out_w], |run| group.run(run, input, output));
@@ -67,6 +84,8 @@ struct Group<'a> {
     first: usize,
     lanes: usize,
     constants: &'a Constants,
+    /// With the zero point's part in the bias.
+    inside: &'a Constants,
     weights: &'a [i8],
 }
 
@@ -108,13 +127,14 @@ impl Group<'_> {
         let tap = (ys.from * x.kernel + xs.from) * LANES;
         let whole = self.lanes == LANES;
         let three = whole && x.kernel == 3 && xs.count() == 3;
+        let inside = three && ys.count() == y.kernel;
         let back = if three { 2 * tap_step } else { 0 };
         let channels = &self.p.channels;
         let run = Run {
             x: source.as_ptr(),
             w: self.weights[tap..].as_ptr(),
             out: out.as_mut_ptr(),
-            constants: self.constants,
+            constants: if inside { self.inside } else { self.constants },
             minus_zero: -(self.p.input_zero_point as i32),
             zero_point: channels.zero_point as i32,
             tap_step,
@@ -133,6 +153,7 @@ impl Group<'_> {
         // outputs in `out`.
         unsafe {
             match (three, whole) {
+                (true, _) if inside => qmend_depthwise_3_inside(&run),
                 (true, _) => qmend_depthwise_3(&run),
                 (false, true) => qmend_depthwise(&run),
                 (false, false) => qmend_depthwise_masked(&run),

@@ -44,7 +44,7 @@ pub(super) fn fully_connected(
     }
     let (mut x, mut offset, mut ones) = (input.as_ptr().cast::<u8>(), 0, None);
     if form.bits != 8 {
-        let len = form.column_bytes();
+        let len = form.column_bytes;
         // First the bytes as they are, then in their order; where the zero point asks for rows' own sums, a
         // column of ones.
         let columns = if zero_point == -128 { 2 } else { 3 };
@@ -71,14 +71,14 @@ pub(super) fn fully_connected(
         offset,
         x,
         offsets_again: [offset, offset, offset, 0, 0],
-        row_bytes: form.row_bytes(),
+        row_bytes: form.row_bytes,
         delta: delta(&form, rows),
         end: core::ptr::null_mut(),
         w: [core::ptr::null(); 4],
         sums: core::ptr::null_mut(),
         zero_point: zero_point as i32,
     };
-    let stride = form.stride();
+    let stride = form.stride;
     let mut sums = Sums::uninit();
     for first in (0..outputs).step_by(PART) {
         let count = PART.min(outputs - first);
@@ -86,23 +86,24 @@ pub(super) fn fully_connected(
         // SAFETY: rows of `count` outputs follow `w`, and the column is as long as they need.
         unsafe { products(&mut product, form.bits, w, stride, count, &mut sums) };
         let mut bias = c.bias[first * 4..][..count * 4].as_ptr();
-        let mut corrected = [0; PART];
+        let mut corrected = Sums::uninit();
         if let Some(ones) = ones {
+            product.x = ones;
+            let beginnings = (product.offset, product.offsets_again);
+            (product.offset, product.offsets_again) = (0, [0; 5]);
             let mut weights = Sums::uninit();
-            let mut product = Product {
-                offset: 0,
-                x: ones,
-                offsets_again: [0; 5],
-                ..product
-            };
             // SAFETY: as above; as many sums are written.
-            let weights = unsafe {
-                products(&mut product, form.bits, w, stride, count, &mut weights);
-                core::slice::from_raw_parts(weights.as_ptr().cast::<i32>(), count)
-            };
-            for (i, (to, sum)) in corrected.iter_mut().zip(weights).enumerate() {
-                let part = raised(zero_point).wrapping_mul(*sum);
-                *to = c.bias(first + i).wrapping_sub(part);
+            unsafe { products(&mut product, form.bits, w, stride, count, &mut weights) };
+            product.x = x;
+            (product.offset, product.offsets_again) = beginnings;
+            let to = corrected.as_mut_ptr().cast::<i32>();
+            for i in 0..count {
+                // SAFETY: as above.
+                unsafe {
+                    let sum = weights.as_ptr().cast::<i32>().add(i).read();
+                    let part = raised(zero_point).wrapping_mul(sum);
+                    to.add(i).write(c.bias(first + i).wrapping_sub(part));
+                }
             }
             bias = corrected.as_ptr().cast();
         }
@@ -221,8 +222,7 @@ unsafe fn finish(
     if rounding == Rounding::Tflm {
         // SAFETY: by contract; the output is as long.
         unsafe {
-            Scaler::new(channels, vector, first, output.len(), bias)
-                .one(sums, output.as_mut_ptr())
+            Scaler::new(channels, vector, first, output.len(), bias).one(sums, output.as_mut_ptr())
         };
         return;
     }

@@ -421,11 +421,13 @@ FUNCTION \name
     .endif
 .endm
 
-.macro TAP masked, step
+.macro TAP masked, step, zero
     LOAD_TAP \masked
     vldrb.s16 q3, [r4], #8
     add r3, r3, \step
+    .if \zero
     vadd.i16 q2, q2, r5
+    .endif
     vmullb.s16 q4, q2, q3
     vmullt.s16 q5, q2, q3
     vadd.i32 q0, q0, q4
@@ -494,7 +496,7 @@ FUNCTION \name
 2:  mov r3, r2
     ldr lr, [r12, #52]
     dls lr, lr
-3:  TAP \masked, r1
+3:  TAP \masked, r1, 1
     le lr, 3b
     ldr r3, [r12, #64]
     add r4, r4, r3
@@ -508,15 +510,21 @@ FUNCTION \name
     DEPTHWISE_ANY qmend_depthwise_masked, 1
 
 @ Rows of three taps, none of them outside the input; r8 steps from the last to the next row's first.
-    DEPTHWISE_BEGIN qmend_depthwise_3, 0
+.macro DEPTHWISE_3 name, zero
+    DEPTHWISE_BEGIN \name, 0
     ldr r7, [r12, #48]
 1:  vldrw.u32 q0, [r9]
     vldrw.u32 q1, [r9, #16]
     ldr r4, [r12, #4]
     mov r3, r0
     dls lr, r7
-3:  TAP 0, r1
-    TAP 0, r1
-    TAP 0, r8
+3:  TAP 0, r1, \zero
+    TAP 0, r1, \zero
+    TAP 0, r8, \zero
     le lr, 3b
     DEPTHWISE_END 0
+.endm
+
+    DEPTHWISE_3 qmend_depthwise_3, 1
+@ The same where the zero point's part is in the bias.
+    DEPTHWISE_3 qmend_depthwise_3_inside, 0

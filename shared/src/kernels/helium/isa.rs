@@ -8,19 +8,12 @@ global_asm!(include_str!("helium.s"), options(raw));
 pub(super) const COLUMNS: usize = 3;
 
 /// Three columns and some rows. The order of the fields is known to the assembly, which loads the
-/// first nine with one instruction: where the sums of a column begin is there twice, once for each
-/// of two rows.
+/// first nine with one instruction.
 #[repr(C)]
 pub(super) struct Block {
-    pub offset_0: i32,
-    pub x_0: *const u8,
-    pub offset_0_again: i32,
-    pub x_1: *const u8,
-    pub offset_1: i32,
-    pub x_2: *const u8,
-    pub offset_1_again: i32,
-    pub offset_2: i32,
-    pub offset_2_again: i32,
+    /// Where the columns are, and where their sums begin, each twice: once for each of two rows. See
+    /// [`Self::X`] and [`Self::OFFSETS`].
+    pub head: [*const u8; 9],
     /// Bytes of a row, at least one.
     pub row_bytes: usize,
     /// Bytes from behind a row's last vector to the start of the next row but one.
@@ -28,10 +21,16 @@ pub(super) struct Block {
     /// Behind the last sum.
     pub end: *mut i32,
     /// The first two rows.
-    pub w_0: *const u8,
-    pub w_1: *const u8,
+    pub w: [*const u8; 2],
     /// Where sums go: of each two rows, those with column 0, 1, 2.
     pub sums: *mut i32,
+}
+
+impl Block {
+    /// Where in the head the columns are.
+    pub const X: [usize; COLUMNS] = [1, 3, 5];
+    /// Where in the head their sums' beginnings are.
+    pub const OFFSETS: [[usize; 2]; COLUMNS] = [[0, 2], [4, 6], [7, 8]];
 }
 
 /// One column and some rows. The order of the fields is known to the assembly.
@@ -86,8 +85,8 @@ pub(super) struct Run {
     pub constants: *const Constants,
     pub minus_zero: i32,
     pub zero_point: i32,
-    /// Bytes from a tap to the next one in a row, and to the next row: from a row's first tap, or, for
-    /// [`qmend_depthwise_3`], from its last.
+    /// Bytes from a tap to the next one in a row, and to the next row: from a row's first tap, or, where
+    /// there are three, from its last.
     pub tap_step: usize,
     pub row_step: isize,
     pub min: i32,
@@ -139,4 +138,5 @@ unsafe extern "C" {
     pub(super) fn qmend_depthwise(run: *const Run);
     pub(super) fn qmend_depthwise_masked(run: *const Run);
     pub(super) fn qmend_depthwise_3(run: *const Run);
+    pub(super) fn qmend_depthwise_3_inside(run: *const Run);
 }

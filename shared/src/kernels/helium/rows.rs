@@ -21,45 +21,40 @@ pub(super) struct Form {
     pub direct: bool,
     /// Numbers in a row.
     pub columns: usize,
+    /// Bytes of a row that are multiplied.
+    pub row_bytes: usize,
+    /// Bytes from a row's start to the next one's.
+    pub stride: usize,
+    /// Bytes of a row's vectors: how far the assembly's pointers move in a row.
+    pub advance: usize,
+    /// Bytes of a column.
+    pub column_bytes: usize,
 }
 
 impl Form {
     pub fn of(rows: &Rows) -> Self {
+        let columns = rows.columns;
         let fields = matches!(rows.bits, 2 | 4) && rows.layout == Layout::Halfwords;
         let direct = rows.bits == 8 || fields;
+        let stride = match direct {
+            true => row_stride(columns, rows.bits),
+            false => columns,
+        };
+        let row_bytes = if fields { stride } else { columns };
+        let advance = row_bytes.next_multiple_of(VECTOR);
+        let column_bytes = match (fields, rows.bits) {
+            (false, _) => columns,
+            (true, 2) => 4 * advance,
+            (true, _) => 2 * advance,
+        };
         Self {
             bits: if direct { rows.bits } else { 8 },
             direct,
-            columns: rows.columns,
-        }
-    }
-
-    /// Bytes of a row that are multiplied.
-    pub fn row_bytes(&self) -> usize {
-        match self.bits {
-            8 => self.columns,
-            bits => row_stride(self.columns, bits),
-        }
-    }
-
-    /// Bytes from a row's start to the next one's.
-    pub fn stride(&self) -> usize {
-        match self.direct {
-            true => row_stride(self.columns, self.bits),
-            false => self.columns,
-        }
-    }
-
-    /// How far the assembly's pointers move in a row.
-    pub fn advance(&self) -> usize {
-        self.row_bytes().next_multiple_of(VECTOR)
-    }
-
-    /// Bytes of a column.
-    pub fn column_bytes(&self) -> usize {
-        match self.bits {
-            8 => self.columns,
-            bits => self.advance() * (8 / bits as usize),
+            columns,
+            row_bytes,
+            stride,
+            advance,
+            column_bytes,
         }
     }
 
@@ -71,8 +66,8 @@ impl Form {
     /// Puts activations in the order of fields, and returns their sum with 128 added to each. Those
     /// behind the last are -128.
     pub fn spread(&self, from: &[i8], to: &mut [u8]) -> i32 {
-        let vectors = self.advance() / VECTOR;
-        assert!(from.len() >= self.column_bytes() && to.len() >= self.column_bytes());
+        let vectors = self.advance / VECTOR;
+        assert!(from.len() >= self.column_bytes && to.len() >= self.column_bytes);
         // SAFETY: a column's bytes are read and written.
         unsafe {
             match self.bits {
@@ -132,7 +127,7 @@ pub(super) fn unsigned(bytes: &mut [i8]) -> &mut [u8] {
 
 /// Bytes that [`isa::Block`] and [`isa::Product`] have to move to the row `rows` further.
 pub(super) fn delta(form: &Form, rows: usize) -> isize {
-    (rows * form.stride()) as isize - form.advance() as isize
+    (rows * form.stride) as isize - form.advance as isize
 }
 
 /// Fills bytes with one.

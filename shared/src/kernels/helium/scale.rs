@@ -69,16 +69,21 @@ impl<'a> Scaler<'a> {
         }
     }
 
+    /// Where the outputs of column `q` go.
+    #[inline(always)]
+    pub fn set_out(&mut self, q: usize, out: *mut i8) {
+        self.scale.out[q] = out;
+    }
+
     /// Scales sums with three columns, as [`super::isa::Block`] leaves them.
     ///
     /// # Safety
     ///
-    /// There are sums of as many channels, rounded up to an even number, and room for as many outputs at each
-    /// of `out`.
-    #[inline]
-    pub unsafe fn three(&mut self, sums: *const i32, out: [*mut i8; COLUMNS]) {
+    /// There are sums of as many channels, rounded up to an even number, and room for as many outputs where
+    /// [`Self::set_out`] has put them.
+    #[inline(always)]
+    pub unsafe fn three(&mut self, sums: *const i32) {
         self.scale.sums = sums;
-        self.scale.out = out;
         if self.vector {
             // SAFETY: by contract.
             unsafe { qmend_scale_3(&self.scale) };
@@ -102,7 +107,8 @@ impl<'a> Scaler<'a> {
                 // SAFETY: by contract.
                 unsafe {
                     let acc = s.sums.add(index(c, q)).read().wrapping_add(bias);
-                    out.add(c).write(self.channels.finish(multiplier.apply(acc)));
+                    out.add(c)
+                        .write(self.channels.finish(multiplier.apply(acc)));
                 }
             }
         }
