@@ -7,9 +7,9 @@
     .syntax unified
     .thumb
     .cpu cortex-m55
-    .text
 
 .macro FUNCTION name
+    .section .text.\name, "ax", %progbits
     .p2align 2
     .global \name
     .type \name, %function
