@@ -13,7 +13,7 @@ use qmend_shared::kernels::{
 };
 use qmend_shared::weights::{Layout, Rows, row_stride};
 
-use crate::bench::Random;
+use crate::bench::{self, Random};
 
 const TENSOR: usize = 24 * 1024;
 const WEIGHTS: usize = 96 * 1024;
@@ -127,10 +127,7 @@ fn values(r: &mut Random, to: &mut [u8]) {
     }
 }
 
-/// Where a digest begins.
-pub const DIGEST: u32 = 0x811c_9dc5;
-
-/// Compares one layer, and continues a digest (FNV-1a) with the output's bytes: over the same seeds it
+/// Compares one layer, and continues a digest with the output's bytes: over the same seeds it
 /// is the same number on every processor.
 pub fn check(seed: u32, m: &mut Memory, digest: &mut u32) -> Outcome {
     let mut random = Random::new(seed);
@@ -324,9 +321,7 @@ pub fn check(seed: u32, m: &mut Memory, digest: &mut u32) -> Outcome {
         }
     }
     let wrong = got.iter().zip(&*expected).filter(|(a, b)| a != b).count();
-    for &byte in &*got {
-        *digest = (*digest ^ byte as u8 as u32).wrapping_mul(0x0100_0193);
-    }
+    *digest = bench::digest(*digest, got);
     let outside = [&m.output[..4], &m.output[4 + len..8 + len]];
     let outside = outside
         .iter()

@@ -51,12 +51,13 @@ pub fn bench(memory: &mut bench::Memory, meter: &mut impl Meter, code_bytes: u32
             Some(m) => {
                 same &= m.same;
                 say(format_args!(
-                    "model instructions {} portable {} arena {} image {} stack {} bits {}",
+                    "model instructions {} portable {} arena {} image {} stack {} digest {:08x} bits {}",
                     instructions(m.ticks),
                     instructions(m.portable_ticks),
                     m.arena_bytes,
                     len,
                     m.stack,
+                    m.digest,
                     word(m.same)
                 ));
             }
@@ -72,7 +73,7 @@ pub fn bench(memory: &mut bench::Memory, meter: &mut impl Meter, code_bytes: u32
 /// Compares this processor's kernels with the portable ones on random and extreme layers.
 pub fn kernels(memory: &mut kernel_check::Memory) -> ! {
     let (mut elements, mut differing) = (0, 0);
-    let mut digest = kernel_check::DIGEST;
+    let mut digest = bench::DIGEST;
     for seed in 1..=CHECKED_LAYERS {
         let outcome = kernel_check::check(seed, memory, &mut digest);
         elements += outcome.elements;

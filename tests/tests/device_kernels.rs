@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use qmend_firmware::kernel_check::{DIGEST, Memory, check};
+use qmend_firmware::bench::DIGEST;
+use qmend_firmware::kernel_check::{Memory, check};
 use qmend_tests::emulator::device_is_required;
 
 /// The check's layers.

@@ -98,7 +98,7 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
     let axes = Axis::of(&p.window, p.input);
     let [y, x] = axes;
     assert_eq!(form.columns, y.kernel * x.kernel * per_group);
-    assert_eq!(p.weights.bytes.len(), out_c * p.weights.row_bytes(0).len());
+    assert_eq!(p.weights.bytes.len(), out_c * form.packed);
     assert!(p.channels.count() == out_c && group_outputs * p.groups == out_c);
     let Some(mut scratch) = Scratch::of(scratch, &form, group_outputs) else {
         return false;

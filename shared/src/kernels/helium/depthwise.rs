@@ -8,6 +8,7 @@ use super::isa::{
     Constants, Run, qmend_depthwise, qmend_depthwise_3, qmend_depthwise_3_inside,
     qmend_depthwise_masked,
 };
+use super::rows::{copy, signed};
 use super::scale::by_vector;
 use crate::kernels::conv2d::ConvParams;
 use crate::kernels::runs::{Positions, for_each_run};
@@ -47,8 +48,15 @@ pub(super) fn depthwise_conv2d(
             constants.mantissas[odd][i] = multiplier.mantissa;
             constants.exponents[odd][i] = multiplier.exponent as i32;
         }
-        for (tap, to) in weights.chunks_exact_mut(LANES).enumerate() {
-            p.weights.decode(tap, first, &mut to[..lanes]);
+        if p.weights.bits == 8 && lanes == LANES {
+            // Bytes are bytes in any layout.
+            let stride = p.weights.row_bytes(0).len();
+            let bytes = signed(&p.weights.bytes[first..]);
+            copy(weights, bytes, LANES, taps, stride);
+        } else {
+            for (tap, to) in weights.chunks_exact_mut(LANES).enumerate() {
+                p.weights.decode(tap, first, &mut to[..lanes]);
+            }
         }
         // Where all taps are inside, the zero point's part of a sum is always the same.
         let mut inside = constants;

@@ -30,10 +30,7 @@ pub(super) fn fully_connected(
     let outputs = output.len();
     assert_eq!(input.len(), form.columns);
     assert_eq!(c.count(), outputs);
-    assert_eq!(
-        p.weights.bytes.len(),
-        outputs * crate::weights::row_stride(form.columns, p.weights.bits)
-    );
+    assert_eq!(p.weights.bytes.len(), outputs * form.packed);
     if form.columns == 0 || outputs == 0 {
         return false;
     }

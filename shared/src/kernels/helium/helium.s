@@ -409,6 +409,18 @@ FUNCTION \name
     .p2align 2
 9:  .word 0, 4, 8, 12
 
+@ ---- The largest of some bytes. r0: where, r1: how many.
+
+FUNCTION qmend_largest
+    push {r4, lr}
+    mvn r2, #127
+    dlstp.8 lr, r1
+2:  vldrb.u8 q0, [r0], #16
+    vmaxv.s8 r2, q0
+    letp lr, 2b
+    mov r0, r2
+    pop {r4, pc}
+
 @ ---- Depthwise: eight channels of a run of positions. r0: Run.
 @ q0 and q1 sum the even and the odd channels; r12 the run, r3 the tap, r4 its weights, r2 the row.
 

@@ -133,6 +133,7 @@ unsafe extern "C" {
     pub(super) fn qmend_spread_4(from: *const i8, vectors: usize, to: *mut u8) -> i32;
     pub(super) fn qmend_spread_2(from: *const i8, vectors: usize, to: *mut u8) -> i32;
     pub(super) fn qmend_unpack_3(from: *const u8, sixteens: usize, to: *mut i8);
+    pub(super) fn qmend_largest(bytes: *const u8, count: usize) -> i32;
     pub(super) fn qmend_scale_3(scale: *const Scale);
     pub(super) fn qmend_scale_1(scale: *const Scale);
     pub(super) fn qmend_depthwise(run: *const Run);

@@ -23,7 +23,9 @@ pub(super) struct Form {
     pub columns: usize,
     /// Bytes of a row that are multiplied.
     pub row_bytes: usize,
-    /// Bytes from a row's start to the next one's.
+    /// Bytes from a row's start to the next one's, in the image.
+    pub packed: usize,
+    /// The same of the rows that are multiplied.
     pub stride: usize,
     /// Bytes of a row's vectors: how far the assembly's pointers move in a row.
     pub advance: usize,
@@ -36,10 +38,8 @@ impl Form {
         let columns = rows.columns;
         let fields = matches!(rows.bits, 2 | 4) && rows.layout == Layout::Halfwords;
         let direct = rows.bits == 8 || fields;
-        let stride = match direct {
-            true => row_stride(columns, rows.bits),
-            false => columns,
-        };
+        let packed = row_stride(columns, rows.bits);
+        let stride = if direct { packed } else { columns };
         let row_bytes = if fields { stride } else { columns };
         let advance = row_bytes.next_multiple_of(VECTOR);
         let column_bytes = match (fields, rows.bits) {
@@ -52,6 +52,7 @@ impl Form {
             direct,
             columns,
             row_bytes,
+            packed,
             stride,
             advance,
             column_bytes,
@@ -123,6 +124,12 @@ pub(super) fn split(scratch: &mut [i8], words: usize) -> Option<(&mut [i32], &mu
 pub(super) fn unsigned(bytes: &mut [i8]) -> &mut [u8] {
     // SAFETY: every bit pattern is a number of either type, and both are as large.
     unsafe { core::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
+}
+
+/// The same bytes with a sign.
+pub(super) fn signed(bytes: &[u8]) -> &[i8] {
+    // SAFETY: as in [`unsigned`].
+    unsafe { core::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
 }
 
 /// Bytes that [`isa::Block`] and [`isa::Product`] have to move to the row `rows` further.

@@ -3,12 +3,14 @@
 //! All multipliers of at most one are scaled by the assembly, four channels at a time, with the same two
 //! roundings as [`crate::arith::Multiplier::apply`]; an operator with a larger one by that function.
 
-use super::isa::{COLUMNS, Scale, qmend_scale_1, qmend_scale_3};
+use super::isa::{COLUMNS, Scale, qmend_largest, qmend_scale_1, qmend_scale_3};
 use crate::image::Channels;
 
 /// Whether the assembly may scale these channels.
 pub(super) fn by_vector(channels: &Channels) -> bool {
-    channels.exponents.iter().all(|&e| e as i8 <= 0)
+    let exponents = channels.exponents;
+    // SAFETY: these bytes are read.
+    exponents.is_empty() || unsafe { qmend_largest(exponents.as_ptr(), exponents.len()) <= 0 }
 }
 
 /// Some channels' constants, made ready.
@@ -26,6 +28,7 @@ impl<'a> Scaler<'a> {
     /// # Safety
     ///
     /// `bias` may be read for as many, as long as this value lives.
+    #[inline]
     pub unsafe fn new(
         channels: &'a Channels<'a>,
         vector: bool,
