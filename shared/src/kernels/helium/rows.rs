@@ -34,6 +34,7 @@ pub(super) struct Form {
 }
 
 impl Form {
+    #[inline(always)]
     pub fn of(rows: &Rows) -> Self {
         let columns = rows.columns;
         let fields = matches!(rows.bits, 2 | 4) && rows.layout == Layout::Halfwords;

@@ -28,7 +28,7 @@ impl<'a> Scaler<'a> {
     /// # Safety
     ///
     /// `bias` may be read for as many, as long as this value lives.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn new(
         channels: &'a Channels<'a>,
         vector: bool,
@@ -60,6 +60,7 @@ impl<'a> Scaler<'a> {
     /// # Safety
     ///
     /// There are as many sums as channels, and room for as many outputs.
+    #[inline(always)]
     pub unsafe fn one(&mut self, sums: *const i32, out: *mut i8) {
         self.scale.sums = sums;
         self.scale.out[0] = out;
