@@ -5,6 +5,7 @@ use super::isa;
 use super::unpack;
 use crate::arith::Rounding;
 use crate::kernels::fully_connected::FullyConnectedParams;
+use crate::weights::row_stride;
 
 /// What the assembly works on: rows of weights times the input. The order of the fields is known
 /// there.
@@ -60,21 +61,23 @@ pub(super) fn fully_connected(
     }
     let [body, rest] = isa::product_bodies(bits);
     let inputs = columns.next_multiple_of(rest);
-    assert_eq!(
-        p.weights.bytes.len(),
-        outputs * p.weights.row_bytes(0).len()
-    );
+    // The loop's rest takes what fills a word.
+    let stride = match direct {
+        true => inputs * bits as usize / 8,
+        false => row_stride(columns, p.weights.bits),
+    };
+    debug_assert_eq!(stride, row_stride(columns, p.weights.bits));
+    assert_eq!(p.weights.bytes.len(), outputs * stride);
     // SAFETY: every bit pattern is a number of either type.
     let (_, x, _) = unsafe { scratch.align_to_mut::<u32>() };
     let Some((x, row)) = x.split_at_mut_checked(isa::row_words(inputs, bits)) else {
         return false;
     };
-    // SAFETY: as above; bytes are always aligned.
-    let (_, row, _) = unsafe { row.align_to_mut::<u8>() };
     let mut row = if direct {
-        assert_eq!(p.weights.row_bytes(0).len() * 8, inputs * bits as usize);
         None
     } else {
+        // SAFETY: as above; bytes are always aligned.
+        let (_, row, _) = unsafe { row.align_to_mut::<u8>() };
         let len = match bits {
             8 => inputs,
             _ => unpack::row_bytes(inputs),
@@ -152,6 +155,7 @@ pub(super) fn fully_connected(
 }
 
 /// Fills `x` with the input and zeros behind it; the sum that [`isa::spread_row`] gives.
+#[inline(always)]
 fn spread(p: &FullyConnectedParams, input: &[i8], inputs: usize, bits: u8, x: &mut [u32]) -> i32 {
     let zero_point = p.input_zero_point;
     // Fours that are whole, and may be loaded as words; the others from the stack.

@@ -16,6 +16,7 @@ pub(super) const fn row_bytes(inputs: usize) -> usize {
 }
 
 /// Unpacks row `r` to [`row_bytes`] bytes.
+#[inline(never)]
 pub(super) fn fields(rows: &Rows, r: usize, to: &mut [u8]) {
     let (words, _) = to.as_chunks_mut::<4>();
     let mut done = 0;
