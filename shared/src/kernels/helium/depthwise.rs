@@ -5,8 +5,8 @@
 //! lie inside the input in one call of the assembly.
 
 use super::isa::{
-    Constants, Run, qmend_depthwise, qmend_depthwise_3, qmend_depthwise_3_inside,
-    qmend_depthwise_masked,
+    Constants, Run, qmend_depthwise, qmend_depthwise_2, qmend_depthwise_3,
+    qmend_depthwise_3_inside, qmend_depthwise_masked,
 };
 use super::rows::{copy, signed};
 use super::scale::by_vector;
@@ -134,9 +134,11 @@ impl Group<'_> {
         let source = &input[start..start + window + (count - 1) * x_step + self.lanes];
         let tap = (ys.from * x.kernel + xs.from) * LANES;
         let whole = self.lanes == LANES;
-        let three = whole && x.kernel == 3 && xs.count() == 3;
+        // Rows of three taps of which at most one is outside have functions of their own.
+        let few = whole && x.kernel == 3 && xs.count() >= 2;
+        let three = few && xs.count() == 3;
         let inside = three && ys.count() == y.kernel;
-        let back = if three { 2 * tap_step } else { 0 };
+        let back = if few { (xs.count() - 1) * tap_step } else { 0 };
         let channels = &self.p.channels;
         let run = Run {
             x: source.as_ptr(),
@@ -160,11 +162,12 @@ impl Group<'_> {
         // SAFETY: the taps of `count` windows lie in `source`, their weights in `weights`, the
         // outputs in `out`.
         unsafe {
-            match (three, whole) {
-                (true, _) if inside => qmend_depthwise_3_inside(&run),
-                (true, _) => qmend_depthwise_3(&run),
-                (false, true) => qmend_depthwise(&run),
-                (false, false) => qmend_depthwise_masked(&run),
+            match (three, few, whole) {
+                (true, _, _) if inside => qmend_depthwise_3_inside(&run),
+                (true, _, _) => qmend_depthwise_3(&run),
+                (false, true, _) => qmend_depthwise_2(&run),
+                (false, false, true) => qmend_depthwise(&run),
+                (false, false, false) => qmend_depthwise_masked(&run),
             }
         }
     }

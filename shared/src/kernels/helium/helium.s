@@ -522,7 +522,7 @@ FUNCTION \name
     DEPTHWISE_ANY qmend_depthwise_masked, 1
 
 @ Rows of three taps, none of them outside the input; r8 steps from the last to the next row's first.
-.macro DEPTHWISE_3 name, zero
+.macro DEPTHWISE_FEW name, taps, zero
     DEPTHWISE_BEGIN \name, 0
     ldr r7, [r12, #48]
 1:  vldrw.u32 q0, [r9]
@@ -531,12 +531,20 @@ FUNCTION \name
     mov r3, r0
     dls lr, r7
 3:  TAP 0, r1, \zero
+    .if \taps == 3
     TAP 0, r1, \zero
+    .endif
     TAP 0, r8, \zero
+    .if \taps == 2
+    @ The weights of the one outside.
+    adds r4, #8
+    .endif
     le lr, 3b
     DEPTHWISE_END 0
 .endm
 
-    DEPTHWISE_3 qmend_depthwise_3, 1
+    DEPTHWISE_FEW qmend_depthwise_3, 3, 1
 @ The same where the zero point's part is in the bias.
-    DEPTHWISE_3 qmend_depthwise_3_inside, 0
+    DEPTHWISE_FEW qmend_depthwise_3_inside, 3, 0
+@ Of three taps in a row one is outside.
+    DEPTHWISE_FEW qmend_depthwise_2, 2, 1

@@ -85,8 +85,8 @@ pub(super) struct Run {
     pub constants: *const Constants,
     pub minus_zero: i32,
     pub zero_point: i32,
-    /// Bytes from a tap to the next one in a row, and to the next row: from a row's first tap, or, where
-    /// there are three, from its last.
+    /// Bytes from a tap to the next one in a row, and to the next row: from a row's first tap, or, for
+    /// functions of two or three taps, from its last.
     pub tap_step: usize,
     pub row_step: isize,
     pub min: i32,
@@ -140,4 +140,5 @@ unsafe extern "C" {
     pub(super) fn qmend_depthwise_masked(run: *const Run);
     pub(super) fn qmend_depthwise_3(run: *const Run);
     pub(super) fn qmend_depthwise_3_inside(run: *const Run);
+    pub(super) fn qmend_depthwise_2(run: *const Run);
 }
