@@ -14,6 +14,7 @@ mod render;
 mod row;
 mod run;
 mod sets;
+mod spec;
 mod suite;
 
 use std::path::{Path, PathBuf};
@@ -29,7 +30,8 @@ use crate::data::DataSpec;
 use crate::quantize::Scales;
 use journal::Journal;
 use method::{Factor, Method, Start, Width};
-use suite::{Entry, Set, Sets, Suite};
+use spec::{Set, Sets};
+use suite::{Entry, Suite};
 
 /// Methods where none are named.
 const DEFAULT_METHODS: &str = "neuron:ochiai,neuron:random,layer,margin,auto";
@@ -69,8 +71,8 @@ enum What {
 /// A suite holds `seeds`, `time_budget`, `targets`, `scales`, `widths` (8, "4-per-tensor"),
 /// `roundings` ("nearest", "gptq+bias", "best"), `methods` ("none", "layer,margin",
 /// "neuron:ochiai:top=30", "auto:strict") and [[model]] tables with `float`, optionally `quant`,
-/// `scale`, `mean`, `std`, and `data` with `calibration`, `repair`, `holdout` and `test`: files
-/// with ranges, or numbers of samples (and "rest") out of `pool`, which each seed shuffles anew.
+/// `scale`, `mean`, `std`, and `data` with `calibration`, `repair`, `holdout`, `test` and perhaps
+/// `unlabelled` (more to learn from): files with ranges, or numbers of samples (and "rest") out of `pool`, which each seed shuffles anew.
 /// Paths start from the suite's folder; $NAME is replaced from the environment.
 #[derive(Debug, clap::Args)]
 struct RepairArgs {
@@ -86,6 +88,10 @@ struct RepairArgs {
     /// Repair data
     #[arg(long, value_name = "DATA", value_parser = spec_parser(), required_unless_present = "suite")]
     repair: Option<DataSpec>,
+    /// More data to learn from without labels, beside the calibration data (strategies descent and
+    /// auto)
+    #[arg(long, value_name = "DATA", value_parser = spec_parser(), conflicts_with = "suite")]
+    unlabelled: Option<DataSpec>,
     /// Holdout data: decides which changes stay
     #[arg(long, value_name = "DATA", value_parser = spec_parser(), required_unless_present = "suite")]
     holdout: Option<DataSpec>,
@@ -113,7 +119,7 @@ struct RepairArgs {
     /// One weight scale a layer, at every width
     #[arg(long)]
     per_tensor: bool,
-    /// Methods, each STRATEGY[:METRIC][:top=N][:strict][:no-weights]; a chain of strategies as
+    /// Methods, each STRATEGY[:METRIC][:top=N][:rounds=N][:strict][:no-weights]; a chain of strategies as
     /// layer+margin
     #[arg(long, default_value = DEFAULT_METHODS, value_delimiter = ',', value_name = "METHODS")]
     methods: Vec<Method>,
@@ -338,6 +344,7 @@ impl RepairArgs {
                     pool: None,
                     shuffle: false,
                     calibration: Some(set(&self.data)?),
+                    unlabelled: self.unlabelled.clone().map(Set::File),
                     repair: set(&self.repair)?,
                     holdout: set(&self.holdout)?,
                     test: set(&self.test)?,

@@ -268,10 +268,13 @@ impl<'a> Part<'a> {
         let seconds = clock.elapsed().as_secs_f64();
         Ok(Begin {
             // The calibration images teach too: no label of theirs is needed.
-            tests: tests(&model, &self.sets.repair)?.with_extra(match &self.sets.calibration {
-                Some(data) => data.real(0..data.len(), &self.pre),
-                None => Vec::new(),
-            }),
+            tests: tests(&model, &self.sets.repair)?.with_extra(
+                [&self.sets.calibration, &self.sets.unlabelled]
+                    .into_iter()
+                    .flatten()
+                    .flat_map(|data| data.real(0..data.len(), &self.pre))
+                    .collect(),
+            ),
             kept: tests(&model, &self.sets.holdout)?,
             before: stages::integer_classes(&model, &self.sets.test)?,
             model,

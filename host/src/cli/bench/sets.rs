@@ -1,16 +1,19 @@
-//! The four sets of a model at a seed, and the proof that they are disjoint.
+//! The sets of a model at a seed, and the proof that they are disjoint.
 
 use anyhow::{Context as _, Result};
 
 use super::super::context::UserError;
 use super::super::stages;
-use super::suite::{Entry, Set, Suite};
+use super::spec::Set;
+use super::suite::{Entry, Suite};
 use crate::data::{Dataset, Take, overlap};
 
 /// Disjoint sets.
 pub struct Loaded {
     /// None where an integer model is given.
     pub calibration: Option<Dataset>,
+    /// More without labels.
+    pub unlabelled: Option<Dataset>,
     pub repair: Dataset,
     pub holdout: Dataset,
     pub test: Dataset,
@@ -21,7 +24,9 @@ pub struct Loaded {
 impl Loaded {
     /// The sets that there are, with their names.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, &Dataset)> {
-        self.calibration.iter().map(|d| ("calibration", d)).chain([
+        let calibration = self.calibration.iter().map(|d| ("calibration", d));
+        let unlabelled = self.unlabelled.iter().map(|d| ("unlabelled", d));
+        calibration.chain(unlabelled).chain([
             ("repair", &self.repair),
             ("holdout", &self.holdout),
             ("test", &self.test),
@@ -67,6 +72,10 @@ pub fn load(suite: &Suite, e: &Entry, shape: [usize; 3], who: &str, seed: u64) -
         calibration: match &e.data.calibration {
             Some(set) if e.quant.is_none() => Some(one("calibration", set)?),
             _ => None,
+        },
+        unlabelled: match &e.data.unlabelled {
+            Some(set) => Some(one("unlabelled", set)?),
+            None => None,
         },
         repair: one("repair", &e.data.repair)?,
         holdout: one("holdout", &e.data.holdout)?,
