@@ -67,9 +67,10 @@ pub struct Args {
     /// network, on varied inputs), several of them one after the other (layer,margin), or auto
     #[arg(long, default_value = "auto", value_name = "STRATEGY[,STRATEGY]", value_parser = parse_word::<Chain>)]
     strategy: Chain,
-    /// How descent varies the repair data: any of shift,flip,noise, or none; by default what suits
-    /// the input's shape (images: shift,flip; spectrograms: shift along the height, noise)
-    #[arg(long, value_name = "none|shift,flip,noise", value_parser = parse_word::<Variations>)]
+    /// How descent varies the repair data: any of shift,flip,noise,blend, or none; by default what
+    /// suits the input's shape (images: shift,flip,blend; spectrograms: shift along the height, noise,
+    /// blend) and none are both tried for a sixth of the rounds, and the holdout set chooses
+    #[arg(long, value_name = "none|shift,flip,noise,blend")]
     augment: Option<Variations>,
     /// Keep a repair only if by chance the holdout set would show its gain with less than this
     /// probability; 1 keeps all that is not worse
