@@ -96,7 +96,10 @@ impl Meter for SysTickMeter {
 }
 
 fn stack_range() -> (*mut u32, *mut u32) {
-    let (top, floor) = (addr_of!(_stack_start) as usize, addr_of!(_stack_end) as usize);
+    let (top, floor) = (
+        addr_of!(_stack_start) as usize,
+        addr_of!(_stack_end) as usize,
+    );
     let bottom = top.saturating_sub(WATCHED_STACK).max((floor + 3) & !3);
     (bottom as *mut u32, top as *mut u32)
 }
@@ -142,7 +145,10 @@ pub fn trace() -> heapless::Vec<u8, { 4 * TRACE }> {
     while word < top {
         // SAFETY: between the stack pointer and the stack's top there is RAM.
         let value = unsafe { word.read_volatile() };
-        if value & 1 == 1 && code.contains(&value) && found.extend_from_slice(&value.to_le_bytes()).is_err() {
+        if value & 1 == 1
+            && code.contains(&value)
+            && found.extend_from_slice(&value.to_le_bytes()).is_err()
+        {
             break;
         }
         // SAFETY: `word` is below the top.

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "fast")]
 use crate::image::Add;
-use crate::image::{Concat, Conv2d, Model, Op, Pool, Scratch, TensorDesc, TensorId, Unary, is_built_in};
+use crate::image::{
+    Concat, Conv2d, Model, Op, Pool, Scratch, TensorDesc, TensorId, Unary, is_built_in,
+};
 use crate::kernels::{self, Kernels, Native, shape};
 
 /// Why an image was not run. The image itself has been checked, so only the buffers can be wrong.

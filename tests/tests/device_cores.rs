@@ -1,10 +1,11 @@
-//! Every core that QEMU emulates gives the host's bits: each Cortex-M has kernels of its own.
+//! Every core that QEMU emulates gives the host's bits: each Cortex-M has kernels of its own, and the
+//! micro:bit's agent small portable ones beside them.
 
-use qmend::device::qemu::{MPS2_AN385, MPS2_AN386, MPS2_AN500, MPS2_AN505};
-use qmend::device::{Device, QemuOptions, verify};
+use qmend::device::qemu::{MICROBIT, MPS2_AN385, MPS2_AN386, MPS2_AN500, MPS2_AN505};
+use qmend::device::{Device, DeviceError, QemuOptions, verify};
 use qmend::export::image::write_image;
 use qmend_tests::emulator::start_with_or_skip;
-use qmend_tests::random_model::{random_inputs, random_network};
+use qmend_tests::random_model::{Focus, random_inputs, random_model, random_network};
 
 #[test]
 fn every_emulated_mps2_core_gives_identical_outputs() {
@@ -36,4 +37,45 @@ fn every_emulated_mps2_core_gives_identical_outputs() {
             assert!(counts.min > 1000);
         }
     }
+}
+
+/// Every operator, at every width: what the processor's own kernels leave to the portable ones is left
+/// to others here than on larger boards.
+#[test]
+fn every_operator_on_the_emulated_microbit_gives_identical_outputs() {
+    const NAME: &str = "every_operator_on_the_emulated_microbit_gives_identical_outputs";
+    let options = QemuOptions {
+        machine: MICROBIT,
+        ..QemuOptions::default()
+    };
+    let Some(mut device) = start_with_or_skip(NAME, &options) else {
+        return;
+    };
+    let who = device.identity().clone();
+    assert!(who.code_bytes < 48 * 1024, "{who:?}");
+    let (mut checked, mut too_large) = (0, 0);
+    for focus in Focus::ALL {
+        let widths: &[u8] = if focus.is_linear() {
+            &[2, 3, 4, 8]
+        } else {
+            &[8]
+        };
+        for (&bits, seed) in widths.iter().flat_map(|b| (0..3).map(move |s| (b, s))) {
+            let model = random_model(focus, bits, seed);
+            let image = write_image(&model).unwrap();
+            let inputs = random_inputs(&model, 2, seed);
+            let report = match verify(&model, &image, &inputs, &mut device, |_| ()) {
+                Err(DeviceError::TooLarge { .. }) => {
+                    too_large += 1;
+                    continue;
+                }
+                report => report.unwrap(),
+            };
+            assert!(report.identical(), "{focus:?}, {bits} bits: {report:#?}");
+            checked += 1;
+        }
+    }
+    let stack = device.stats().unwrap().stack_high_water;
+    println!("{checked} models identical, {too_large} too large; stack {stack:?}");
+    assert!(checked > 3 * too_large);
 }

@@ -25,8 +25,7 @@ fn flash_bytes(elf: &Path) -> u64 {
 #[test]
 fn the_agent_of_the_microbit_leaves_flash_for_models() {
     let test = "the_agent_of_the_microbit_leaves_flash_for_models";
-    let elf =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../target-firmware/agent-microbit.elf");
+    let elf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target-firmware/agent-microbit.elf");
     if !elf.is_file() {
         assert!(!device_is_required(), "{} is not there", elf.display());
         println!("SKIPPED {test}: no firmware, build it with firmware/build.sh");

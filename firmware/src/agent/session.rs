@@ -100,7 +100,9 @@ impl<'p, 's> Session<'p, 's> {
                     output: as_bytes(head),
                 }
             }),
-            Request::ReadOutput { offset, len } => part(self.runs, self.output, offset, len, self.chunk),
+            Request::ReadOutput { offset, len } => {
+                part(self.runs, self.output, offset, len, self.chunk)
+            }
             Request::Digest { first } => {
                 let range = first as usize..first as usize + Digests::MAX;
                 let ran = self.run(meter, &mut |operator, tensor| {

@@ -19,8 +19,7 @@ mod device {
         let link = Uart::start(chip.CLOCK, chip.P0, chip.UART0);
         let flash = Flash::new(chip.NVMC);
         let meter = SysTickMeter::new(core.SYST, CLOCK_HZ);
-        let Err(never) =
-            Agent::new(info(), link, flash, meter, POOL.bytes_mut(), BUFFERS).serve();
+        let Err(never) = Agent::new(info(), link, flash, meter, POOL.bytes_mut(), BUFFERS).serve();
         match never {}
     }
 

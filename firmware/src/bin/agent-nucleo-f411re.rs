@@ -4,10 +4,10 @@
 #[cfg(target_os = "none")]
 mod device {
     use cortex_m_rt::entry;
-    use stm32f4xx_hal::pac::Peripherals;
     use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Pool, report_panic};
     use qmend_firmware::boards::nucleo_f411re::{CLOCK_HZ, Flash, POOL_BYTES, Uart, info};
     use qmend_firmware::cortex_m_port::{SysTickMeter, trace};
+    use stm32f4xx_hal::pac::Peripherals;
 
     #[entry]
     fn main() -> ! {
@@ -19,8 +19,7 @@ mod device {
         let link = Uart::start(chip.RCC, chip.GPIOA, chip.USART2);
         let flash = Flash::new(chip.FLASH);
         let meter = SysTickMeter::new(core.SYST, CLOCK_HZ);
-        let Err(never) =
-            Agent::new(info(), link, flash, meter, POOL.bytes_mut(), BUFFERS).serve();
+        let Err(never) = Agent::new(info(), link, flash, meter, POOL.bytes_mut(), BUFFERS).serve();
         match never {}
     }
 

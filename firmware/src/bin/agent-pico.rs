@@ -20,8 +20,7 @@ mod device {
         // SAFETY: main runs once, on the one core that runs, and nothing else writes flash.
         let flash = unsafe { Flash::new() };
         let meter = SysTickMeter::new(core.SYST, CLOCK_HZ);
-        let Err(never) =
-            Agent::new(info(), link, flash, meter, POOL.bytes_mut(), BUFFERS).serve();
+        let Err(never) = Agent::new(info(), link, flash, meter, POOL.bytes_mut(), BUFFERS).serve();
         match never {}
     }
 

@@ -53,7 +53,8 @@ impl Uart {
             uart.psel.rxd.write(|w| w.bits(receives.psel_bits()));
         }
         uart.baudrate.write(|w| w.baudrate().baud115200());
-        uart.config.write(|w| w.hwfc().disabled().parity().excluded());
+        uart.config
+            .write(|w| w.hwfc().disabled().parity().excluded());
         uart.enable.write(|w| w.enable().enabled());
         uart.events_rxdrdy.reset();
         // SAFETY: ones start tasks.

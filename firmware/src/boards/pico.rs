@@ -76,12 +76,7 @@ impl Uart {
         )
         .ok()?;
         let sio = Sio::new(chip.SIO);
-        let pins = Pins::new(
-            chip.IO_BANK0,
-            chip.PADS_BANK0,
-            sio.gpio_bank0,
-            &mut resets,
-        );
+        let pins = Pins::new(chip.IO_BANK0, chip.PADS_BANK0, sio.gpio_bank0, &mut resets);
         let pins = (pins.gpio0.into_function(), pins.gpio1.into_function());
         let config = UartConfig::new(115_200.Hz(), DataBits::Eight, None, StopBits::One);
         UartPeripheral::new(chip.UART0, pins, &mut resets)

@@ -66,7 +66,9 @@ fn check_tensors(model: &Model) -> Result<(), ImageError> {
     let table = model.manifest().tensors;
     let whole = table.len().is_multiple_of(TensorDesc::BYTES);
     if table.is_empty() || !whole || model.tensor_count() > TensorId::MAX as usize {
-        return Err(ImageError::TensorTable { bytes: stated(table.len()) });
+        return Err(ImageError::TensorTable {
+            bytes: stated(table.len()),
+        });
     }
     for tensor in 0..model.tensor_count() as TensorId {
         let fail = |fault| Err(ImageError::Tensor { tensor, fault });

@@ -44,7 +44,11 @@ pub(super) fn product(model: &Model, o: &Product, y: &TensorDesc) -> Result<(), 
 
 pub(super) fn sum(model: &Model, o: &Sum, y: &TensorDesc) -> Result<(), OpFault> {
     operands(model, &o.operands, y)?;
-    check_ops::sum(&o.input_multipliers, o.output_multiplier, o.act_min..=o.act_max)
+    check_ops::sum(
+        &o.input_multipliers,
+        o.output_multiplier,
+        o.act_min..=o.act_max,
+    )
 }
 
 pub(super) fn resize(model: &Model, o: &ResizeNearest, y: &TensorDesc) -> Result<(), OpFault> {

@@ -26,10 +26,14 @@ pub(super) fn check_op(model: &Model, op: &Op) -> Result<(), OpFault> {
     let has = is_built_in;
     match op {
         Op::Conv2d(o) if has(0) => conv2d(model, o, &tensor(model, o.input)?, &y),
-        Op::DepthwiseConv2d(o) if has(1) => depthwise_conv2d(model, o, &tensor(model, o.input)?, &y),
+        Op::DepthwiseConv2d(o) if has(1) => {
+            depthwise_conv2d(model, o, &tensor(model, o.input)?, &y)
+        }
         Op::FullyConnected(o) if has(2) => fully_connected(model, o, &tensor(model, o.input)?, &y),
         Op::Add(o) if has(3) => add(model, o, &y),
-        Op::MaxPool(o) | Op::AveragePool(o) if has(4) || has(5) => pool(o, &tensor(model, o.input)?, &y),
+        Op::MaxPool(o) | Op::AveragePool(o) if has(4) || has(5) => {
+            pool(o, &tensor(model, o.input)?, &y)
+        }
         Op::Mean(o) if has(6) => {
             let x = tensor(model, o.input)?;
             ensure(y.shape == [1, 1, x.shape[2]], OpFault::Shape)?;
@@ -80,7 +84,9 @@ pub(super) fn check_op(model: &Model, op: &Op) -> Result<(), OpFault> {
             softmax(o, &y)
         }
         Op::Mul(o) if has(14) => check_elementwise::product(model, o, &y),
-        Op::Sub(o) | Op::BroadcastAdd(o) if has(15) || has(16) => check_elementwise::sum(model, o, &y),
+        Op::Sub(o) | Op::BroadcastAdd(o) if has(15) || has(16) => {
+            check_elementwise::sum(model, o, &y)
+        }
         Op::ResizeNearest(o) if has(17) => check_elementwise::resize(model, o, &y),
         _ => Err(OpFault::Undecodable),
     }
@@ -305,7 +311,11 @@ fn add(model: &Model, o: &Add, y: &TensorDesc) -> Result<(), OpFault> {
     for id in o.inputs {
         ensure(tensor(model, id)?.shape == y.shape, OpFault::Shape)?;
     }
-    sum(&o.input_multipliers, o.output_multiplier, o.act_min..=o.act_max)
+    sum(
+        &o.input_multipliers,
+        o.output_multiplier,
+        o.act_min..=o.act_max,
+    )
 }
 
 /// Multipliers and range of a sum: with exponents of at most 0 no shifted and scaled value leaves 30

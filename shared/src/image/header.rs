@@ -61,7 +61,9 @@ impl Header {
     /// What in it is not known here.
     pub fn parse(bytes: &[u8]) -> Result<Self, ImageError> {
         let Some(b) = bytes.first_chunk::<HEADER_BYTES>() else {
-            return Err(ImageError::TooShort { given: stated(bytes.len()) });
+            return Err(ImageError::TooShort {
+                given: stated(bytes.len()),
+            });
         };
         let magic = [b[0], b[1], b[2], b[3]];
         if magic != MAGIC {

@@ -60,16 +60,19 @@ impl<'a> Model<'a> {
     fn checked(bytes: &'a [u8], header: Header) -> Result<Self, ImageError> {
         let payload = &bytes[HEADER_BYTES..];
         header.verify_crc(payload)?;
-        let (manifest, rest) =
-            Manifest::read(payload).ok_or(ImageError::Manifest)?;
+        let (manifest, rest) = Manifest::read(payload).ok_or(ImageError::Manifest)?;
         if !rest.is_empty() {
-            return Err(ImageError::Trailing { bytes: stated(rest.len()) });
+            return Err(ImageError::Trailing {
+                bytes: stated(rest.len()),
+            });
         }
         // The weight section is the manifest's last field, so it ends where the image ends.
         let weights_at = bytes.len() - manifest.weights.len();
         let shortest = manifest.pad.len() < 16 && manifest.pad.iter().all(|&b| b == 0);
         if !weights_at.is_multiple_of(16) || !shortest {
-            return Err(ImageError::Padding { weights_at: stated(weights_at) });
+            return Err(ImageError::Padding {
+                weights_at: stated(weights_at),
+            });
         }
         let model = Self {
             bytes,

@@ -399,7 +399,10 @@ mod tests {
             let mut bytes = [0u8; 64];
             bytes[0] = number;
             let Some(op) = Op::take(&mut &bytes[..]) else {
-                assert!(!is_built_in(number as u32), "zeros are a message of any operator");
+                assert!(
+                    !is_built_in(number as u32),
+                    "zeros are a message of any operator"
+                );
                 continue;
             };
             assert_eq!(op.number(), number);

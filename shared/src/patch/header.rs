@@ -1,8 +1,8 @@
 //! The 32 bytes before the operations.
 
 use super::error::PatchError;
-use crate::image::stated;
 use crate::crc::Digest;
+use crate::image::stated;
 
 /// Length of the header.
 pub const HEADER_BYTES: usize = 32;
@@ -56,7 +56,9 @@ impl Header {
     /// The first thing that is wrong.
     pub fn parse(bytes: &[u8]) -> Result<Self, PatchError> {
         let Some((b, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
-            return Err(PatchError::TooShort { given: stated(bytes.len()) });
+            return Err(PatchError::TooShort {
+                given: stated(bytes.len()),
+            });
         };
         let magic = [b[0], b[1], b[2], b[3]];
         if magic != MAGIC {
