@@ -178,11 +178,18 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
                 return Ok(sequence);
             }
             let sizes = (self.pool.len(), Self::CHUNK);
+            let packet = (sequence, &body);
+            if let Some(sent) =
+                answer_about(packet, &self.info, &self.flash, &self.meter, sizes, &mut to)
+            {
+                sent?;
+                continue;
+            }
             room.clear();
-            let answer = about(&body, &self.info, &self.flash, &self.meter, sizes)
-                .or_else(|| self.flash.answer(&body, self.pool, &mut room))
-                .unwrap_or(Response::Refused(Refusal::NoImage));
-            to.send(sequence, answer)?;
+            match self.flash.answer(&body, self.pool, &mut room) {
+                Some(answer) => to.send(sequence, answer)?,
+                None => to.send(sequence, Response::Refused(Refusal::NoImage))?,
+            }
         }
     }
 
@@ -227,8 +234,9 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
                 return Ok(Some(Packet { sequence, body }));
             }
             let sizes = (capacity, Self::CHUNK);
-            match about(&body, &self.info, &self.flash, &self.meter, sizes) {
-                Some(answer) => to.send(sequence, answer)?,
+            let packet = (sequence, &body);
+            match answer_about(packet, &self.info, &self.flash, &self.meter, sizes, &mut to) {
+                Some(sent) => sent?,
                 None => {
                     session.answer(body, &mut self.meter, |answer| to.send(sequence, answer))?
                 }
@@ -272,6 +280,20 @@ fn parse(message: &[u8]) -> Option<Packet<Request<'_>>> {
         Ok((packet, [])) => Some(packet),
         _ => None,
     }
+}
+
+/// Sends the answer to what only asks about the device; `None` for any other request.
+// Not part of its callers: its memory is not needed while they do what takes much.
+#[inline(never)]
+fn answer_about<S: Storage, L: Link>(
+    (sequence, request): (u8, &Request<'_>),
+    info: &BoardInfo,
+    flash: &Flashing<S>,
+    meter: &impl Meter,
+    sizes: (usize, usize),
+    to: &mut Sender<'_, L>,
+) -> Option<Result<(), L::Error>> {
+    about(request, info, flash, meter, sizes).map(|answer| to.send(sequence, answer))
 }
 
 /// Answers what only asks about the device. `sizes`: memory for tensors, and data in a message.

@@ -103,6 +103,7 @@ fn overlap(a: &TensorDesc, b: &TensorDesc) -> bool {
 }
 
 /// Dataflow of operator `index`, whose tensors are known to be in the table.
+#[inline(never)] // Its memory is not needed while the operator is checked by itself.
 fn check_flow(model: &Model, op: &Op, index: u16) -> Result<(), OpFault> {
     let output = op.output();
     let y = model.tensor(output);

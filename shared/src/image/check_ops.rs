@@ -15,6 +15,7 @@ use crate::weights::{Rows, is_width, row_stride};
 const MAX_PAD: u64 = u8::MAX as u64;
 
 /// Checks one operator; afterwards all its tensor ids are in the table.
+#[inline(never)]
 pub(super) fn check_op(model: &Model, op: &Op) -> Result<(), OpFault> {
     if let Op::Concat(o) = op {
         check_concat_records(o)?;

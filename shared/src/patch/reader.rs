@@ -21,6 +21,7 @@ impl<'a> Patch<'a> {
     /// # Errors
     ///
     /// The first thing that is wrong, and where. No bytes lead to a panic.
+    #[inline(never)]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, PatchError> {
         let header = Header::parse(bytes)?;
         let body = &bytes[HEADER_BYTES..];
