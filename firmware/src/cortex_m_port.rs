@@ -24,9 +24,10 @@ fn SysTick() {
 
 unsafe extern "C" {
     static _stack_start: u32;
-    static __ebss: u32;
+    static _stack_end: u32;
     static __vector_table: u32;
     static __stext: u32;
+    static __etext: u32;
     static __sidata: u32;
     static __sdata: u32;
     static __edata: u32;
@@ -95,7 +96,10 @@ impl Meter for SysTickMeter {
 }
 
 fn stack_range() -> (*mut u32, *mut u32) {
-    let (top, floor) = (addr_of!(_stack_start) as usize, addr_of!(__ebss) as usize);
+    let (top, floor) = (
+        addr_of!(_stack_start) as usize,
+        addr_of!(_stack_end) as usize,
+    );
     let bottom = top.saturating_sub(WATCHED_STACK).max((floor + 3) & !3);
     (bottom as *mut u32, top as *mut u32)
 }
@@ -107,7 +111,7 @@ pub fn paint_stack() {
     let mut word = bottom;
     // Some words below the stack pointer are left for this function's own use.
     while word < top && (word as usize) < (here as usize).saturating_sub(64) {
-        // SAFETY: between the end of .bss and the stack pointer there is only unused stack.
+        // SAFETY: between the stack's end and the stack pointer there is only unused stack.
         unsafe {
             word.write_volatile(PAINT);
             word = word.add(1);
@@ -125,6 +129,32 @@ pub fn painted_stack() -> (u32, u32) {
         word = unsafe { word.add(1) };
     }
     (top as u32 - word as u32, top as u32 - bottom as u32)
+}
+
+/// Most words in a trace.
+const TRACE: usize = 8;
+
+/// What may be return addresses in the stack, innermost first, 4 bytes little-endian each: words
+/// that are odd, as those of Thumb code are, and lie in the program. Some are left over from calls
+/// that have returned.
+pub fn trace() -> heapless::Vec<u8, { 4 * TRACE }> {
+    let code = addr_of!(__stext) as u32..addr_of!(__etext) as u32;
+    let (_, top) = stack_range();
+    let mut found = heapless::Vec::new();
+    let mut word = cortex_m::register::msp::read() as *const u32;
+    while word < top {
+        // SAFETY: between the stack pointer and the stack's top there is RAM.
+        let value = unsafe { word.read_volatile() };
+        if value & 1 == 1
+            && code.contains(&value)
+            && found.extend_from_slice(&value.to_le_bytes()).is_err()
+        {
+            break;
+        }
+        // SAFETY: `word` is below the top.
+        word = unsafe { word.add(1) };
+    }
+    found
 }
 
 /// A device register.

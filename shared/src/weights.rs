@@ -80,8 +80,9 @@ impl Layout {
 /// Where number `column` of a row of fields starts, in bits from the row's start.
 #[inline(always)]
 const fn field_bit(column: usize, bits: u32) -> usize {
-    let per_word = (32 / bits) as usize;
-    let (word, within) = (column / per_word, column % per_word);
+    // 16 numbers of 2 bits in a word, 8 of 4. No division: small processors have none.
+    let log2 = 5 - bits / 2;
+    let (word, within) = (column >> log2, column & ((1 << log2) - 1));
     let (four, which) = (within / 4, within % 4);
     // a, b in the lower half; c, d in the upper one.
     let half = (which / 2) * 16;
@@ -411,13 +412,72 @@ impl<'a> Rows<'a> {
     }
 
     /// Unpacks part of row `r`, whatever its width (`bits` must be one of [`WIDTHS`]).
+    #[cfg_attr(not(feature = "fast"), inline(never))]
     pub fn decode(&self, r: usize, start: usize, out: &mut [i8]) {
+        #[cfg(not(feature = "fast"))]
+        return self.decode_any(r, start, out);
+        #[cfg(feature = "fast")]
         match self.bits {
             2 => self.row::<2>(r).decode(start, out),
             3 => self.row::<3>(r).decode(start, out),
             4 => self.row::<4>(r).decode(start, out),
             _ => self.row::<8>(r).decode(start, out),
         }
+    }
+
+    /// As [`Self::decode`], by one loop for all widths: eight numbers at a time, or a number where its
+    /// field is.
+    #[cfg(any(test, not(feature = "fast")))]
+    fn decode_any(&self, r: usize, start: usize, out: &mut [i8]) {
+        let (row, bits) = (self.row_bytes(r), self.bits as u32);
+        if bits == 8 {
+            for (out, &byte) in out.iter_mut().zip(&row[start..]) {
+                *out = byte as i8;
+            }
+            return;
+        }
+        let top = 32 - bits;
+        if self.layout.has_fields(bits) {
+            for (column, out) in (start..).zip(out) {
+                let bit = field_bit(column, bits);
+                // The field's upper bit is set for numbers that are not negative: its complement
+                // is the sign.
+                let field = (row[bit / 8] >> (bit % 8)) as u32 ^ 1 << (bits - 1);
+                *out = ((field << top) as i32 >> top) as i8;
+            }
+            return;
+        }
+        // Eight numbers have as many bytes as a number has bits: at most four.
+        let (group, within) = (start / 8, start % 8);
+        let mut groups = row[group * bits as usize..].chunks(bits as usize);
+        let (head, tail) = out.split_at_mut(out.len().min(8 - within));
+        let mut skip = within as u32 * bits;
+        for out in core::iter::once(head).chain(tail.chunks_mut(8)) {
+            let mut word = 0;
+            for &byte in groups.next().unwrap_or(&[]).iter().rev() {
+                word = word << 8 | byte as u32;
+            }
+            word >>= skip;
+            skip = 0;
+            for out in out {
+                *out = ((word << top) as i32 >> top) as i8;
+                word >>= bits;
+            }
+        }
+    }
+
+    /// `sum of w[start + i] * (x[i] - zero_point)` of row `r`, as [`Row::dot`].
+    #[cfg(any(test, not(feature = "fast")))]
+    #[cfg_attr(not(feature = "fast"), inline(never))]
+    pub(crate) fn dot(&self, r: usize, start: usize, x: &[i8], zero_point: i32) -> i32 {
+        let mut buffer = [0i8; 32];
+        let mut acc = 0i32;
+        for (part, x) in x.chunks(buffer.len()).enumerate() {
+            let w = &mut buffer[..x.len()];
+            self.decode_any(r, start + part * 32, w);
+            acc = acc.wrapping_add(multiply(w.iter().copied(), x, zero_point));
+        }
+        acc
     }
 }
 
@@ -459,10 +519,14 @@ mod tests {
                 let mut part = vec![0i8; len];
                 row.decode(start, &mut part);
                 assert_eq!(part, &w[start..start + len]);
+                part.fill(99);
+                rows.decode_any(0, start, &mut part);
+                assert_eq!(part, &w[start..start + len], "{layout:?} {BITS}");
                 let want: i64 = (0..len)
                     .map(|i| w[start + i] as i64 * (x[i] as i64 - zx as i64))
                     .sum();
                 assert_eq!(row.dot(start, &x[..len], zx) as i64, want);
+                assert_eq!(rows.dot(0, start, &x[..len], zx) as i64, want);
             }
         }
     }

@@ -21,10 +21,10 @@ use qmend_shared::slot::Storage;
 
 use crate::port::{BoardInfo, Link, Meter};
 use flashing::{Flashing, Room};
-use session::{Reason, Session, open};
+use session::{Session, open};
 
 /// What a message needs besides its data: the fields around them, CRC and stuffing.
-pub const MESSAGE_OVERHEAD: usize = 128;
+pub const MESSAGE_OVERHEAD: usize = 64;
 
 /// Receive and send buffers; a `static` of the board's program. `N` is the most data bytes in one
 /// message, a multiple of 32 and at least 256, and [`MESSAGE_OVERHEAD`].
@@ -178,11 +178,18 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
                 return Ok(sequence);
             }
             let sizes = (self.pool.len(), Self::CHUNK);
+            let packet = (sequence, &body);
+            if let Some(sent) =
+                answer_about(packet, &self.info, &self.flash, &self.meter, sizes, &mut to)
+            {
+                sent?;
+                continue;
+            }
             room.clear();
-            let answer = about(&body, &self.info, &self.flash, &self.meter, sizes)
-                .or_else(|| self.flash.answer(&body, self.pool, &mut room))
-                .unwrap_or(Response::Refused(Refusal::NoImage));
-            to.send(sequence, answer)?;
+            match self.flash.answer(&body, self.pool, &mut room) {
+                Some(answer) => to.send(sequence, answer)?,
+                None => to.send(sequence, Response::Refused(Refusal::NoImage))?,
+            }
         }
     }
 
@@ -192,13 +199,12 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
     #[inline(never)]
     fn serve_open(&mut self, sequence: u8) -> Result<Option<Packet<Pending>>, L::Error> {
         let capacity = self.pool.len();
-        let mut reason = Reason::new();
         let mut to = Sender {
             link: &mut self.wire.link,
             scratch: self.wire.scratch,
         };
         let opened = match self.flash.image() {
-            Some(image) => open(image, capacity, &mut reason),
+            Some(image) => open(image, capacity),
             None => Err(Refusal::NoImage),
         };
         let (model, info) = match opened {
@@ -228,8 +234,9 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
                 return Ok(Some(Packet { sequence, body }));
             }
             let sizes = (capacity, Self::CHUNK);
-            match about(&body, &self.info, &self.flash, &self.meter, sizes) {
-                Some(answer) => to.send(sequence, answer)?,
+            let packet = (sequence, &body);
+            match answer_about(packet, &self.info, &self.flash, &self.meter, sizes, &mut to) {
+                Some(sent) => sent?,
                 None => {
                     session.answer(body, &mut self.meter, |answer| to.send(sequence, answer))?
                 }
@@ -275,6 +282,20 @@ fn parse(message: &[u8]) -> Option<Packet<Request<'_>>> {
     }
 }
 
+/// Sends the answer to what only asks about the device; `None` for any other request.
+// Not part of its callers: its memory is not needed while they do what takes much.
+#[inline(never)]
+fn answer_about<S: Storage, L: Link>(
+    (sequence, request): (u8, &Request<'_>),
+    info: &BoardInfo,
+    flash: &Flashing<S>,
+    meter: &impl Meter,
+    sizes: (usize, usize),
+    to: &mut Sender<'_, L>,
+) -> Option<Result<(), L::Error>> {
+    about(request, info, flash, meter, sizes).map(|answer| to.send(sequence, answer))
+}
+
 /// Answers what only asks about the device. `sizes`: memory for tensors, and data in a message.
 fn about<S: Storage>(
     request: &Request<'_>,
@@ -306,8 +327,8 @@ fn about<S: Storage>(
 }
 
 /// Tells the host where a panic was. The message goes along where it needs no formatting, whose
-/// code would be larger than the agent's.
-pub fn report_panic<L: Link>(link: &mut L, info: &core::panic::PanicInfo) {
+/// code would be larger than the agent's. `trace` as in [`Response::Panicked`].
+pub fn report_panic<L: Link>(link: &mut L, info: &core::panic::PanicInfo, trace: &[u8]) {
     let (file, line) = info.location().map_or(("", 0), |l| (l.file(), l.line()));
     let message = info.message().as_str().unwrap_or("");
     // Texts that do not fit are left out rather than the report.
@@ -316,8 +337,25 @@ pub fn report_panic<L: Link>(link: &mut L, info: &core::panic::PanicInfo) {
         file: if file.len() <= 160 { file } else { "" },
         line,
         message: cut(message),
+        trace,
     };
-    let mut scratch = [0u8; 400];
+    send_panic(link, body);
+}
+
+/// As [`report_panic`] with nothing but the trace, which `addr2line` turns into words: where flash
+/// is scarce, this spares it the texts of all panics and the code that carries them there.
+pub fn report_trace<L: Link>(link: &mut L, trace: &[u8]) {
+    let body = Response::Panicked {
+        file: "",
+        line: 0,
+        message: "",
+        trace,
+    };
+    send_panic(link, body);
+}
+
+fn send_panic<L: Link>(link: &mut L, body: Response<'_>) {
+    let mut scratch = [0u8; 448];
     // A zero first: the panic may have come in the middle of a frame.
     let _ = link.write(&[0]);
     let _ = write_frame(&Packet { sequence: 0, body }, &mut scratch, |bytes| {

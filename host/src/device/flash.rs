@@ -67,13 +67,12 @@ pub fn check_fits(
     }
     let model = Model::from_bytes(image).map_err(bad)?;
     for (index, op) in model.ops().enumerate() {
-        let number = postcard::to_stdvec(&op)
-            .ok()
-            .and_then(|bytes| bytes.first().copied());
-        if number.is_none_or(|n| n >= description.operators) {
-            let kind = format!("{op:?}");
-            let kind = kind.split('(').next().unwrap_or_default();
-            return unsuitable(format!("operator {index} is a {kind}"));
+        if !has(description.operators, op.number()) {
+            return Err(DeviceError::OperatorMissing {
+                operator: index,
+                kind: op.kind(),
+                feature: operator_feature(op.kind()),
+            });
         }
     }
     let needed = model.arena_bytes() as u64 + model.input().elements() + model.output().elements();
@@ -85,6 +84,21 @@ pub fn check_fits(
         });
     }
     Ok(())
+}
+
+/// The firmware's feature that builds an operator in: `max-pool` for `MaxPool`.
+pub fn operator_feature(kind: &str) -> String {
+    let mut name = String::new();
+    let mut before = false;
+    for c in kind.chars() {
+        // `Conv2d` is one word.
+        if c.is_uppercase() && before {
+            name.push('-');
+        }
+        before = c.is_lowercase();
+        name.extend(c.to_lowercase());
+    }
+    name
 }
 
 /// Offsets and lengths of the sectors that an image of `len` bytes covers.
@@ -159,7 +173,7 @@ impl<T: Transport> LinkDevice<T> {
         report.sectors = sectors.len();
         let len = image.len() as u32;
         self.done("begin image", Request::BeginImage { len, crc })?;
-        let there = self.digests(sectors.len())?;
+        let there = self.digests(sectors.len(), crc)?;
         let mut done = 0;
         for (&(at, sector_len), there) in sectors.iter().zip(there) {
             let part = &image[at..image.len().min(at + sector_len)];
@@ -178,12 +192,17 @@ impl<T: Transport> LinkDevice<T> {
         Ok(report)
     }
 
-    fn digests(&mut self, count: usize) -> Result<Vec<u32>, DeviceError> {
+    /// CRCs of the sectors of the slot that an image with this CRC is being written into.
+    fn digests(&mut self, count: usize, crc: u32) -> Result<Vec<u32>, DeviceError> {
         let mut all = Vec::with_capacity(count);
         while all.len() < count {
             let first = all.len() as u16;
             let request = Request::SectorDigests { first };
             let more = self.ask("sector digests", request, |answer| match answer {
+                // A late message has begun another image.
+                Response::Digests(d) if d.of != crc => Some(Err(DeviceError::OutOfOrder {
+                    request: "sector digests",
+                })),
                 Response::Digests(d) if d.first == first && !d.crcs.is_empty() => {
                     let (words, rest) = d.crcs.as_chunks::<4>();
                     let crcs = words.iter().map(|&b| u32::from_le_bytes(b));

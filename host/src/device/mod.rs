@@ -17,7 +17,7 @@ pub mod simulation;
 mod verify;
 
 pub use error::DeviceError;
-pub use flash::{FlashReport, check_fits};
+pub use flash::{FlashReport, check_fits, operator_feature};
 pub use link::{LinkDevice, Transport};
 pub use port::{Port, PortName};
 pub use qemu::{Machine, Qemu, QemuOptions};

@@ -28,6 +28,17 @@ pub fn apply_patch(
     patch: &Patch<'_>,
     accept: impl FnOnce(&Model<'_>) -> bool,
 ) -> Result<Selected, SlotError> {
+    write_target(storage, layout, selected, patch)?.finish(storage, layout, accept)
+}
+
+/// All of it but the commit.
+#[inline(never)] // Its memory is not needed while the image is checked.
+fn write_target(
+    storage: &mut impl Storage,
+    layout: &Layout,
+    selected: &Selected,
+    patch: &Patch<'_>,
+) -> Result<Update, SlotError> {
     let header = patch.header();
     let update = Update::begin(
         storage,
@@ -51,7 +62,7 @@ pub fn apply_patch(
         };
         at = end;
     }
-    writing.finish(storage, layout, accept)
+    Ok(writing)
 }
 
 /// The reader behind the range, where the region holds what the reader gives for it.
