@@ -13,10 +13,14 @@
 //! - [`Intervals`]: what tensors can be for all inputs in a box.
 
 mod activations;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod bound;
 mod check;
 mod conv;
 mod depthwise;
+#[cfg(target_arch = "x86_64")]
+mod depthwise_flat;
 mod error;
 mod interval;
 mod isa;

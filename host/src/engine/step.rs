@@ -4,15 +4,20 @@ use rayon::prelude::*;
 
 use super::conv::Conv;
 use super::depthwise::Depthwise;
+#[cfg(target_arch = "x86_64")]
+use super::depthwise_flat::FlatDepthwise;
 use super::isa::Isa;
 use super::shared_op::SharedOp;
-use crate::model::{Op, QuantizedModel, Rounding};
+use crate::model::{Conv2d, Op, QuantizedModel, Rounding};
 
 /// What a node became.
 #[derive(Clone, Debug)]
 pub(super) enum Kernel {
     Conv(Conv),
     Depthwise(Depthwise),
+    /// For AVX-512 with VNNI.
+    #[cfg(target_arch = "x86_64")]
+    FlatDepthwise(FlatDepthwise),
     /// Everything that has no multiply-accumulate loop: the shared kernel, sample by sample.
     Shared(SharedOp),
 }
@@ -30,6 +35,7 @@ pub(super) struct Step {
 pub(super) struct Scratch {
     pub pairs: Vec<i16>,
     pub quads: Vec<u8>,
+    pub origins: Vec<usize>,
 }
 
 impl Step {
@@ -38,10 +44,19 @@ impl Step {
         let node = &model.nodes[index];
         let x = model.tensor(node.inputs[0]);
         let y = model.tensor(node.output);
+        let is_depthwise = |c: &Conv2d| c.groups > 1 && c.groups == x.shape[2];
         let kernel = match &node.op {
-            Op::Conv2d(c) if c.groups > 1 && c.groups == x.shape[2] => Kernel::Depthwise(
-                Depthwise::new(c, x.shape, y.shape, x.zero_point, y.zero_point),
+            #[cfg(target_arch = "x86_64")]
+            Op::Conv2d(c) if is_depthwise(c) && isa == Isa::Avx512Vnni => Kernel::FlatDepthwise(
+                FlatDepthwise::new(c, x.shape, y.shape, x.zero_point, y.zero_point),
             ),
+            Op::Conv2d(c) if is_depthwise(c) => Kernel::Depthwise(Depthwise::new(
+                c,
+                x.shape,
+                y.shape,
+                x.zero_point,
+                y.zero_point,
+            )),
             Op::Conv2d(c) => Kernel::Conv(Conv::from_conv(
                 c,
                 x.shape,
@@ -73,6 +88,8 @@ impl Step {
         match &self.kernel {
             Kernel::Conv(c) => c.scratch_bytes(),
             Kernel::Depthwise(d) => 2 * d.plane_elements(),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::FlatDepthwise(d) => d.scratch_bytes(),
             Kernel::Shared(_) => 0,
         }
     }
@@ -89,6 +106,8 @@ impl Step {
         match &self.kernel {
             Kernel::Conv(c) => c.run(inputs[0], n, scratch, out),
             Kernel::Depthwise(d) => d.run(isa, inputs[0], n, &mut scratch.pairs, out),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::FlatDepthwise(d) => d.run(inputs[0], n, scratch, out),
             Kernel::Shared(op) if op.is_elementwise() => {
                 isa.vectorized(
                     #[inline(always)]
@@ -130,6 +149,10 @@ impl Step {
                     Kernel::Conv(c) => c.accumulators(input, input.len() / x, scratch, out),
                     Kernel::Depthwise(d) => {
                         d.accumulators(isa, input, input.len() / x, &mut scratch.pairs, out)
+                    }
+                    #[cfg(target_arch = "x86_64")]
+                    Kernel::FlatDepthwise(d) => {
+                        d.accumulators(input, input.len() / x, scratch, out)
                     }
                     Kernel::Shared(_) => {}
                 }
