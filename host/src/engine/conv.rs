@@ -167,8 +167,8 @@ impl Conv {
                     // SAFETY: quads are packed only where AVX-512 with VNNI was detected.
                     unsafe {
                         match blocks {
-                            2 => product.outputs::<2, 8>(total, p, place, out),
-                            _ => product.outputs::<1, 16>(total, p, place, out),
+                            2 => product.outputs::<2, 1>(total, p, place, out),
+                            _ => product.outputs::<1, 2>(total, p, place, out),
                         }
                     }
                 }),
@@ -227,7 +227,7 @@ impl Conv {
         scratch: &mut Scratch,
         mut sink: impl FnMut(Product<'_>, Place, usize, usize),
     ) {
-        self.plane.fill(x, n, &mut scratch.quads);
+        self.plane.fill(self.isa, x, n, &mut scratch.quads);
         let total = n * self.origins.len();
         let size = self.plane.elements();
         scratch.origins.clear();
@@ -278,7 +278,7 @@ impl Conv {
             unreachable!("quads have a loop of their own");
         };
         let blocks = self.group_out.div_ceil(self.isa.lanes());
-        self.plane.fill(x, n, &mut scratch.pairs);
+        self.plane.fill(self.isa, x, n, &mut scratch.pairs);
         let operands = (&scratch.pairs[..], &weights[..]);
         for (group, block) in (0..self.groups).flat_map(|g| (0..blocks).map(move |b| (g, b))) {
             self.blocks(operands, n, group, block, &mut sink);

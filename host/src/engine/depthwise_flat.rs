@@ -7,8 +7,9 @@
 //! repeat, the period. Where the stride is more than one, the input's columns are sorted by their
 //! remainder first ([`Plane::phased`]).
 
-use super::avx512::depthwise::{Row, lane_of};
+use super::avx512::depthwise::{Row, Taps, lane_of};
 use super::avx512::{BLOCK, GROUP};
+use super::isa::Isa;
 use super::plane::Plane;
 use super::requant::Requant;
 use super::step::Scratch;
@@ -23,7 +24,7 @@ pub(super) struct FlatDepthwise {
     plane: Plane,
     /// Distance between the inputs of two rows of outputs.
     row_step: usize,
-    taps: Vec<[usize; GROUP]>,
+    taps: Taps,
     /// See [`Row::weights`].
     weights: Vec<i8>,
     requant: Requant,
@@ -49,13 +50,10 @@ impl FlatDepthwise {
             .flat_map(|y| (0..kw).map(move |x| (y * conv.dilation[0], x * conv.dilation[1])))
             .map(|(y, x)| y * plane.row() + plane.column_at(x))
             .collect();
-        let taps: Vec<[usize; GROUP]> = offsets
-            .chunks(GROUP)
-            .map(|c| std::array::from_fn(|i| c.get(i).copied().unwrap_or(0)))
-            .collect();
+        let taps = Taps::new(&offsets);
         let channels = plane.column();
         let period = channels / gcd(channels, BLOCK);
-        let mut weights = vec![0i8; period * taps.len() * GROUP * BLOCK];
+        let mut weights = vec![0i8; period * taps.groups() * GROUP * BLOCK];
         let mut channel_of = vec![None; period * BLOCK];
         for place in 0..period * BLOCK {
             let c = place % channels;
@@ -65,7 +63,7 @@ impl FlatDepthwise {
             let (block, lane) = (place / BLOCK, lane_of(place % BLOCK));
             channel_of[block * BLOCK + lane] = Some(c);
             for (t, &w) in conv.linear.row(c).iter().enumerate() {
-                let group = block * taps.len() + t / GROUP;
+                let group = block * taps.groups() + t / GROUP;
                 weights[(group * BLOCK + lane) * GROUP + t % GROUP] = w;
             }
         }
@@ -151,7 +149,7 @@ impl FlatDepthwise {
         scratch: &mut Scratch,
         mut sink: impl FnMut(usize, Row<'_>),
     ) {
-        self.plane.fill(x, n, &mut scratch.quads);
+        self.plane.fill(Isa::Avx512Vnni, x, n, &mut scratch.quads);
         let size = self.plane.elements();
         let h = self.output[0];
         for sample in 0..n {

@@ -26,6 +26,7 @@ mod interval;
 mod isa;
 mod net;
 mod plane;
+mod pool;
 mod requant;
 mod shared_op;
 mod step;

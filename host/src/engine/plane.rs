@@ -1,5 +1,6 @@
 //! Inputs in the form that the multiply-accumulate loops read, with the padding made explicit.
 
+use super::isa::Isa;
 use crate::graph::Pads;
 
 /// What a loop reads of an input.
@@ -102,7 +103,7 @@ impl Plane {
     }
 
     /// Prepares `n` samples of `x` in `to`, which is grown as needed.
-    pub(super) fn fill<T: Element>(&self, x: &[i8], n: usize, to: &mut Vec<T>) {
+    pub(super) fn fill<T: Element>(&self, isa: Isa, x: &[i8], n: usize, to: &mut Vec<T>) {
         let size = self.elements();
         let need = n * size + SLACK;
         if to.len() < need {
@@ -113,11 +114,15 @@ impl Plane {
             .chunks_exact(sample)
             .zip(to[..n * size].chunks_exact_mut(size))
         {
-            self.fill_one(x, plane);
+            isa.vectorized(
+                #[inline(always)]
+                || self.fill_one(x, plane),
+            );
         }
         to[n * size..need].fill(T::default());
     }
 
+    #[inline(always)]
     fn fill_one<T: Element>(&self, x: &[i8], plane: &mut [T]) {
         let row = self.row();
         let z = self.zero_point;
@@ -160,6 +165,7 @@ impl Plane {
         }
     }
 
+    #[inline(always)]
     fn fill_position<T: Element>(&self, x: &[i8], to: &mut [T]) {
         let z = self.zero_point;
         let (used, spare) = to.split_at_mut(self.c * self.repeat);

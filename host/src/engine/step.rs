@@ -2,11 +2,14 @@
 
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::avx512::add::Sum;
 use super::conv::Conv;
 use super::depthwise::Depthwise;
 #[cfg(target_arch = "x86_64")]
 use super::depthwise_flat::FlatDepthwise;
 use super::isa::Isa;
+use super::pool;
 use super::shared_op::SharedOp;
 use crate::model::{Conv2d, Op, QuantizedModel, Rounding};
 
@@ -36,6 +39,7 @@ pub(super) struct Scratch {
     pub pairs: Vec<i16>,
     pub quads: Vec<u8>,
     pub origins: Vec<usize>,
+    pub sums: Vec<i32>,
 }
 
 impl Step {
@@ -108,7 +112,33 @@ impl Step {
             Kernel::Depthwise(d) => d.run(isa, inputs[0], n, &mut scratch.pairs, out),
             #[cfg(target_arch = "x86_64")]
             Kernel::FlatDepthwise(d) => d.run(inputs[0], n, scratch, out),
+            Kernel::Shared(SharedOp::AveragePool(p)) => isa.vectorized(
+                #[inline(always)]
+                || {
+                    let samples = inputs[0].chunks_exact(inputs[0].len() / n);
+                    for (x, out) in samples.zip(out.chunks_exact_mut(out.len() / n)) {
+                        pool::average_pool(p, x, &mut scratch.sums, out);
+                    }
+                },
+            ),
+            Kernel::Shared(SharedOp::Mean(p)) => isa.vectorized(
+                #[inline(always)]
+                || {
+                    let samples = inputs[0].chunks_exact(inputs[0].len() / n);
+                    for (x, out) in samples.zip(out.chunks_exact_mut(out.len() / n)) {
+                        pool::mean(p, x, &mut scratch.sums, out);
+                    }
+                },
+            ),
             Kernel::Shared(op) if op.is_elementwise() => {
+                #[cfg(target_arch = "x86_64")]
+                if let (Isa::Avx512Vnni, SharedOp::Add(p)) = (isa, op)
+                    && let Some(sum) = Sum::new(p)
+                {
+                    // SAFETY: an `Isa` other than `Portable` comes from detection on this machine.
+                    unsafe { sum.run(inputs[0], inputs[1], out) };
+                    return;
+                }
                 isa.vectorized(
                     #[inline(always)]
                     || op.elementwise(inputs, out),

@@ -6,12 +6,34 @@ use super::super::requant::Prepared;
 use super::scale::{Finish, Lanes};
 use super::{BLOCK, GROUP, LANES};
 
+/// Where the inputs of each tap start.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Taps {
+    groups: Vec<[usize; GROUP]>,
+    reach: usize,
+}
+
+impl Taps {
+    /// Offsets are from the first tap; a last group that is not full reads the first input.
+    pub(in super::super) fn new(offsets: &[usize]) -> Self {
+        let group = |c: &[usize]| std::array::from_fn(|i| c.get(i).copied().unwrap_or(0));
+        Self {
+            groups: offsets.chunks(GROUP).map(group).collect(),
+            reach: offsets.iter().max().copied().unwrap_or(0),
+        }
+    }
+
+    /// Groups of taps.
+    pub(in super::super) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+}
+
 /// Operands of one row of a depthwise convolution: see [`super::super::depthwise_flat`].
 pub(in super::super) struct Row<'a> {
     /// Prepared inputs, from the row's first tap on.
     pub x: &'a [u8],
-    /// Offset of each tap in `x`.
-    pub taps: &'a [[usize; GROUP]],
+    pub taps: &'a Taps,
     /// `[block of the period][group of taps][quarter][lane][tap]`
     pub weights: &'a [i8],
     /// `[block of the period][quarter][lane]`
@@ -23,9 +45,13 @@ impl Row<'_> {
     fn check(&self, length: usize) -> usize {
         let period = self.bias.len() / BLOCK;
         assert!(period > 0 && self.bias.len() == period * BLOCK);
-        assert!(self.weights.len() == period * self.taps.len() * GROUP * BLOCK);
-        let reach = self.taps.as_flattened().iter().max().copied().unwrap_or(0);
-        assert!(reach.saturating_add(length.next_multiple_of(BLOCK)) <= self.x.len());
+        assert!(self.weights.len() == period * self.taps.groups() * GROUP * BLOCK);
+        assert!(
+            self.taps
+                .reach
+                .saturating_add(length.next_multiple_of(BLOCK))
+                <= self.x.len()
+        );
         period
     }
 
@@ -47,9 +73,9 @@ impl Row<'_> {
             let mut w = self
                 .weights
                 .as_ptr()
-                .add(block * self.taps.len() * GROUP * BLOCK);
+                .add(block * self.taps.groups() * GROUP * BLOCK);
             let x = self.x.as_ptr().add(at);
-            for taps in self.taps {
+            for taps in &self.taps.groups {
                 let a = _mm512_loadu_si512(x.add(taps[0]).cast());
                 let b = _mm512_loadu_si512(x.add(taps[1]).cast());
                 let c = _mm512_loadu_si512(x.add(taps[2]).cast());
@@ -80,7 +106,7 @@ impl Row<'_> {
     pub(in super::super) unsafe fn outputs(&self, p: &Prepared, out: &mut [i8]) {
         let period = self.check(out.len());
         assert!(p.lanes() == self.bias.len());
-        let finish = Finish::new(p);
+        let finish = Finish::of(p);
         let mut block = 0;
         for at in (0..out.len()).step_by(BLOCK) {
             // SAFETY: checked above; `block` stays below the period, whose lanes `p` has; the store

@@ -2,8 +2,10 @@
 //!
 //! - [`product`]: convolutions and fully connected layers.
 //! - [`depthwise`]: a row of a depthwise convolution.
+//! - [`add`]: element-wise sums.
 //! - [`scale`]: from accumulators to int8.
 
+pub(super) mod add;
 pub(super) mod depthwise;
 pub(super) mod product;
 mod scale;

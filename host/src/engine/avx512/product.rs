@@ -22,12 +22,12 @@ pub(in super::super) struct Product<'a> {
     pub bias: &'a [i32],
 }
 
-/// Most positions that are computed together.
-const MOST: usize = 16;
+/// Positions that are computed together.
+const TOGETHER: usize = 8;
 
 /// How many origins `positions` positions need.
 pub(in super::super) fn padded(positions: usize) -> usize {
-    positions.next_multiple_of(MOST)
+    positions.next_multiple_of(TOGETHER)
 }
 
 /// Where outputs go.
@@ -83,84 +83,92 @@ impl Product<'_> {
         assert!(self.bias.len() >= blocks * LANES);
     }
 
-    /// Accumulators, bias included. Sixteen of them hide the latency of the instruction.
+    /// Accumulators, bias included. `K` groups of inputs at a time go to accumulators of their
+    /// own: sixteen hide the latency of the instruction, and more positions than eight would need
+    /// more addresses than there are registers.
     ///
     /// # Safety
-    /// AVX-512 with VNNI; [`Self::check`] has passed for `B` blocks and `first + P` positions.
+    /// AVX-512 with VNNI; [`Self::check`] has passed for `B` blocks and `first` + [`TOGETHER`]
+    /// positions.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn sums<const B: usize, const P: usize>(&self, first: usize) -> [[__m512i; P]; B] {
+    unsafe fn sums<const B: usize, const K: usize>(
+        &self,
+        first: usize,
+    ) -> [[__m512i; TOGETHER]; B] {
         let block = self.offsets.len() * GROUP * LANES;
         // SAFETY: every read is inside the slices by the caller's promise; loads are unaligned ones.
         unsafe {
-            let mut sums = [[_mm512_setzero_si512(); P]; B];
+            let mut sums = [[[_mm512_setzero_si512(); TOGETHER]; B]; K];
             for b in 0..B {
                 let bias = _mm512_loadu_si512(self.bias.as_ptr().add(b * LANES).cast());
-                for p in 0..P {
-                    sums[b][p] = bias;
+                for p in 0..TOGETHER {
+                    sums[0][b][p] = bias;
                 }
             }
             let origins = self.origins.as_ptr().add(first);
-            let mut x = [self.plane.as_ptr(); P];
-            for p in 0..P {
+            let mut x = [self.plane.as_ptr(); TOGETHER];
+            for p in 0..TOGETHER {
                 x[p] = x[p].add(*origins.add(p));
             }
             let mut w = self.weights.as_ptr();
-            for &offset in self.offsets {
-                let mut weights = [_mm512_setzero_si512(); B];
-                for b in 0..B {
-                    weights[b] = _mm512_loadu_si512(w.add(b * block).cast());
+            let (groups, rest) = self.offsets.as_chunks::<K>();
+            for offsets in groups {
+                for k in 0..K {
+                    multiply(&mut sums[k], w, block, &x, offsets[k]);
+                    w = w.add(GROUP * LANES);
                 }
+            }
+            for &offset in rest {
+                multiply(&mut sums[0], w, block, &x, offset);
                 w = w.add(GROUP * LANES);
-                for p in 0..P {
-                    let inputs = x[p].add(offset).cast::<i32>().read_unaligned();
-                    let inputs = _mm512_set1_epi32(inputs);
-                    for b in 0..B {
-                        sums[b][p] = _mm512_dpbusd_epi32(sums[b][p], inputs, weights[b]);
+            }
+            let mut total = sums[0];
+            for k in 1..K {
+                for b in 0..B {
+                    for p in 0..TOGETHER {
+                        total[b][p] = _mm512_add_epi32(total[b][p], sums[k][b][p]);
                     }
                 }
             }
-            sums
+            total
         }
     }
 
-    /// Outputs of `positions` positions by `B` blocks, `P` positions at a time.
+    /// Outputs of `positions` positions by `B` blocks.
     ///
     /// # Safety
     /// The machine has AVX-512 with VNNI.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    pub(in super::super) unsafe fn outputs<const B: usize, const P: usize>(
+    pub(in super::super) unsafe fn outputs<const B: usize, const K: usize>(
         &self,
         positions: usize,
         prepared: &Prepared,
         place: Place,
         out: &mut [i8],
     ) {
-        const { assert!(P.is_multiple_of(4) && MOST.is_multiple_of(P)) };
         self.check(positions, B);
         assert!(place.lane + B * LANES <= prepared.lanes());
         assert!(place.end(positions) <= out.len() && place.width <= B * LANES);
-        let finish = Finish::new(prepared);
-        // Four lanes of each of four positions become sixteen lanes of each in turn.
-        let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-        for first in (0..positions).step_by(P) {
+        let finish = Finish::of(prepared);
+        for first in (0..positions).step_by(TOGETHER) {
             // SAFETY: checked above: reads by `check`, constants by `place.lane`, and no output is
             // written beyond the last position's last channel.
             unsafe {
-                let sums = self.sums::<B, P>(first);
+                let sums = self.sums::<B, K>(first);
                 for b in 0..B {
                     let lanes = Lanes::load(prepared, place.lane + b * LANES);
                     let width = place.width.saturating_sub(b * LANES).min(LANES);
                     let mask = ((1u32 << width) - 1) as __mmask16;
                     let to = out.as_mut_ptr().add(place.channel + b * LANES);
-                    for four in 0..P / 4 {
+                    for four in 0..TOGETHER / 4 {
                         let mut scaled = [_mm512_setzero_si512(); 4];
                         for i in 0..4 {
                             scaled[i] = lanes.scale(sums[b][4 * four + i]);
                         }
                         let at = first + 4 * four;
                         let to = to.wrapping_add(at * place.stride);
-                        let bytes = _mm512_permutexvar_epi32(order, finish.pack(scaled));
+                        let bytes = finish.pack_in_order(scaled);
                         let each = [
                             _mm512_castsi512_si128(bytes),
                             _mm512_extracti32x4_epi32(bytes, 1),
@@ -198,17 +206,47 @@ impl Product<'_> {
         self.check(positions, 1);
         assert!(place.end(positions) <= out.len() && place.width <= LANES);
         let mask = ((1u32 << place.width) - 1) as __mmask16;
-        for first in (0..positions).step_by(MOST) {
+        for first in (0..positions).step_by(TOGETHER) {
             // SAFETY: checked above: reads by `check`, and no output is written beyond the last
             // position's last channel.
             unsafe {
-                let sums = self.sums::<1, MOST>(first);
-                for p in 0..MOST {
+                let sums = self.sums::<1, 2>(first);
+                for p in 0..TOGETHER {
                     if first + p < positions {
                         let to = (first + p) * place.stride + place.channel;
                         _mm512_mask_storeu_epi32(out.as_mut_ptr().add(to), mask, sums[0][p]);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Adds the products of one group of inputs of each position, `offset` from `x`, and its weights of
+/// each block, `block` apart from `w` on.
+///
+/// # Safety
+/// AVX-512 with VNNI; the places read are within one allocation each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn multiply<const B: usize>(
+    sums: &mut [[__m512i; TOGETHER]; B],
+    w: *const i8,
+    block: usize,
+    x: &[*const u8; TOGETHER],
+    offset: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut weights = [_mm512_setzero_si512(); B];
+        for b in 0..B {
+            weights[b] = _mm512_loadu_si512(w.add(b * block).cast());
+        }
+        for p in 0..TOGETHER {
+            let inputs = x[p].add(offset).cast::<i32>().read_unaligned();
+            let inputs = _mm512_set1_epi32(inputs);
+            for b in 0..B {
+                sums[b][p] = _mm512_dpbusd_epi32(sums[b][p], inputs, weights[b]);
             }
         }
     }

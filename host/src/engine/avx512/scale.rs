@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use qmend_shared::arith::PreparedMultiplier;
+
 use super::super::requant::Prepared;
 use super::LANES;
 
@@ -37,6 +39,19 @@ impl Lanes {
         }
     }
 
+    /// The same for all lanes.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    pub(super) fn all(m: PreparedMultiplier) -> Self {
+        Self {
+            even: _mm512_set1_epi32(m.mantissa),
+            odd: _mm512_set1_epi32(m.mantissa),
+            half: _mm512_set1_epi32(m.half),
+            tie: _mm512_set1_epi32(m.tie),
+            shift: _mm512_set1_epi32(m.shift),
+        }
+    }
+
     /// `PreparedMultiplier::apply` of sixteen accumulators: products of the even and the odd lanes
     /// in 64 bits, both rounded and put side by side again, then the shift.
     #[inline]
@@ -65,12 +80,26 @@ pub(super) struct Finish {
 impl Finish {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    pub(super) fn new(p: &Prepared) -> Self {
+    pub(super) fn new(zero_point: i8, min: i8, max: i8) -> Self {
         Self {
-            zero_point: _mm512_set1_epi16(p.zero_point as i16),
-            min: _mm512_set1_epi8(p.act_min),
-            max: _mm512_set1_epi8(p.act_max),
+            zero_point: _mm512_set1_epi16(zero_point as i16),
+            min: _mm512_set1_epi8(min),
+            max: _mm512_set1_epi8(max),
         }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    pub(super) fn of(p: &Prepared) -> Self {
+        Self::new(p.zero_point, p.act_min, p.act_max)
+    }
+
+    /// As [`Self::pack`], but all lanes of each vector in turn.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    pub(super) fn pack_in_order(&self, scaled: [__m512i; 4]) -> __m512i {
+        let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        _mm512_permutexvar_epi32(order, self.pack(scaled))
     }
 
     /// Outputs of four vectors: each quarter of the result is four lanes of each vector in turn.
