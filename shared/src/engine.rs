@@ -8,7 +8,9 @@ mod elementwise;
 use core::fmt;
 use core::ops::Range;
 
-use crate::image::{Add, Concat, Conv2d, Model, Op, Pool, Scratch, TensorDesc, TensorId, Unary};
+use crate::image::{
+    Add, Concat, Conv2d, Memory, Model, Op, Pool, Scratch, TensorDesc, TensorId, Unary,
+};
 use crate::kernels::{self, Kernels, Native, shape};
 
 /// Why an image was not run. The image itself has been checked, so only the buffers can be wrong.
@@ -304,11 +306,60 @@ fn convolution<K: Kernels>(model: &Model, o: &Conv2d, arena: &mut [i8], depthwis
         weights: model.rows(o.weights, rows, columns),
         channels: model.channels(o.channels, outputs, &y),
     };
-    let (out, x, scratch) = operands(arena, &y, &x, o.scratch());
-    if depthwise {
-        K::depthwise_conv2d(&params, scratch, x, out);
-    } else {
-        K::conv2d(&params, scratch, x, out);
+    let (from, to) = (place(&x), place(&y));
+    for part in parts(o.memory(), &params).into_iter().flatten() {
+        let row = |s: [usize; 3]| s[1] * s[2];
+        let (in_row, out_row) = (row(params.input), row(params.output));
+        let out_start = to.start + part.out_row * out_row;
+        let [out, x, scratch] = arena
+            .get_disjoint_mut([
+                out_start..out_start + part.params.output[0] * out_row,
+                from.start + part.in_row * in_row..from.end,
+                part.scratch,
+            ])
+            .expect("the check refuses working memory that overlaps what is needed of an operand");
+        if depthwise {
+            K::depthwise_conv2d(&part.params, scratch, x, out);
+        } else {
+            K::conv2d(&part.params, scratch, x, out);
+        }
+    }
+}
+
+/// Consecutive rows of a convolution's output.
+struct Part<'m> {
+    /// With the rows of input and output that the part has.
+    params: kernels::ConvParams<'m>,
+    /// The first of either.
+    in_row: usize,
+    out_row: usize,
+    /// Working memory, perhaps empty.
+    scratch: Range<usize>,
+}
+
+/// A convolution in one part, or in two with working memory of their own.
+fn parts<'m>(memory: Option<Memory>, params: &kernels::ConvParams<'m>) -> [Option<Part<'m>>; 2] {
+    let whole = |scratch| Part {
+        params: *params,
+        in_row: 0,
+        out_row: 0,
+        scratch,
+    };
+    match memory {
+        None => [Some(whole(0..0)), None],
+        Some(Memory::Whole(s)) => [Some(whole(s.range())), None],
+        Some(Memory::Split { first, rows, rest }) => {
+            let rows = rows as usize;
+            let (mut a, mut b) = (whole(first.range()), whole(rest.range()));
+            a.params.output[0] = rows;
+            let (in_row, pad) = params.window.first_row(rows);
+            b.params.output[0] -= rows;
+            b.params.input[0] -= in_row;
+            // Not above the window's own padding.
+            b.params.window.pad[0] = pad as u8;
+            (b.in_row, b.out_row) = (in_row, rows);
+            [Some(a), Some(b)]
+        }
     }
 }
 

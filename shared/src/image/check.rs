@@ -19,7 +19,7 @@ use super::check_ops::check_op;
 use super::error::{ImageError, OpFault, TensorFault};
 use super::manifest::TensorDesc;
 use super::model::Model;
-use super::op::{Op, TensorId};
+use super::op::{Memory, Op, TensorId};
 
 /// The largest number of operators in an image.
 pub const MAX_OPS: usize = 2048;
@@ -104,11 +104,10 @@ impl State {
     }
 
     fn after(&mut self, model: &Model, op: &Op) {
-        if op
-            .scratch()
-            .is_some_and(|s| self.place.overlaps(s.offset as u64, s.bytes as u64))
-        {
-            self.there = false;
+        for s in op.memory().iter().flat_map(Memory::pieces) {
+            if self.place.overlaps(s.offset as u64, s.bytes as u64) {
+                self.there = false;
+            }
         }
         if op.output() == self.tensor {
             self.there = true;

@@ -107,7 +107,7 @@ pub struct Conv2d<'a> {
     pub weights: WeightRef,
     /// Bias, multipliers, range.
     pub channels: ChannelRef,
-    /// Hints for optimised kernels: empty, or a [`Scratch`].
+    /// Hints for optimised kernels: empty, or [`Memory`].
     #[serde(borrow)]
     pub hints: &'a [u8],
 }
@@ -145,10 +145,84 @@ impl Scratch {
     }
 }
 
+/// What an operator's hints say: which working memory it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// One piece, apart from the operands.
+    Whole(Scratch),
+    /// Of a convolution that runs in two parts, so that its working memory can lie where its
+    /// operands are not needed: under output rows that are yet to be written, then on input rows that
+    /// have been read for the last time.
+    Split {
+        /// While the first rows are computed: apart from the input and those rows.
+        first: Scratch,
+        /// How many rows of the output are the first ones.
+        rows: u32,
+        /// While the others are computed: apart from the output and the input rows that they read.
+        rest: Scratch,
+    },
+}
+
+impl Memory {
+    /// Most bytes of hints.
+    pub const MOST_BYTES: usize = 2 * Scratch::BYTES + 4;
+
+    /// Reads hints; nothing where they are empty or of a length that is not known.
+    pub fn from_hints(hints: &[u8]) -> Option<Self> {
+        let (first, rest) = hints.split_first_chunk()?;
+        let first = Scratch::from_bytes(first);
+        if rest.is_empty() {
+            return Some(Memory::Whole(first));
+        }
+        let (rows, rest) = rest.split_first_chunk()?;
+        Some(Memory::Split {
+            first,
+            rows: u32::from_le_bytes(*rows),
+            rest: Scratch::from_bytes(rest.as_array()?),
+        })
+    }
+
+    /// The hints: in `buffer`, as many bytes of it as are given back.
+    pub fn to_hints<'b>(&self, buffer: &'b mut [u8; Self::MOST_BYTES]) -> &'b [u8] {
+        let mut at = 0;
+        let mut put = |bytes: &[u8]| {
+            buffer[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        };
+        match self {
+            Memory::Whole(scratch) => put(&scratch.to_bytes()),
+            Memory::Split { first, rows, rest } => {
+                put(&first.to_bytes());
+                put(&rows.to_le_bytes());
+                put(&rest.to_bytes());
+            }
+        }
+        &buffer[..at]
+    }
+
+    /// All pieces of the arena that the operator overwrites besides its output.
+    pub fn pieces(&self) -> impl Iterator<Item = Scratch> {
+        let (first, rest) = match *self {
+            Memory::Whole(s) => (s, None),
+            Memory::Split { first, rest, .. } => (first, Some(rest)),
+        };
+        [Some(first), rest].into_iter().flatten()
+    }
+}
+
+impl Window {
+    /// The first row of the input that output row `row` and those after it read, and how many rows
+    /// of padding are before that one.
+    pub fn first_row(&self, row: usize) -> (usize, usize) {
+        let (start, pad) = (row * self.stride[0] as usize, self.pad[0] as usize);
+        (start.saturating_sub(pad), pad.saturating_sub(start))
+    }
+}
+
 impl Conv2d<'_> {
     /// Working memory for the kernel, where the plan has some.
-    pub fn scratch(&self) -> Option<Scratch> {
-        self.hints.as_array().map(Scratch::from_bytes)
+    pub fn memory(&self) -> Option<Memory> {
+        Memory::from_hints(self.hints)
     }
 }
 
@@ -163,7 +237,7 @@ pub struct FullyConnected<'a> {
     pub weights: WeightRef,
     /// Bias, multipliers, range.
     pub channels: ChannelRef,
-    /// Hints for optimised kernels: empty, or a [`Scratch`].
+    /// Hints for optimised kernels: empty, or [`Memory`].
     #[serde(borrow)]
     pub hints: &'a [u8],
 }
@@ -372,10 +446,10 @@ impl<'a> Op<'a> {
     }
 
     /// Working memory that it may overwrite.
-    pub fn scratch(&self) -> Option<Scratch> {
+    pub fn memory(&self) -> Option<Memory> {
         match self {
-            Op::Conv2d(o) | Op::DepthwiseConv2d(o) => o.scratch(),
-            Op::FullyConnected(o) => o.scratch(),
+            Op::Conv2d(o) | Op::DepthwiseConv2d(o) => o.memory(),
+            Op::FullyConnected(o) => o.scratch().map(Memory::Whole),
             _ => None,
         }
     }
