@@ -297,7 +297,7 @@ fn convolution<K: Kernels>(model: &Model, o: &Conv2d, arena: &mut [i8], depthwis
     } else {
         (outputs, positions * (x.shape[2] as usize / groups))
     };
-    let params = kernels::ConvParams {
+    let mut params = kernels::ConvParams {
         input: shape(x.shape),
         output: shape(y.shape),
         input_zero_point: x.zero_point,
@@ -307,59 +307,40 @@ fn convolution<K: Kernels>(model: &Model, o: &Conv2d, arena: &mut [i8], depthwis
         channels: model.channels(o.channels, outputs, &y),
     };
     let (from, to) = (place(&x), place(&y));
-    for part in parts(o.memory(), &params).into_iter().flatten() {
-        let row = |s: [usize; 3]| s[1] * s[2];
-        let (in_row, out_row) = (row(params.input), row(params.output));
-        let out_start = to.start + part.out_row * out_row;
+    let row = |s: [usize; 3]| s[1] * s[2];
+    let (in_row, out_row) = (row(params.input), row(params.output));
+    let memory = o.memory();
+    let (first, split) = match memory {
+        None => (0..0, None),
+        Some(Memory::Whole(s)) => (s.range(), None),
+        Some(Memory::Split { first, rows, rest }) => (first.range(), Some((rows as usize, rest))),
+    };
+    // In one part, or in two: the rows of the output that come first, and the others.
+    let mut part = Some((0..split.map_or(params.output[0], |(rows, _)| rows), first));
+    let (height, window) = (params.output[0], params.window);
+    let in_height = params.input[0];
+    while let Some((rows, scratch)) = part {
+        let (in_start, pad) = window.first_row(rows.start);
+        params.output[0] = rows.len();
+        params.input[0] = in_height - in_start;
+        // Not above the window's own padding.
+        params.window.pad[0] = pad as u8;
         let [out, x, scratch] = arena
             .get_disjoint_mut([
-                out_start..out_start + part.params.output[0] * out_row,
-                from.start + part.in_row * in_row..from.end,
-                part.scratch,
+                to.start + rows.start * out_row..to.start + rows.end * out_row,
+                from.start + in_start * in_row..from.end,
+                scratch,
             ])
             .expect("the check refuses working memory that overlaps what is needed of an operand");
         if depthwise {
-            K::depthwise_conv2d(&part.params, scratch, x, out);
+            K::depthwise_conv2d(&params, scratch, x, out);
         } else {
-            K::conv2d(&part.params, scratch, x, out);
+            K::conv2d(&params, scratch, x, out);
         }
-    }
-}
-
-/// Consecutive rows of a convolution's output.
-struct Part<'m> {
-    /// With the rows of input and output that the part has.
-    params: kernels::ConvParams<'m>,
-    /// The first of either.
-    in_row: usize,
-    out_row: usize,
-    /// Working memory, perhaps empty.
-    scratch: Range<usize>,
-}
-
-/// A convolution in one part, or in two with working memory of their own.
-fn parts<'m>(memory: Option<Memory>, params: &kernels::ConvParams<'m>) -> [Option<Part<'m>>; 2] {
-    let whole = |scratch| Part {
-        params: *params,
-        in_row: 0,
-        out_row: 0,
-        scratch,
-    };
-    match memory {
-        None => [Some(whole(0..0)), None],
-        Some(Memory::Whole(s)) => [Some(whole(s.range())), None],
-        Some(Memory::Split { first, rows, rest }) => {
-            let rows = rows as usize;
-            let (mut a, mut b) = (whole(first.range()), whole(rest.range()));
-            a.params.output[0] = rows;
-            let (in_row, pad) = params.window.first_row(rows);
-            b.params.output[0] -= rows;
-            b.params.input[0] -= in_row;
-            // Not above the window's own padding.
-            b.params.window.pad[0] = pad as u8;
-            (b.in_row, b.out_row) = (in_row, rows);
-            [Some(a), Some(b)]
-        }
+        part = match split {
+            Some((first, rest)) if rows.start == 0 => Some((first..height, rest.range())),
+            _ => None,
+        };
     }
 }
 
