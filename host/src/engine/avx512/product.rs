@@ -1,5 +1,9 @@
 //! Convolutions and fully connected layers: some positions by one or two vectors of channels.
 
+// Loops with constant bounds over places are unrolled, and their arrays kept in registers; iterators
+// over the same arrays take their address, and every step writes them to memory.
+#![allow(clippy::needless_range_loop)]
+
 use std::arch::x86_64::*;
 
 use super::super::requant::Prepared;
