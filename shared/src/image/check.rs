@@ -18,8 +18,9 @@
 use super::check_ops::check_op;
 use super::error::{ImageError, OpFault, TensorFault};
 use super::manifest::TensorDesc;
+use super::memory::Memory;
 use super::model::Model;
-use super::op::{Memory, Op, TensorId};
+use super::op::{Op, TensorId};
 
 /// The largest number of operators in an image.
 pub const MAX_OPS: usize = 2048;

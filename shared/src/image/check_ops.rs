@@ -4,6 +4,7 @@ use super::check::MAX_CONCAT_INPUTS;
 use super::check_elementwise;
 use super::error::OpFault;
 use super::manifest::TensorDesc;
+use super::memory::{Memory, Scratch};
 use super::model::Model;
 use super::op::*;
 use crate::arith::Multiplier;

@@ -11,6 +11,7 @@ mod elementwise;
 mod error;
 mod header;
 mod manifest;
+mod memory;
 mod model;
 mod op;
 
@@ -20,6 +21,7 @@ pub use elementwise::{Constant, Operand, Product, ResizeNearest, Sum};
 pub use error::{ImageError, OpFault, TensorFault};
 pub use header::{HEADER_BYTES, Header, MAGIC, VERSION};
 pub use manifest::{Manifest, TensorDesc};
+pub use memory::{Memory, Scratch};
 pub use model::finish;
 pub use model::{Channels, Model, Ops};
 pub use op::*;
