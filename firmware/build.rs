@@ -22,7 +22,18 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     // The boards for Armv6-M and v7-M have the same memory map.
     let target = env::var("TARGET").unwrap_or_default();
-    let mps2 = if target.starts_with("thumbv8m") {
+    if target.starts_with("riscv32") {
+        let script = "src/boards/riscv_virt.x";
+        println!("cargo::rerun-if-changed={script}");
+        let folder = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+        for bin in ["bench-mps2", "kernels-mps2"] {
+            println!("cargo::rustc-link-arg-bin={bin}=-T{folder}/{script}");
+        }
+        return;
+    }
+    let mps2 = if target == "thumbv8m.main-none-eabihf" {
+        "mps3_an547"
+    } else if target.starts_with("thumbv8m") {
         "mps2_an505"
     } else {
         "mps2_an386"

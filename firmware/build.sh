@@ -3,7 +3,8 @@
 # rustup's target, or Debian's packages with core built from source. Says which.
 #
 #   firmware/build.sh            the agent of every board and the example
-#   firmware/build.sh --kernels  the kernels' benchmark and check, for Cortex-M0+, M3 and M4
+#   firmware/build.sh --kernels  the kernels' benchmark and check, for Cortex-M0+, M3, M4, M55 and for
+#                                RISC-V, and the check for M33
 #   firmware/build.sh --which    only say with what it would be built
 #   QMEND_TOOLCHAIN=debian|rustup firmware/build.sh    insist on one
 set -eu
@@ -64,7 +65,7 @@ find_toolchain() {
         way="Debian's $("$debian_bin/rustc" --version | cut -d' ' -f1,2), core from source, linker $linker"
         build() {
             env RUSTC="$debian_bin/rustc" RUSTC_BOOTSTRAP=1 \
-                "CARGO_TARGET_$(echo "$target" | tr a-z- A-Z_)_LINKER=$linker" \
+                "CARGO_TARGET_$(echo "$target" | tr a-z.- A-Z__)_LINKER=$linker" \
                 "$debian_bin/cargo" build -Zbuild-std=core "$@"
         }
         target_dir=$out/debian
@@ -72,6 +73,10 @@ find_toolchain() {
         fail "no compiler for $target. Either 'rustup target add $target', or on Debian 'apt-get install rustc-web cargo-web rust-web-src lld'"
     fi
 }
+
+# A core that its target's name does not tell: `cpu` is set for the programs of one. Each has a folder
+# of its own, so that building for one does not throw away what was built for another.
+cpu=
 
 # program TARGET PROFILE PATH_BELOW_THE_PROFILE NAME CARGO_ARGUMENTS...
 # Builds a program and puts it where people and tests look for it.
@@ -81,6 +86,10 @@ program() {
     find_toolchain
     [ "$way" = "$said" ] || say "built with $way"
     said=$way
+    if [ -n "$cpu" ]; then
+        target_dir=$target_dir-$cpu
+        export "CARGO_TARGET_$(echo "$target" | tr a-z.- A-Z__)_RUSTFLAGS=-C target-cpu=$cpu"
+    fi
     build --quiet --locked --profile "$profile" --target "$target" --target-dir "$target_dir" \
         -p qmend-firmware "$@"
     cp "$target_dir/$target/$profile/$path" "$out/$name.new"
@@ -112,6 +121,14 @@ case ${1:-} in
                 program "${entry#*:}-none-eabi" firmware $bin-mps2 "$bin-${entry%:*}" --bin $bin-mps2
             done
         done
+        for bin in bench kernels; do
+            optional_program riscv32imac-unknown-none-elf firmware $bin-mps2 $bin-rv32imac --bin $bin-mps2
+        done
+        cpu=cortex-m55
+        optional_program thumbv8m.main-none-eabihf firmware bench-mps2 bench-cortex-m55 --bin bench-mps2
+        optional_program thumbv8m.main-none-eabihf firmware kernels-mps2 kernels-cortex-m55 --bin kernels-mps2
+        cpu=cortex-m33
+        optional_program thumbv8m.main-none-eabi firmware kernels-mps2 kernels-cortex-m33 --bin kernels-mps2
         ;;
     "")
         program thumbv7em-none-eabi firmware agent-mps2-an386 agent-mps2-an386 --bin agent-mps2-an386

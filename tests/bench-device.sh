@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Counts instructions of the kernels on emulated Cortex-M0+, M3 and M4 and compares them with
-# CMSIS-NN's. Output: the Markdown of docs/kernels.md, on stdout.
+# Counts instructions of the kernels on emulated Cortex-M0+, M3, M4 and M55 and compares them with
+# CMSIS-NN's; of the portable ones on RISC-V too. Output: the Markdown of docs/kernels.md, on stdout.
 #
 #   tests/bench-device.sh             build, measure, print
 #   tests/bench-device.sh --check     and fail where a count is more than 2 % above the recorded one
@@ -26,30 +26,44 @@ trap 'rm -rf "$work"' EXIT
 record=tests/instructions.txt
 
 # Instructions per multiply-accumulate of CMSIS-NN at commit 99f736a6, arm-none-eabi-gcc 12.2 -Ofast, measured
-# on the same machines in the same way: layer, M0+, M3, M4. And the most that ours may take of it.
+# on the same machines in the same way: layer, M0+, M3, M4, M55. And the most that ours may take of it.
 cat >"$work/cmsis" <<'TABLE'
-conv3x3_3-16@32x32 11.712 5.446 4.824
-conv3x3_16-16@32x32 7.558 3.334 2.326
-conv3x3_16-32_s2@32x32 7.134 3.061 2.136
-conv3x3_32-32@16x16 6.704 2.870 1.925
-conv3x3_64-64@8x8 6.333 2.671 1.761
-conv1x1_16-32_s2@32x32 12.517 5.107 4.294
-conv1x1_64-64@25x5 7.559 3.109 2.088
-depthwise3x3_64@25x5 35.666 9.365 8.327
-depthwise3x3_8@48x48 39.996 10.827 9.953
-fc640-128 6.184 3.434 1.953
-fc64-10 8.062 4.312 2.750
-s4_conv3x3_16-16@32x32 8.875 3.513 4.092
-s4_conv3x3_64-64@8x8 7.798 2.906 3.514
-s4_conv1x1_64-64@25x5 10.410 3.902 3.749
+conv3x3_3-16@32x32 11.712 5.446 4.824 1.355
+conv3x3_16-16@32x32 7.558 3.334 2.326 0.388
+conv3x3_16-32_s2@32x32 7.134 3.061 2.136 0.329
+conv3x3_32-32@16x16 6.704 2.870 1.925 0.253
+conv3x3_64-64@8x8 6.333 2.671 1.761 0.206
+conv1x1_16-32_s2@32x32 12.517 5.107 4.294 1.079
+conv1x1_64-64@25x5 7.559 3.109 2.088 0.396
+depthwise3x3_64@25x5 35.666 9.365 8.327 2.317
+depthwise3x3_8@48x48 39.996 10.827 9.953 5.207
+fc640-128 6.184 3.434 1.953 0.489
+fc64-10 8.062 4.312 2.750 1.025
+s4_conv3x3_16-16@32x32 8.875 3.513 4.092 0.560
+s4_conv3x3_64-64@8x8 7.798 2.906 3.514 0.335
+s4_conv1x1_64-64@25x5 10.410 3.902 3.749 0.640
 TABLE
 
-# Core, machine, program.
+# Core, machine, program, folder.
 emulate() {
-    (cd "$4" && timeout 300 "$qemu" -M "$2" -nodefaults -display none -monitor none -serial none \
+    local program=$qemu arguments=()
+    if [ "$1" = rv32imac ]; then program=$qemu_riscv arguments=(-bios none); fi
+    (cd "$4" && timeout 300 "$program" -M "$2" "${arguments[@]}" -nodefaults -display none -monitor none -serial none \
         -semihosting-config enable=on,target=native -icount shift=0 -kernel "$3" </dev/null 2>&1) | sed 's/\r$//' | grep -v 'nic lan9118'
 }
 cores="cortex-m0plus:mps2-an385 cortex-m3:mps2-an385 cortex-m4:mps2-an386"
+# Cores whose compiler or emulator may be absent.
+qemu_riscv=${QMEND_QEMU_RISCV32:-qemu-system-riscv32}
+for entry in cortex-m55:mps3-an547 rv32imac:virt; do
+    core=${entry%%:*}
+    if [ ! -f "target-firmware/bench-$core.elf" ]; then
+        echo "SKIPPED $core: no compiler, see firmware/build.sh --kernels" >&2
+    elif [ "$core" = rv32imac ] && ! command -v "$qemu_riscv" >/dev/null; then
+        echo "SKIPPED $core: $qemu_riscv is not there (Debian: apt-get install qemu-system-misc)" >&2
+    else
+        cores="$cores $entry"
+    fi
+done
 
 # Images of whole models.
 mkdir -p "$work/models"
@@ -84,17 +98,22 @@ if grep -q DIFFER "$work/layers" "$work/models.out"; then
     exit 1
 fi
 
+# Model, digest of its output: the same on every core.
+awk '($1 in digest) && digest[$1] != $14 { print $1 ": " $2 " gives other bits than the cores before it"; bad = 1 } { digest[$1] = $14 }
+    END { exit bad }' "$work/models.out" >&2 || { echo "bench-device.sh: cores differ" >&2; exit 1; }
+
 echo "Measured with $compiler, \`$("$qemu" --version | head -1)\`; command: \`tests/bench-device.sh\`."
 echo
 awk -v cmsis="$work/cmsis" '
     BEGIN {
-        cores = split("cortex-m0plus cortex-m3 cortex-m4", core, " ")
+        cores = split("cortex-m0plus cortex-m3 cortex-m4 cortex-m55 rv32imac", core, " ")
+        compared = 4
         while ((getline line < cmsis) > 0) {
             split(line, f, " ")
-            for (c = 1; c <= cores; c++) bar[core[c], f[1]] = f[c + 1]
+            for (c = 1; c <= compared; c++) bar[core[c], f[1]] = f[c + 1]
         }
-        print "| layer | MACs | M0+ | of CMSIS-NN | M3 | of CMSIS-NN | M4 | of CMSIS-NN |"
-        print "|---|---:|---:|---:|---:|---:|---:|---:|"
+        print "| layer | MACs | M0+ | of CMSIS-NN | M3 | of CMSIS-NN | M4 | of CMSIS-NN | M55 | of CMSIS-NN | rv32imac, portable |"
+        print "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     }
     !($2 in seen) { seen[$2] = 1; order[++n] = $2; macs[$2] = $3 }
     { count[$1, $2] = $4 }
@@ -103,7 +122,15 @@ awk -v cmsis="$work/cmsis" '
             l = order[i]
             row = "| " l " | " macs[l]
             for (c = 1; c <= cores; c++) {
+                if (!((core[c], l) in count)) {
+                    row = row (c <= compared ? " | - | -" : " | -")
+                    continue
+                }
                 per = count[core[c], l] / macs[l]
+                if (c > compared) {
+                    row = row sprintf(" | %.2f", per)
+                    continue
+                }
                 ratio = "-"
                 if ((core[c], l) in bar) {
                     r = per / bar[core[c], l]
@@ -118,14 +145,14 @@ awk -v cmsis="$work/cmsis" '
         split("int8 s4", groups, " ")
         for (g = 1; g <= 2; g++) {
             row = "| **" groups[g] ", geometric mean** |"
-            for (c = 1; c <= cores; c++) row = row sprintf(" | | **%.2f**", exp(sum[groups[g], c] / number[groups[g], c]))
-            print row " |"
+            for (c = 1; c <= compared; c++) row = row (number[groups[g], c] ? sprintf(" | | **%.2f**", exp(sum[groups[g], c] / number[groups[g], c])) : " | | -")
+            print row " | |"
         }
     }' "$work/layers"
 echo
 echo "| model | core | instructions | with the portable kernels | arena, bytes | image, bytes | stack, bytes |"
 echo "|---|---|---:|---:|---:|---:|---:|"
-awk '{ print "| " $1 " | " $2 " | " $4 " | " $6 " | " $8 " | " $10 " | " $12 " |" }' "$work/models.out"
+awk '{ print "| " $1 " | " $2 " | " $4 " | " $6 " | " $8 " | " $10 " | " ($12 ? $12 : "-") " |" }' "$work/models.out"
 
 {
     echo "# Instructions of each layer, for tests/bench-device.sh --check. Written by --record."
@@ -137,8 +164,8 @@ case $mode in
 --check)
     if [ "$(grep '^compiler ' "$record")" = "compiler $compiler" ]; then
         echo "comparing with $record" >&2
-        awk 'NR == FNR { if (NF == 3 && $1 ~ /^cortex/) was[$1, $2] = $3; next }
-            $1 ~ /^cortex/ {
+        awk 'NR == FNR { if (NF == 3 && $1 ~ /^(cortex|rv32)/) was[$1, $2] = $3; next }
+            $1 ~ /^(cortex|rv32)/ {
                 if (!(($1, $2) in was)) { print $1, $2 " has no recorded count: tests/bench-device.sh --record"; bad = 1 }
                 else if ($3 > was[$1, $2] * 1.02) { print $1, $2 ": " $3 " instructions, " was[$1, $2] " recorded"; bad = 1 }
             }
@@ -146,7 +173,7 @@ case $mode in
     else
         # Other compilers count otherwise in what is not assembly; the bars hold for all of them.
         echo "the counts were recorded with another compiler than $compiler: comparing with the bars" >&2
-        awk 'NR == FNR { cmsis["cortex-m0plus", $1] = $2; cmsis["cortex-m3", $1] = $3; cmsis["cortex-m4", $1] = $4; next }
+        awk 'NR == FNR { cmsis["cortex-m0plus", $1] = $2; cmsis["cortex-m3", $1] = $3; cmsis["cortex-m4", $1] = $4; cmsis["cortex-m55", $1] = $5; next }
             ($1, $2) in cmsis {
                 bar = $2 ~ /^s4_/ ? 0.60 : 0.90
                 per = $4 / $3

@@ -59,6 +59,14 @@ if ! $quick; then
         rustup*)
             step "firmware lints" cargo clippy --release --locked --quiet -p qmend-firmware --lib --bins --examples \
                 --target thumbv7em-none-eabi --target-dir target-firmware/rustup -- -D warnings
+            # Kernels and ports of other cores, where their targets are there.
+            for entry in thumbv6m-none-eabi: riscv32imac-unknown-none-elf: thumbv8m.main-none-eabihf:cortex-m55; do
+                target=${entry%%:*} cpu=${entry#*:}
+                rustup target list --installed | grep -qx "$target" || continue
+                step "firmware lints, $target" env "CARGO_TARGET_THUMBV8M_MAIN_NONE_EABIHF_RUSTFLAGS=-C target-cpu=cortex-m55" \
+                    cargo clippy --release --locked --quiet -p qmend-firmware --lib --bin bench-mps2 --bin kernels-mps2 \
+                    --target "$target" --target-dir "target-firmware/rustup${cpu:+-$cpu}" -- -D warnings
+            done
             ;;
         esac
     else

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the emulated device needs, where it is missing: QEMU for Arm, and a compiler for
-# the Cortex-M4 (rustup's target, else Debian's packages). Prints what it did, or what a person has
+# Installs what the emulated device needs, where it is missing: QEMU for Arm (and for RISC-V, for one
+# check), and a compiler for the Cortex-M4 (rustup's target, else Debian's packages; firmware/build.sh adds
+# the targets of other cores). Prints what it did, or what a person has
 # to install. Exit status 0: all is there.
 set -u
 
@@ -38,6 +39,15 @@ elif install qemu-system-arm; then
 else
     say "MISSING qemu-system-arm: install it (Debian: apt-get install qemu-system-arm, macOS: brew install qemu)"
     missing=1
+fi
+
+# For the kernels' check on RISC-V.
+if have qemu-system-riscv32 || [ -n "${QMEND_QEMU_RISCV32:-}" ]; then
+    say "emulator for RISC-V: $("${QMEND_QEMU_RISCV32:-qemu-system-riscv32}" --version | head -1)"
+elif install qemu-system-misc; then
+    say "emulator for RISC-V: installed"
+else
+    say "without qemu-system-riscv32 (Debian: apt-get install qemu-system-misc, macOS: brew install qemu) the check on RISC-V is skipped"
 fi
 
 root=$(cd "$(dirname "$0")/.." && pwd)

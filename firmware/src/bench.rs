@@ -15,9 +15,14 @@ use qmend_shared::weights::{Layout, Rows, row_stride};
 
 use crate::port::Meter;
 
-/// Instructions for a tick of SysTick at 25 MHz where one takes a virtual nanosecond
-/// (`-icount shift=0`).
-pub const INSTRUCTIONS_PER_TICK: u64 = 40;
+/// Frequency of SysTick on the processor's clock of the benchmark's Cortex-M boards.
+pub const TICKS_PER_SECOND: u32 = if cfg!(target_abi = "eabihf") {
+    // mps3-an547
+    32_000_000
+} else {
+    // The MPS2 boards
+    25_000_000
+};
 
 /// What a layer does.
 #[derive(Clone, Copy, Debug)]
@@ -329,8 +334,20 @@ pub struct MeasuredModel {
     pub arena_bytes: usize,
     /// Deepest stack of a run with this processor's kernels.
     pub stack: u32,
+    /// Of the output's bytes.
+    pub digest: u32,
     /// Whether both gave the same bytes.
     pub same: bool,
+}
+
+/// Where a digest begins (FNV-1a).
+pub const DIGEST: u32 = 0x811c_9dc5;
+
+/// Continues a digest.
+pub fn digest(from: u32, bytes: &[i8]) -> u32 {
+    bytes.iter().fold(from, |d, &byte| {
+        (d ^ byte as u8 as u32).wrapping_mul(0x0100_0193)
+    })
 }
 
 /// Runs the model whose image was read, on random input. `None` where it is not sound or too large.
@@ -356,6 +373,7 @@ pub fn model(len: usize, memory: &mut Memory, meter: &mut impl Meter) -> Option<
         portable_ticks,
         arena_bytes: arena.len(),
         stack,
+        digest: digest(DIGEST, got),
         same: got == expected,
     })
 }

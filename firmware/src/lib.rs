@@ -3,6 +3,7 @@
 //! - [`agent`]: answers the host's requests and runs the model in flash; portable, and the same
 //!   code in the tests on a host.
 //! - [`bench`]: the kernel benchmark's layers; [`kernel_check`]: the kernels against the portable ones.
+//!   What the programs that run either do on every emulated board is in `programs`.
 //! - [`port`]: the traits that a board implements: bytes in and out, a clock;
 //!   its flash implements [`qmend_shared::slot::Storage`].
 //! - [`ram_flash`]: RAM in flash's place, where an emulator has none.
@@ -22,5 +23,9 @@ pub mod ram_flash;
 pub mod boards;
 #[cfg(all(target_arch = "arm", target_os = "none"))]
 pub mod cortex_m_port;
-#[cfg(all(target_arch = "arm", target_os = "none"))]
+#[cfg(target_os = "none")]
+pub mod programs;
+#[cfg(all(target_arch = "riscv32", target_os = "none"))]
+pub mod riscv_port;
+#[cfg(target_os = "none")]
 pub mod semihosting;

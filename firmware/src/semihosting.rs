@@ -21,7 +21,25 @@ unsafe fn call(number: u32, argument: u32) -> u32 {
     let result;
     // SAFETY: by contract. Memory is not declared untouched, so the compiler keeps nothing in
     // registers across the call.
-    unsafe { asm!("bkpt #0xab", inout("r0") number => result, in("r1") argument) };
+    #[cfg(target_arch = "arm")]
+    unsafe {
+        asm!("bkpt #0xab", inout("r0") number => result, in("r1") argument)
+    };
+    // RISC-V's "Semihosting" specification: three instructions that are not compressed and lie in one page.
+    // SAFETY: as above.
+    #[cfg(target_arch = "riscv32")]
+    unsafe {
+        asm!(
+            ".option push",
+            ".option norvc",
+            ".balign 16",
+            "slli x0, x0, 0x1f",
+            "ebreak",
+            "srai x0, x0, 7",
+            ".option pop",
+            inout("a0") number => result, in("a1") argument
+        )
+    };
     result
 }
 

@@ -29,7 +29,11 @@
 //! assert_eq!(bytes, [0x10, 0x54, 0x32, 0x00]);
 //! ```
 
+mod eights;
+
 use core::fmt;
+
+use eights::{eight_of_four_bits, eight_of_three_bits, eight_of_two_bits};
 
 /// Rows start at multiples of this many bytes from the first row.
 pub const ROW_ALIGN: usize = 4;
@@ -304,6 +308,16 @@ impl<'a, const BITS: u32> Row<'a, BITS> {
     #[inline(always)]
     fn fields(&self, group: usize) -> [i8; 8] {
         let at = field_bit(group * 8, BITS) / 8;
+        if BITS == 4
+            && let Some(word) = self.bytes[at..].first_chunk()
+        {
+            return eight_of_four_bits(u32::from_le_bytes(*word));
+        }
+        if BITS == 2
+            && let Some(&[low, _, high]) = self.bytes[at..].first_chunk()
+        {
+            return eight_of_two_bits(low, high);
+        }
         let low = u16::from_le_bytes([self.bytes[at], self.bytes.get(at + 1).map_or(0, |b| *b)]);
         let high =
             u16::from_le_bytes([self.bytes[at + 2], self.bytes.get(at + 3).map_or(0, |b| *b)]);
@@ -341,21 +355,6 @@ fn multiply(w: impl Iterator<Item = i8>, x: &[i8], zero_point: i32) -> i32 {
     x.iter().zip(w).fold(0i32, |acc, (&x, w)| {
         acc.wrapping_add(w as i32 * (x as i32 - zero_point))
     })
-}
-
-/// Eight 3-bit numbers.
-#[inline(always)]
-fn eight_of_three_bits(&[a, b, c]: &[u8; 3]) -> [i8; 8] {
-    let packed = a as u32 | (b as u32) << 8 | (c as u32) << 16;
-    let four = |bits: u32| {
-        // Moved apart into bytes, then all signs extended at once.
-        let pairs = bits & 0x3f | (bits & 0xfc0) << 10;
-        let bytes = pairs & 0x0007_0007 | (pairs & 0x0038_0038) << 5;
-        // (b ^ 4) - 4 in each byte; the upper bits keep borrows from leaving it.
-        (((bytes ^ 0x0404_0404) | 0x8080_8080) - 0x0404_0404) ^ 0x8080_8080
-    };
-    let both = four(packed & 0xfff) as u64 | (four(packed >> 12) as u64) << 32;
-    both.to_le_bytes().map(|b| b as i8)
 }
 
 /// The lowest `BITS` bits, less `2^(BITS - 1)`.

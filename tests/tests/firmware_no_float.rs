@@ -7,11 +7,22 @@
 //! compiler-rt's own names). Instructions are looked for as well, by their encoding ("Armv7-M
 //! Architecture Reference Manual", A5.3 and A6.4): coprocessors 10 and 11 are the floating-point
 //! unit.
+//!
+//! Programs for the Cortex-M55 are built for a target with that unit, whose registers are the vectors'.
+//! There the compiler's code must hold no instruction of the unit nor of the vector extension, moves
+//! included, and the assembly of the kernels, `shared/src/kernels/helium/helium.s`, whose functions alone do,
+//! names none of a floating-point type. For RISC-V the compiler's own record in the file says that there are no
+//! floating-point instructions.
 
 use std::path::{Path, PathBuf};
 
-use object::{Object, ObjectSection, ObjectSymbol, SectionKind};
+use object::{
+    Architecture, FileFlags, Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind,
+};
 use qmend_tests::emulator::device_is_required;
+
+/// A function of the vector kernels' assembly.
+const VECTOR_FUNCTION: &str = "qmend_scale_1";
 
 /// Whether a symbol is a floating-point routine.
 fn is_float_routine(name: &str) -> bool {
@@ -57,14 +68,24 @@ fn is_wide(first: u16) -> bool {
     matches!(first >> 11, 0b11101..=0b11111)
 }
 
-/// Address and halfwords of the first floating-point instruction in code at `address`.
-fn first_float_instruction(address: u64, code: &[u8]) -> Option<(u64, u16, u16)> {
+/// Whether a 32-bit Thumb instruction is of any coprocessor or of the vector extension, integer or not
+/// ("Armv8-M Architecture Reference Manual", C2.2.4 and C2.3: both have the coprocessors' encodings).
+fn is_coprocessor_or_vector(first: u16, _: u16) -> bool {
+    matches!(first >> 10, 0b11_1011 | 0b11_1111)
+}
+
+/// Address and halfwords of the first instruction that is `wanted` in code at `address`.
+fn first_instruction(
+    address: u64,
+    code: &[u8],
+    wanted: fn(u16, u16) -> bool,
+) -> Option<(u64, u16, u16)> {
     let half = |i: usize| code.get(i..i + 2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     let mut at = 0;
     while let Some(first) = half(at) {
         match half(at + 2) {
             Some(second) if is_wide(first) => {
-                if is_float_instruction(first, second) {
+                if wanted(first, second) {
                     return Some((address + at as u64, first, second));
                 }
                 at += 4;
@@ -86,6 +107,9 @@ struct Scan {
 fn scan(elf: &Path) -> Scan {
     let data = std::fs::read(elf).unwrap();
     let file = object::File::parse(&*data).unwrap();
+    if file.architecture() == Architecture::Riscv32 {
+        return scan_riscv(elf, &file);
+    }
     let names: Vec<String> = file
         .symbols()
         .filter_map(|s| s.name().ok().map(str::to_owned))
@@ -107,6 +131,29 @@ fn scan(elf: &Path) -> Scan {
         "{}: no mapping symbols, so code cannot be told from data",
         elf.display()
     );
+    // Where the kernels' assembly uses vectors, its functions are left out and the rest may not.
+    let mut functions: Vec<(u64, &str)> = file
+        .symbols()
+        .filter(|s| s.kind() == SymbolKind::Text)
+        .filter_map(|s| Some((s.address() & !1, s.name().ok()?)))
+        .filter(|s| !s.1.starts_with('$'))
+        .collect();
+    functions.sort_unstable();
+    let vectors = functions.iter().any(|f| f.1 == VECTOR_FUNCTION);
+    let wanted = match vectors {
+        true => is_coprocessor_or_vector,
+        false => is_float_instruction,
+    };
+    let is_ours = |address: u64| {
+        let behind = functions.partition_point(|f| f.0 <= address);
+        vectors && behind > 0 && functions[behind - 1].1.starts_with("qmend_")
+    };
+    if vectors {
+        // Begin anew at each function.
+        marks.extend(functions.iter().map(|f| (f.0, true)));
+        marks.sort_unstable();
+        marks.dedup_by_key(|m| m.0);
+    }
     let (mut code_bytes, mut float_instruction) = (0, None);
     for section in file.sections() {
         if section.kind() != SectionKind::Text {
@@ -125,7 +172,9 @@ fn scan(elf: &Path) -> Scan {
             if is_code && from < to {
                 let code = &bytes[(from - start) as usize..(to - start) as usize];
                 code_bytes += code.len();
-                float_instruction = float_instruction.or(first_float_instruction(from, code));
+                if !is_ours(from) {
+                    float_instruction = float_instruction.or(first_instruction(from, code, wanted));
+                }
             }
         }
     }
@@ -134,10 +183,50 @@ fn scan(elf: &Path) -> Scan {
         symbols: names.len(),
         float_routines: matching(&is_float_routine),
         float_instruction,
-        heap: matching(&|n| {
-            n.contains("__rust_alloc") || n.contains("__rg_alloc") || n == "malloc" || n == "_sbrk"
-        }),
+        heap: matching(&is_heap),
     }
+}
+
+/// What the linker has put together of the compiler's records ("RISC-V ELF psABI", attributes).
+fn scan_riscv(elf: &Path, file: &object::File) -> Scan {
+    let records = file
+        .section_by_name(".riscv.attributes")
+        .and_then(|s| s.data().ok())
+        .unwrap_or_else(|| panic!("{}: no record of the architecture", elf.display()));
+    let text = String::from_utf8_lossy(records);
+    let at = text.find("rv32i").expect("the architecture's name");
+    let name: String = text[at..].chars().take_while(|c| *c != '\0').collect();
+    let float = name.split('_').any(|part| {
+        ["f", "d", "q", "zf", "zd", "zh", "v"]
+            .iter()
+            .any(|f| part.starts_with(f))
+    });
+    assert!(!float, "{}: {name}", elf.display());
+    let FileFlags::Elf { e_flags, .. } = file.flags() else {
+        panic!("{}: not an ELF file", elf.display());
+    };
+    assert_eq!(e_flags.0 & object::elf::EF_RISCV_FLOAT_ABI, 0, "float ABI");
+    let names: Vec<String> = file
+        .symbols()
+        .filter_map(|s| s.name().ok().map(str::to_owned))
+        .collect();
+    let text = file.sections().filter(|s| s.kind() == SectionKind::Text);
+    let matching =
+        |f: &dyn Fn(&str) -> bool| names.iter().filter(|n| f(n)).cloned().collect::<Vec<_>>();
+    Scan {
+        code_bytes: text.map(|s| s.size() as usize).sum(),
+        symbols: names.len(),
+        float_routines: matching(&is_float_routine),
+        float_instruction: None,
+        heap: matching(&is_heap),
+    }
+}
+
+fn is_heap(name: &str) -> bool {
+    name.contains("__rust_alloc")
+        || name.contains("__rg_alloc")
+        || name == "malloc"
+        || name == "_sbrk"
 }
 
 fn firmware_files() -> Vec<PathBuf> {
@@ -194,6 +283,40 @@ fn the_firmware_holds_no_float_and_no_heap() {
 }
 
 #[test]
+fn the_vector_assembly_names_integer_types_only() {
+    let source = include_str!("../../shared/src/kernels/helium/helium.s");
+    let mut vectors = 0;
+    for line in source.lines() {
+        let code = line.split('@').next().unwrap_or_default();
+        for word in code.split(|c: char| !(c.is_ascii_alphanumeric() || "._".contains(c))) {
+            let mut parts = word.split('.');
+            if !parts.next().is_some_and(|name| name.starts_with('v')) {
+                continue;
+            }
+            vectors += 1;
+            for kind in parts {
+                let integer = kind.trim_start_matches(['i', 's', 'u']);
+                assert!(
+                    ["8", "16", "32"].contains(&integer) || kind.is_empty(),
+                    "{line}"
+                );
+            }
+        }
+    }
+    assert!(vectors > 100, "{vectors}");
+    // Where a type is a macro's argument it is one of these.
+    let given: Vec<&str> = source
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("SIX "))
+        .filter_map(|l| l.split(',').next())
+        .collect();
+    assert!(
+        given.len() >= 3 && given.iter().all(|k| ["s8", "u8"].contains(k)),
+        "{given:?}"
+    );
+}
+
+#[test]
 fn float_instructions_are_told_from_others() {
     for (name, first, second) in [
         ("vadd.f32 s0, s0, s0", 0xEE30, 0x0A00),
@@ -219,10 +342,27 @@ fn float_instructions_are_told_from_others() {
     ] {
         assert!(!is_float_instruction(first, second), "{name}");
     }
+    for (name, first, second) in [
+        ("vmladava.s8 r0, q0, q1", 0xEEF0, 0x0F22),
+        ("vldrb.u8 q0, [r1], #16", 0xECB1, 0x1E10),
+        ("vadd.f32 q0, q0, q1", 0xEF00, 0x0D42),
+        ("vqrdmulh.s32 q3, q3, q1", 0xFF26, 0x6B42),
+        ("vpush {d8-d15}", 0xED2D, 0x8B10),
+    ] {
+        assert!(is_coprocessor_or_vector(first, second), "{name}");
+    }
+    for (name, first, second) in [
+        ("dlstp.8 lr, lr", 0xF00E, 0xE001),
+        ("letp lr, .", 0xF01F, 0xC001),
+        ("stm.w r12!, {r0, r2}", 0xE8AC, 0x0005),
+        ("smmulr r0, r1, r2", 0xFB51, 0xF012),
+    ] {
+        assert!(!is_coprocessor_or_vector(first, second), "{name}");
+    }
     // movs; vadd.f32; the second half of a wide instruction is not taken for a first.
     let code = [0x00, 0x20, 0x11, 0xEE, 0x30, 0xEE, 0x30, 0xEE, 0x00, 0x0A];
     assert_eq!(
-        first_float_instruction(0x100, &code),
+        first_instruction(0x100, &code, is_float_instruction),
         Some((0x106, 0xEE30, 0x0A00))
     );
 }

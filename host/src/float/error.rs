@@ -74,6 +74,9 @@ pub enum FloatError {
         /// Its scale.
         scale: f32,
     },
+    /// The integer engine refuses the model to differentiate.
+    #[error(transparent)]
+    Engine(#[from] crate::engine::EngineError),
     /// Burn could not hand a result over.
     #[error("the float backend failed: {0}")]
     Backend(String),

@@ -5,6 +5,7 @@
 //! each, whatever their width).
 
 mod op;
+pub mod patches;
 pub mod random;
 
 pub use op::{

@@ -130,7 +130,8 @@ pub fn run(
             Strategy::Layer => layer::run(state, context)?,
             Strategy::Margin => margin::run(state, context)?,
             Strategy::Descent => {
-                descent::run(state, context, if last { 1.0 } else { DESCENT_SHARE })?;
+                let share = if last { 1.0 } else { DESCENT_SHARE };
+                descent::run(state, context, share, candidates)?;
             }
             Strategy::Auto => auto(state, context, candidates)?,
         }
@@ -161,7 +162,7 @@ fn auto(
         layer::run(state, context)?;
         candidates.push(state.snapshot());
     }
-    descent::run(state, context, DESCENT_SHARE)?;
+    descent::run(state, context, DESCENT_SHARE, candidates)?;
     candidates.push(state.snapshot());
     margin::run(state, context)
 }

@@ -10,13 +10,13 @@
 
 use super::integer::Lattice;
 use super::lp::{Bounds, FitProblem, LpError, Row, fit};
-use super::patches::Patches;
 use super::run::{Context, RepairError, Step};
 use super::state::Proposal;
 use super::{State, Verdict};
 use crate::graph::{Graph, Op, ValueId};
 use crate::localize::matched_layers;
 use crate::model::Linear;
+use crate::model::patches::Patches;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};

@@ -23,7 +23,6 @@ pub mod layer;
 pub mod lp;
 pub mod margin;
 pub mod neuron;
-mod patches;
 pub mod robust;
 mod run;
 mod state;

@@ -9,12 +9,12 @@
 
 use super::State;
 use super::lp::{LpError, SignRow, chebyshev};
-use super::patches::Patches;
 use super::run::{Context, RepairError, Step};
 use super::state::Proposal;
 use crate::graph::ValueId;
 use crate::localize::matched_layers;
 use crate::model::Linear;
+use crate::model::patches::Patches;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;

@@ -264,6 +264,26 @@ impl<'a> State<'a> {
         &self.passing
     }
 
+    /// What an edit would come to, whether or not it would stay; nothing changes. `None` where it
+    /// could overflow an accumulator.
+    ///
+    /// # Errors
+    /// [`EngineError`] where the model cannot be run.
+    pub fn appraise(&self, proposal: Proposal) -> Result<Option<Snapshot>, EngineError> {
+        let mut model = self.model.clone();
+        for (node, mut new) in proposal {
+            if let Some(slot) = model.nodes[node].op.linear_mut() {
+                self.freedom.conform(node, slot, &mut new);
+                *slot = new;
+            }
+        }
+        match State::new(model, self.repair, self.holdout, self.tau, self.strict) {
+            Ok(state) => Ok(Some(state.snapshot())),
+            Err(EngineError::AccumulatorBound { .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Replays an edit bit for bit and keeps it when it fixes more than it breaks on the repair set
     /// (or fixes as many with larger margins) and the holdout agreement does not fall. In strict mode
     /// each lost test counts several times. What may not change ([`State::limit`]) is left out. Otherwise everything is as before.

@@ -93,7 +93,7 @@ fn network(rng: &mut StdRng) -> Graph {
 }
 
 pub(super) struct World {
-    graph: Graph,
+    pub graph: Graph,
     float: FloatNet,
     pub(super) model: QuantizedModel,
     repair: Tests,

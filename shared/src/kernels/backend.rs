@@ -52,5 +52,11 @@ impl Kernels for Portable {
 /// The kernels for this processor.
 #[cfg(qmend_kernels = "portable")]
 pub type Native = Portable;
-#[cfg(not(qmend_kernels = "portable"))]
+#[cfg(any(
+    qmend_kernels = "dsp",
+    qmend_kernels = "thumb2",
+    qmend_kernels = "thumb1"
+))]
 pub use super::cortex_m::CortexM as Native;
+#[cfg(qmend_kernels = "helium")]
+pub use super::helium::Helium as Native;

@@ -12,12 +12,18 @@ mod average_pool;
 mod backend;
 mod concat;
 mod conv2d;
-#[cfg(not(qmend_kernels = "portable"))]
+#[cfg(any(
+    qmend_kernels = "dsp",
+    qmend_kernels = "thumb2",
+    qmend_kernels = "thumb1"
+))]
 mod cortex_m;
 mod depthwise_conv2d;
 mod elementwise;
 pub mod fixed_point;
 mod fully_connected;
+#[cfg(qmend_kernels = "helium")]
+mod helium;
 mod lut;
 mod max_pool;
 mod mean;
@@ -25,6 +31,8 @@ mod pad;
 mod requantize;
 mod reshape;
 mod resize_nearest;
+#[cfg(not(qmend_kernels = "portable"))]
+mod runs;
 mod scratch;
 mod softmax;
 mod transpose;

@@ -7,9 +7,11 @@
 //! or Propagating Gradients Through Stochastic Neurons" (2013).
 //!
 //! Samples of a batch are independent, so one backward pass gives every sample's own gradient. All
-//! activations are known beforehand, so the pass goes node by node from the end, each node's part by
-//! Burn's autodiff: only one node's tape exists at a time.
+//! activations are known beforehand, so the pass goes node by node from the end. Linear nodes, sums,
+//! means and tables have rules of their own ([`linear`], [`rule`]), which need no forward pass;
+//! the rest is Burn's autodiff, with one node's tape at a time.
 
+mod linear;
 mod pass;
 mod real;
 mod rule;

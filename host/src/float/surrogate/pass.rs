@@ -2,6 +2,7 @@
 
 use super::real::real_graph;
 use super::rule::{Rule, clamped};
+use crate::engine::Engine;
 use crate::float::check::check_graph;
 use crate::float::kernel::Kernel;
 use crate::float::layout::{tensor_from_nhwc, tensor_to_nhwc};
@@ -20,6 +21,8 @@ const MEMORY_BUDGET: usize = 512 << 20;
 /// It holds a copy of the weights: make a new one after an edit.
 pub struct Surrogate {
     device: Device,
+    /// Gives accumulators.
+    engine: Engine,
     nodes: Vec<Node>,
     tensors: Vec<QTensor>,
     /// Whether a linear node lies upstream, so that a gradient is worth having.
@@ -28,7 +31,6 @@ pub struct Surrogate {
 
 struct Node {
     name: String,
-    kernel: Kernel,
     inputs: Vec<usize>,
     output: usize,
     rule: Rule,
@@ -41,7 +43,8 @@ impl Surrogate {
     /// Checks the model and puts it on the backend.
     ///
     /// # Errors
-    /// [`FloatError::Node`] for an operator whose parameters or shapes do not fit together.
+    /// [`FloatError::Node`] for an operator whose parameters or shapes do not fit together,
+    /// [`FloatError::Engine`] for a model that the integer engine refuses.
     pub fn new(model: &QuantizedModel, backend: Backend) -> Result<Self, FloatError> {
         let graph = real_graph(model)?;
         check_graph(&graph)?;
@@ -52,19 +55,16 @@ impl Surrogate {
             let output = node.output.0;
             depends[output] =
                 node.op.linear().is_some() || node.inputs.iter().any(|t| depends[t.0]);
-            let shape = |t: TensorId| model.tensor(t).shape;
-            let (kernel, _) =
-                Kernel::build(&real.op, shape(node.inputs[0]), shape(node.output), &device);
             nodes.push(Node {
                 name: node.name.clone(),
-                kernel,
                 inputs: node.inputs.iter().map(|t| t.0).collect(),
                 output,
-                rule: Rule::of(model, i, &device),
+                rule: Rule::of(model, i, &real.op, &device),
             });
         }
         Ok(Self {
             device,
+            engine: Engine::new(model)?,
             nodes,
             tensors: model.tensors.clone(),
             depends,
@@ -237,96 +237,125 @@ impl Surrogate {
         path: &[usize],
     ) -> Result<Gradients, FloatError> {
         let rows = range.len();
-        let plain = self.device.clone().without_autodiff();
         let slice = |t: usize| range.start * self.elements(t)..range.end * self.elements(t);
-        let mut gradient: Vec<Option<Tensor<4>>> = vec![None; self.tensors.len()];
-        gradient[at.0] = Some(tensor_from_nhwc(
-            &seeds[slice(at.0)],
-            rows,
-            self.tensors[at.0].shape,
-            &plain,
-            |v| v,
-        ));
+        let mut gradient: Vec<Option<Vec<f32>>> = vec![None; self.tensors.len()];
+        gradient[at.0] = Some(seeds[slice(at.0)].to_vec());
         let mut results = Vec::new();
         for &i in path.iter().rev() {
             let node = &self.nodes[i];
-            let Some(g) = gradient[node.output].take() else {
+            let Some(mut g) = gradient[node.output].take() else {
                 continue;
             };
-            let leaf = |t: usize, real: &dyn Fn(i8) -> f32| {
-                let x = tensor_from_nhwc(
-                    &acts[t][slice(t)],
-                    rows,
-                    self.tensors[t].shape,
-                    &self.device,
-                    real,
-                );
-                x.set_require_grad(self.depends[t])
-            };
-            let leaves: Vec<Tensor<4>> = node
-                .inputs
-                .iter()
-                .map(|&t| {
-                    let q = &self.tensors[t];
-                    match node.rule {
-                        Rule::Linear { .. } => {
-                            leaf(t, &|v| (v as i32 - q.zero_point as i32) as f32)
-                        }
-                        _ => leaf(t, &|v| q.dequantize(v)),
+            let first = node.inputs[0];
+            let inputs: Vec<&[i8]> = node.inputs.iter().map(|&t| &acts[t][slice(t)]).collect();
+            let through: Vec<Option<Vec<f32>>> = match &node.rule {
+                Rule::Linear(linear) => {
+                    let accumulators = self.engine.accumulators(i, inputs[0]);
+                    linear.at_preactivation(&accumulators, &mut g);
+                    let at_input = self.depends[first].then(|| linear.at_input(&g, rows));
+                    results.push((i, g));
+                    vec![at_input]
+                }
+                Rule::Sum { clamp } => {
+                    let [a, b] = [0, 1].map(|k| &self.tensors[node.inputs[k]]);
+                    for ((g, &x), &y) in g.iter_mut().zip(inputs[0]).zip(inputs[1]) {
+                        hold(g, a.dequantize(x) + b.dequantize(y), *clamp);
                     }
-                })
-                .collect();
-            let through: Vec<Option<Tensor<4>>> = match &node.rule {
-                Rule::Linear { unit, clamp } => {
-                    let pre = node.kernel.apply(leaves.clone()) * unit.as_ref().clone();
-                    // A zero whose gradient is the pre-activation's.
-                    let probe = pre.zeros_like().require_grad();
-                    let y = clamped(pre + probe.clone(), *clamp);
-                    let mut grads = (y * g.autodiff()).sum().backward();
-                    let at_pre = probe
-                        .grad_remove(&mut grads)
-                        .ok_or_else(|| no_gradient(node))?;
-                    results.push((i, tensor_to_nhwc(at_pre)?));
-                    // From a unit of the integer to a unit of the real input.
-                    let scale = self.tensors[node.inputs[0]].scale;
-                    leaves
+                    node.inputs
                         .iter()
-                        .map(|x| x.grad_remove(&mut grads).map(|g| g.div_scalar(scale)))
+                        .map(|&t| self.depends[t].then(|| g.clone()))
                         .collect()
                 }
-                Rule::Real { clamp } => {
-                    let mut y = node.kernel.apply(leaves.clone());
-                    if let Some(clamp) = clamp {
-                        y = clamped(y, *clamp);
-                    }
-                    let mut grads = (y * g.autodiff()).sum().backward();
-                    leaves.iter().map(|x| x.grad_remove(&mut grads)).collect()
+                Rule::Same => vec![Some(g)],
+                Rule::Mean { clamp } => {
+                    vec![Some(self.through_mean(first, inputs[0], g, *clamp))]
                 }
                 Rule::Table(slopes) => {
-                    let t = node.inputs[0];
-                    let slope = tensor_from_nhwc(
-                        &acts[t][slice(t)],
-                        rows,
-                        self.tensors[t].shape,
-                        &plain,
-                        |q| slopes[(q as i32 + 128) as usize],
-                    );
-                    let y = leaves[0].clone() * slope.autodiff();
-                    let mut grads = (y * g.autodiff()).sum().backward();
-                    leaves.iter().map(|x| x.grad_remove(&mut grads)).collect()
+                    for (g, &q) in g.iter_mut().zip(inputs[0]) {
+                        *g *= slopes[(q as i32 + 128) as usize];
+                    }
+                    vec![Some(g)]
+                }
+                Rule::Burn { kernel, clamp } => {
+                    self.through_burn(node, kernel, &inputs, &g, *clamp)?
                 }
             };
             for (&t, g) in node.inputs.iter().zip(through) {
                 if let Some(g) = g {
-                    gradient[t] = Some(match gradient[t].take() {
-                        Some(sum) => sum + g,
-                        None => g,
-                    });
+                    match &mut gradient[t] {
+                        Some(sum) => sum.iter_mut().zip(g).for_each(|(s, g)| *s += g),
+                        empty => *empty = Some(g),
+                    }
                 }
             }
         }
         results.reverse();
         Ok(results)
+    }
+
+    /// Through the mean over the positions of tensor `t`.
+    fn through_mean(&self, t: usize, x: &[i8], g: Vec<f32>, clamp: [f32; 2]) -> Vec<f32> {
+        let tensor = &self.tensors[t];
+        let [h, w, c] = tensor.shape;
+        let positions = h * w;
+        let mut all = Vec::with_capacity(x.len());
+        for (x, g) in x.chunks_exact(positions * c).zip(g.chunks_exact(c)) {
+            let mut part: Vec<f32> = g.iter().map(|g| g / positions as f32).collect();
+            for (k, part) in part.iter_mut().enumerate() {
+                let sum: i64 = x[k..].iter().step_by(c).map(|&q| q as i64).sum();
+                let mean = sum as f64 / positions as f64 - tensor.zero_point as f64;
+                hold(part, (tensor.scale as f64 * mean) as f32, clamp);
+            }
+            for _ in 0..positions {
+                all.extend_from_slice(&part);
+            }
+        }
+        all
+    }
+
+    /// Through an operator that Burn differentiates.
+    fn through_burn(
+        &self,
+        node: &Node,
+        kernel: &Kernel,
+        inputs: &[&[i8]],
+        g: &[f32],
+        clamp: Option<[f32; 2]>,
+    ) -> Result<Vec<Option<Vec<f32>>>, FloatError> {
+        let rows = g.len() / self.elements(node.output).max(1);
+        let leaves: Vec<Tensor<4>> = node
+            .inputs
+            .iter()
+            .zip(inputs)
+            .map(|(&t, x)| {
+                let q = &self.tensors[t];
+                tensor_from_nhwc(x, rows, q.shape, &self.device, |v| q.dequantize(v))
+                    .set_require_grad(self.depends[t])
+            })
+            .collect();
+        let mut y = kernel.apply(leaves.clone());
+        if let Some(clamp) = clamp {
+            y = clamped(y, clamp);
+        }
+        let plain = self.device.clone().without_autodiff();
+        let g = tensor_from_nhwc(g, rows, self.tensors[node.output].shape, &plain, |v| v);
+        let mut grads = (y * g.autodiff()).sum().backward();
+        let mut all = Vec::with_capacity(leaves.len());
+        for (x, &t) in leaves.iter().zip(&node.inputs) {
+            all.push(match (self.depends[t], x.grad_remove(&mut grads)) {
+                (false, _) => None,
+                (true, Some(g)) => Some(tensor_to_nhwc(g)?),
+                (true, None) => return Err(no_gradient(node)),
+            });
+        }
+        Ok(all)
+    }
+}
+
+/// A clamp stops the gradient of what lies beyond it.
+fn hold(gradient: &mut f32, value: f32, [lo, hi]: [f32; 2]) {
+    if value < lo || value > hi {
+        *gradient = 0.0;
     }
 }
 

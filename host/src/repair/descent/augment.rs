@@ -15,6 +15,9 @@ pub struct Augment {
     pub flip: bool,
     /// Standard deviation of noise, as a share of the range of the model's input.
     pub noise: f32,
+    /// Share of the copies that are blended with another sample (Zhang et al., "mixup", ICLR 2018; the
+    /// teacher labels the blend).
+    pub blend: f32,
 }
 
 /// Which variations the user names: their extents follow from the input's shape.
@@ -26,10 +29,14 @@ pub struct Variations {
     pub flip: bool,
     /// Noise.
     pub noise: bool,
+    /// Blends of two samples.
+    pub blend: bool,
 }
 
 /// Share of noise.
 const NOISE: f32 = 0.01;
+/// Share of blended copies.
+const BLEND: f32 = 0.5;
 
 impl Augment {
     /// No variation.
@@ -37,26 +44,30 @@ impl Augment {
         shift: [0, 0],
         flip: false,
         noise: 0.0,
+        blend: 0.0,
     };
 
-    /// What suits inputs of shape `[h, w, c]`: shifts by a twelfth and mirroring for squares (images),
+    /// What suits inputs of shape `[h, w, c]`: shifts by a twenty-fourth and mirroring for squares (images),
     /// shifts along the height (time) and noise for other planes (spectrograms), noise for vectors.
     pub fn for_shape([h, w, _]: [usize; 3]) -> Self {
         if h == w && h >= 8 {
             Augment {
-                shift: [h / 12; 2],
+                shift: [(h / 24).max(1); 2],
                 flip: true,
                 noise: 0.0,
+                blend: BLEND,
             }
         } else if h >= 8 && w > 1 {
             Augment {
                 shift: [(h / 24).max(1), 0],
                 flip: false,
                 noise: NOISE,
+                blend: BLEND,
             }
         } else {
             Augment {
                 noise: NOISE,
+                blend: BLEND,
                 ..Self::NONE
             }
         }
@@ -69,11 +80,12 @@ impl Augment {
         Augment {
             shift: match (wanted.shift, usual.shift) {
                 (false, _) => [0, 0],
-                (true, [0, 0]) => [h / 12, w / 12],
+                (true, [0, 0]) => [h, w].map(|n| if n > 1 { (n / 24).max(1) } else { 0 }),
                 (true, s) => s,
             },
             flip: wanted.flip,
             noise: if wanted.noise { NOISE } else { 0.0 },
+            blend: if wanted.blend { BLEND } else { 0.0 },
         }
     }
 
@@ -114,6 +126,21 @@ impl Augment {
     }
 }
 
+impl fmt::Display for Augment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = Variations {
+            shift: self.shift != [0, 0],
+            flip: self.flip,
+            noise: self.noise > 0.0,
+            blend: self.blend > 0.0,
+        };
+        match named == Variations::default() {
+            true => f.write_str("samples as they are"),
+            false => write!(f, "{named}"),
+        }
+    }
+}
+
 impl FromStr for Variations {
     type Err = String;
 
@@ -127,9 +154,10 @@ impl FromStr for Variations {
                 "shift" => v.shift = true,
                 "flip" => v.flip = true,
                 "noise" => v.noise = true,
+                "blend" => v.blend = true,
                 _ => {
                     return Err(format!(
-                        "unknown variation `{word}`; known: none, or any of shift,flip,noise"
+                        "unknown variation `{word}`; known: none, or any of shift,flip,noise,blend"
                     ));
                 }
             }
@@ -144,6 +172,7 @@ impl fmt::Display for Variations {
             (self.shift, "shift"),
             (self.flip, "flip"),
             (self.noise, "noise"),
+            (self.blend, "blend"),
         ]
         .into_iter()
         .filter_map(|(on, word)| on.then_some(word))
@@ -221,7 +250,13 @@ mod tests {
 
     #[test]
     fn variations_are_read_as_they_are_written() {
-        for s in ["none", "shift", "shift,flip", "shift,flip,noise", "noise"] {
+        for s in [
+            "none",
+            "shift",
+            "shift,flip",
+            "shift,flip,noise,blend",
+            "noise",
+        ] {
             assert_eq!(s.parse::<Variations>().unwrap().to_string(), s);
         }
         assert!("turn".parse::<Variations>().unwrap_err().contains("turn"));

@@ -1,9 +1,11 @@
 //! Real numbers behind the integers of a network.
 
+use crate::graph::{Graph, Op};
+use crate::localize::matched_layers;
+use crate::model::patches::Patches;
 use crate::model::{Linear, QuantizedModel};
 use crate::repair::State;
 use crate::repair::margin::fine::{deviations, scaled};
-use crate::repair::patches::Patches;
 use crate::repair::state::Proposal;
 use std::collections::BTreeMap;
 
@@ -11,6 +13,8 @@ use std::collections::BTreeMap;
 const SAMPLES: usize = 256;
 /// How far beyond the lattice's ends a weight's real number may go, in steps.
 const BEYOND: f32 = 0.49;
+/// How far from its integer a weight's real number may start, in steps.
+const WITHIN: f32 = 0.49;
 
 /// Gradient of the loss for one node: per weight step, per real unit of the pre-activation, and per
 /// relative change of the multiplier.
@@ -92,12 +96,16 @@ pub struct Latent {
 }
 
 impl Latent {
-    /// Starts at the integers of the accepted model.
+    /// Starts at the integers of the accepted model; a weight's real number at its float twin as far
+    /// as it rounds to that integer, so that those that were nearly rounded the other way change
+    /// first.
     pub fn new(
         state: &State<'_>,
+        graph: &Graph,
         wanted: &dyn Fn(usize, usize) -> bool,
         weight_steps: bool,
     ) -> Self {
+        let twins = twins(graph, state.model());
         let model = state.model();
         let units = deviations(state);
         let freedom = state.freedom();
@@ -129,7 +137,14 @@ impl Latent {
                     .map(|c| wanted(i, c) && old.multipliers[c].mantissa != 0)
                     .collect();
                 let node = Node {
-                    weights: old.weights.iter().map(|&w| w as f32).collect(),
+                    weights: match twins.get(&i) {
+                        Some(twin) => twin
+                            .iter()
+                            .zip(&old.weights)
+                            .map(|(t, &w)| w as f32 + (t - w as f32).clamp(-WITHIN, WITHIN))
+                            .collect(),
+                        None => old.weights.iter().map(|&w| w as f32).collect(),
+                    },
                     centred_bias,
                     gain: vec![1.0; channels],
                     means,
@@ -222,6 +237,39 @@ impl Latent {
     }
 }
 
+/// The float network's weights in steps of the integer model's lattice, `[out_c][taps]`, where a
+/// layer has a twin of its form.
+fn twins(graph: &Graph, model: &QuantizedModel) -> BTreeMap<usize, Vec<f32>> {
+    let mut all = BTreeMap::new();
+    for (node, value) in matched_layers(graph, model) {
+        let Some(linear) = model.nodes[node].op.linear() else {
+            continue;
+        };
+        let weights = match graph.producer(value).map(|n| &graph.nodes[n].op) {
+            Some(Op::Conv2d(c)) => &c.weights.data,
+            Some(Op::FullyConnected(f)) => &f.weights.data,
+            _ => continue,
+        };
+        let taps = linear.taps();
+        if weights.len() != linear.weights.len() || taps == 0 {
+            continue;
+        }
+        let input = model.tensor(model.nodes[node].inputs[0]).scale as f64;
+        let twin = weights
+            .chunks_exact(taps)
+            .enumerate()
+            .flat_map(|(c, row)| {
+                let step = model.accumulator_scale(node, c) / input;
+                row.iter().map(move |&w| (w as f64 / step) as f32)
+            })
+            .collect::<Vec<f32>>();
+        if twin.iter().all(|v| v.is_finite()) {
+            all.insert(node, twin);
+        }
+    }
+    all
+}
+
 /// What the weights add to their channel's mean, in accumulator units.
 fn share(weights: &[i8], means: &[f32]) -> f64 {
     weights
@@ -258,7 +306,7 @@ mod tests {
     fn without_a_step_the_integers_are_those_of_the_model() {
         let world = World::new(2);
         let state = world.state();
-        let latent = Latent::new(&state, &|_, _| true, true);
+        let latent = Latent::new(&state, &world.graph, &|_, _| true, true);
         for (node, linear) in latent.integers() {
             assert_eq!(Some(&linear), world.model.nodes[node].op.linear());
         }
@@ -276,7 +324,7 @@ mod tests {
         let k = (3 * taps..4 * taps)
             .find(|&k| linear.weights[k] > lo)
             .unwrap();
-        let mut latent = Latent::new(&state, &|_, _| true, true);
+        let mut latent = Latent::new(&state, &world.graph, &|_, _| true, true);
         let rates = Rates {
             weights: 1.0,
             bias: 0.0,
@@ -309,7 +357,7 @@ mod tests {
             fixed_biases: [node].into(),
             ..Default::default()
         });
-        let mut latent = Latent::new(&state, &|_, c| c != 0, true);
+        let mut latent = Latent::new(&state, &world.graph, &|_, c| c != 0, true);
         let all = world
             .model
             .linears()

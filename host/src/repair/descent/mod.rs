@@ -13,9 +13,14 @@
 //! of classes; the best goes to [`State::propose`](super::State::propose) as every other edit does.
 
 mod augment;
+mod batches;
 mod latent;
 mod search;
+mod settings;
+mod snapshots;
 mod teacher;
+mod walk;
 
 pub use augment::{Augment, Variations};
-pub use search::{Settings, run};
+pub use search::run;
+pub use settings::Settings;

@@ -11,7 +11,12 @@ fn logits(graph: &Graph) -> ValueId {
     }
 }
 
-/// The teacher's class probabilities for `inputs`, `[n][classes]`.
+/// By what logits are divided before their softmax is compared: the classes that the teacher thinks
+/// unlikely say something too (Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network",
+/// 2015).
+pub const TEMPERATURE: f32 = 2.0;
+
+/// The teacher's class probabilities for `inputs` at a temperature, `[n][classes]`.
 ///
 /// # Errors
 /// [`FloatError`] where the float network fails.
@@ -19,9 +24,11 @@ pub fn probabilities(
     float: &FloatNet,
     graph: &Graph,
     inputs: &[f32],
+    temperature: f32,
 ) -> Result<Vec<f32>, FloatError> {
     let value = logits(graph);
     let mut z = float.run_keep(inputs, &[value])?.swap_remove(0);
+    z.iter_mut().for_each(|v| *v /= temperature);
     z.chunks_exact_mut(graph.elements(value).max(1))
         .for_each(softmax);
     Ok(z)

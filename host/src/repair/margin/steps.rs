@@ -3,9 +3,9 @@
 use super::program::{Family, linear_of};
 use super::rows::{MarginRow, for_each_chunk};
 use crate::float::{FloatError, Surrogate};
+use crate::model::patches::Patches;
 use crate::model::{Linear, QuantizedModel};
 use crate::repair::State;
-use crate::repair::patches::Patches;
 use crate::repair::state::Proposal;
 use std::collections::BTreeMap;
 

@@ -194,3 +194,47 @@
     QMEND_FC_LEAVE
 .endm
 
+
+@ Unpacks 3-bit numbers to 4-bit fields, thirty-two at a time. r0: from, r1: how often, r2: to.
+.macro QMEND_UNPACK_EIGHT packed
+    eor     r6, \packed, r12
+    @ Pairs of numbers to bytes.
+    and     r7, r6, #0x3f
+    and     r8, r6, #0xfc0
+    orr     r7, r7, r8, lsl #10
+    ubfx    r8, r6, #12, #6
+    orr     r7, r7, r8, lsl #8
+    ubfx    r8, r6, #18, #6
+    orr     r7, r7, r8, lsl #24
+    @ A number to a field.
+    and     r8, r7, #0x07070707
+    and     r7, r7, #0x38383838
+    add     r7, r8, r7, lsl #1
+    add     r7, r7, #0x44444444
+    str     r7, [r2], #4
+.endm
+
+.section .text.qmend_unpack_3, "ax", %progbits
+.global qmend_unpack_3
+.p2align 2
+.type qmend_unpack_3, %function
+.thumb_func
+qmend_unpack_3:
+    push    {r4, r5, r6, r7, r8, lr}
+    movw    r12, #0x4924
+    movt    r12, #0x0092
+1:  ldr     r3, [r0], #4
+    ldr     r4, [r0], #4
+    ldr     r5, [r0], #4
+    QMEND_UNPACK_EIGHT r3
+    lsr     r3, r3, #24
+    orr     r3, r3, r4, lsl #8
+    QMEND_UNPACK_EIGHT r3
+    lsr     r4, r4, #16
+    orr     r4, r4, r5, lsl #16
+    QMEND_UNPACK_EIGHT r4
+    lsr     r5, r5, #8
+    QMEND_UNPACK_EIGHT r5
+    subs    r1, r1, #1
+    bne     1b
+    pop     {r4, r5, r6, r7, r8, pc}

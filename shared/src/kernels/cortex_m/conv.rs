@@ -7,9 +7,9 @@
 
 use super::isa;
 use super::record::Record;
+use super::unpack;
 use crate::kernels::conv2d::ConvParams;
 use crate::kernels::window::{Axis, Taps};
-use crate::weights::Rows;
 
 /// Columns of a block.
 const COLUMNS: usize = 4;
@@ -47,14 +47,21 @@ pub(super) struct Block {
 struct Scratch<'s> {
     records: &'s mut [u32],
     columns: &'s mut [u32],
+    /// Rows that were unpacked, as many as there is room for.
+    rows: &'s mut [u8],
     bytes: &'s mut [i8],
-    row: &'s mut [i8],
     outputs: &'s mut [i8],
 }
 
 impl<'s> Scratch<'s> {
-    /// `None` where there is too little.
-    fn of(scratch: &'s mut [i8], inputs: usize, outputs: usize, bits: u8) -> Option<Self> {
+    /// `None` where there is too little. `row`: bytes of a row that is unpacked, or zero.
+    fn of(
+        scratch: &'s mut [i8],
+        inputs: usize,
+        outputs: usize,
+        bits: u8,
+        row: usize,
+    ) -> Option<Self> {
         // SAFETY: every bit pattern is a number of either type.
         let (_, words, _) = unsafe { scratch.align_to_mut::<u32>() };
         let (records, words) = words.split_at_mut_checked(outputs * Record::WORDS)?;
@@ -62,14 +69,21 @@ impl<'s> Scratch<'s> {
         let (columns, words) = words.split_at_mut_checked(columns)?;
         // SAFETY: as above; bytes are always aligned.
         let (_, bytes, _) = unsafe { words.align_to_mut::<i8>() };
-        let (row, bytes) = bytes.split_at_mut_checked(inputs)?;
-        let (bytes, rest) = bytes.split_at_mut_checked(inputs)?;
-        let outputs = rest.get_mut(..COLUMNS * outputs)?;
+        let room = bytes.len().checked_sub(inputs + COLUMNS * outputs)?;
+        let rows = room.checked_div(row).map_or(0, |rows| rows * row);
+        if row > 0 && rows == 0 {
+            return None;
+        }
+        let (rows, bytes) = bytes.split_at_mut(rows);
+        // SAFETY: as above.
+        let rows = unsafe { core::slice::from_raw_parts_mut(rows.as_mut_ptr().cast(), rows.len()) };
+        let (bytes, rest) = bytes.split_at_mut(inputs);
+        let outputs = &mut rest[..COLUMNS * outputs];
         Some(Self {
             records,
             columns,
+            rows,
             bytes,
-            row,
             outputs,
         })
     }
@@ -185,7 +199,12 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
     let taps = p.weights.columns;
     assert!(p.groups > 0 && taps > 0);
     let direct = isa::reads(&p.weights);
-    let bits = if direct { p.weights.bits } else { 8 };
+    // Other rows are unpacked: bytes where words cannot be loaded from their address, else to 4-bit fields.
+    let bits = match (direct, p.weights.bits) {
+        (true, bits) => bits,
+        (false, 8) => 8,
+        (false, _) => 4,
+    };
     // One body of the assembly's loop takes this many inputs.
     let body = match bits {
         2 => 16,
@@ -193,26 +212,14 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
         _ => 4,
     };
     let inputs = taps.next_multiple_of(body);
-    let Some(scratch) = Scratch::of(scratch, inputs, out_c, bits) else {
+    let unpacked = match (direct, bits) {
+        (true, _) => 0,
+        (false, 8) => inputs,
+        (false, _) => unpack::row_bytes(inputs),
+    };
+    let Some(scratch) = Scratch::of(scratch, inputs, out_c, bits, unpacked) else {
         return false;
     };
-    for (c, words) in scratch.records.chunks_exact_mut(Record::WORDS).enumerate() {
-        let offset = if direct {
-            isa::bias_offset(&p.weights, c, p.input_zero_point)
-        } else {
-            0
-        };
-        let r = Record::new(&p.channels, c, taps, offset);
-        words.copy_from_slice(
-            &[
-                r.bias.wrapping_mul(isa::BIAS_SCALE),
-                r.mantissa,
-                r.round,
-                r.shift,
-            ]
-            .map(|v| v as u32),
-        );
-    }
     let per_group = in_c / p.groups;
     let group_outputs = out_c / p.groups;
     let axes = Axis::of(&p.window, p.input);
@@ -235,100 +242,126 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
             fours: per_group.is_multiple_of(4) && isa::loads_from(input.as_ptr()),
             inputs,
         };
-        let first = group * group_outputs;
-        let (mut oy, mut ox) = (0, 0);
-        let mut ys = y.taps(0);
-        let positions = out_h * out_w;
-        let mut done = 0;
-        while done < positions {
-            let count = COLUMNS.min(positions - done);
-            let mut sums = [0i32; COLUMNS];
-            for (q, sum) in sums.iter_mut().enumerate().take(count) {
-                // SAFETY: `columns` holds four columns of `inputs`, `bytes` is as long.
-                unsafe {
-                    let to = scratch.columns.as_mut_ptr().add(q);
-                    *sum = columns.write(ys, x.taps(ox), to, scratch.bytes);
-                }
-                ox += 1;
-                if ox == out_w {
-                    ox = 0;
-                    oy += 1;
-                    ys = y.taps(oy);
-                }
-            }
-            // The assembly always writes four positions.
-            let whole = count == COLUMNS;
-            let (out, out_stride) = if whole {
-                (&mut output[done * out_c + first..], out_c)
+        // Rows that are unpacked take turns in what memory there is.
+        let part = match scratch.rows.len().checked_div(unpacked) {
+            Some(rows) => rows.min(group_outputs),
+            None => group_outputs,
+        };
+        for from in (0..group_outputs).step_by(part) {
+            let first = group * group_outputs + from;
+            let group_outputs = part.min(group_outputs - from);
+            let rows = if direct {
+                let stride = p.weights.row_bytes(0).len();
+                &p.weights.bytes[first * stride..][..group_outputs * stride]
             } else {
-                (&mut scratch.outputs[..], group_outputs)
-            };
-            assert!(out.len() >= (COLUMNS - 1) * out_stride + group_outputs);
-            let words = scratch.columns.as_ptr_range();
-            let mut block = Block {
-                x: words.start,
-                x_end: words.end,
-                w: p.weights.row_bytes(first).as_ptr(),
-                records: scratch.records[first * Record::WORDS..].as_ptr().cast(),
-                count: group_outputs,
-                out: out.as_mut_ptr(),
-                out_stride,
-                skip,
-                acc: [0; 4],
-                offsets: sums.map(|s| s.wrapping_mul(per_sum)),
-                entry: [0; 2],
-            };
-            let rows = (!direct).then_some((&p.weights, &mut *scratch.row));
-            // SAFETY: rows, records and outputs of `count` channels are there, as asserted.
-            unsafe { channels(p, &mut block, bits, first, rows) };
-            if !whole {
-                for (q, from) in scratch
-                    .outputs
-                    .chunks_exact(group_outputs)
-                    .take(count)
-                    .enumerate()
-                {
-                    output[(done + q) * out_c + first..][..group_outputs].copy_from_slice(from);
+                let rows = scratch.rows.chunks_exact_mut(unpacked);
+                for (i, row) in rows.enumerate().take(group_outputs) {
+                    if bits == 8 {
+                        let from = &p.weights.row_bytes(first + i)[..taps];
+                        row[..taps].copy_from_slice(from);
+                        row[taps..].fill(0);
+                    } else {
+                        unpack::fields(&p.weights, first + i, row);
+                    }
                 }
+                &scratch.rows[..group_outputs * unpacked]
+            };
+            let row_bytes = rows.len() / group_outputs;
+            let records = scratch.records[first * Record::WORDS..].chunks_exact_mut(Record::WORDS);
+            for (i, words) in records.enumerate().take(group_outputs) {
+                let row = &rows[i * row_bytes..][..row_bytes];
+                let offset = isa::bias_offset(row, bits, p.input_zero_point);
+                let r = Record::new(&p.channels, first + i, taps, offset);
+                words.copy_from_slice(
+                    &[
+                        r.bias.wrapping_mul(isa::BIAS_SCALE),
+                        r.mantissa,
+                        r.round,
+                        r.shift,
+                    ]
+                    .map(|v| v as u32),
+                );
             }
-            done += count;
+            let (mut oy, mut ox) = (0, 0);
+            let mut ys = y.taps(0);
+            let positions = out_h * out_w;
+            let mut done = 0;
+            while done < positions {
+                let count = COLUMNS.min(positions - done);
+                let mut sums = [0i32; COLUMNS];
+                for (q, sum) in sums.iter_mut().enumerate().take(count) {
+                    // SAFETY: `columns` holds four columns of `inputs`, `bytes` is as long.
+                    unsafe {
+                        let to = scratch.columns.as_mut_ptr().add(q);
+                        *sum = columns.write(ys, x.taps(ox), to, scratch.bytes);
+                    }
+                    ox += 1;
+                    if ox == out_w {
+                        ox = 0;
+                        oy += 1;
+                        ys = y.taps(oy);
+                    }
+                }
+                // The assembly always writes four positions.
+                let whole = count == COLUMNS;
+                let (out, out_stride) = if whole {
+                    (&mut output[done * out_c + first..], out_c)
+                } else {
+                    (&mut scratch.outputs[..], group_outputs)
+                };
+                assert!(out.len() >= (COLUMNS - 1) * out_stride + group_outputs);
+                let words = scratch.columns.as_ptr_range();
+                let mut block = Block {
+                    x: words.start,
+                    x_end: words.end,
+                    w: rows.as_ptr(),
+                    records: scratch.records[first * Record::WORDS..].as_ptr().cast(),
+                    count: group_outputs,
+                    out: out.as_mut_ptr(),
+                    out_stride,
+                    skip,
+                    acc: [0; 4],
+                    offsets: sums.map(|s| s.wrapping_mul(per_sum)),
+                    entry: [0; 2],
+                };
+                // SAFETY: rows, records and outputs of `count` channels are there, as asserted.
+                unsafe { channels(p, &mut block, bits, first, rows) };
+                if !whole {
+                    for (q, from) in scratch
+                        .outputs
+                        .chunks_exact(group_outputs)
+                        .take(count)
+                        .enumerate()
+                    {
+                        output[(done + q) * out_c + first..][..group_outputs].copy_from_slice(from);
+                    }
+                }
+                done += count;
+            }
         }
     }
     true
 }
 
-/// All channels of a block, from channel `c` on. `unpacked`: rows that are to be unpacked first, and
-/// room for one.
+/// All channels of a block, from channel `c` on, whose weights are `rows`.
 ///
 /// # Safety
 ///
 /// As [`Block`]'s fields say.
-unsafe fn channels(
-    p: &ConvParams,
-    block: &mut Block,
-    bits: u8,
-    mut c: usize,
-    mut unpacked: Option<(&Rows, &mut [i8])>,
-) {
-    let end = c + block.count;
+unsafe fn channels(p: &ConvParams, block: &mut Block, bits: u8, mut c: usize, rows: &[u8]) {
+    let (first, end) = (c, c + block.count);
+    let row_bytes = rows.len() / block.count;
     while c < end {
-        if let Some((rows, row)) = &mut unpacked {
-            rows.decode(c, 0, &mut row[..rows.columns]);
-            row[rows.columns..].fill(0);
-            block.w = row.as_ptr().cast();
-            block.count = 1;
-        }
         let before = block.count;
-        // SAFETY: by contract; a row that was unpacked is as long as a column.
+        // SAFETY: by contract.
         unsafe { isa::run(block, bits) };
         c += before - block.count;
         if block.count > 0 {
             // This one the assembly has summed and not scaled.
             let multiplier = p.channels.multiplier(c);
-            let mut bias = p.channels.bias(c);
-            if unpacked.is_none() {
-                bias = bias.wrapping_add(isa::bias_offset(&p.weights, c, p.input_zero_point));
-            }
+            let row = &rows[(c - first) * row_bytes..][..row_bytes];
+            let offset = isa::bias_offset(row, bits, p.input_zero_point);
+            let bias = p.channels.bias(c).wrapping_add(offset);
             for (q, &acc) in block.acc.iter().enumerate() {
                 let acc = acc.wrapping_add(bias);
                 let y = p.channels.finish(multiplier.apply(acc));

@@ -4,12 +4,11 @@
 //! memory; then all output positions of these channels are computed, runs of positions whose windows
 //! lie inside the input in one call of the assembly.
 
-use core::ops::Range;
-
 use super::isa;
 use super::record::Record;
 use crate::kernels::conv2d::ConvParams;
 use crate::kernels::depthwise_conv2d as portable;
+use crate::kernels::runs::for_each_run;
 use crate::kernels::window::Axis;
 
 /// Channels that are computed together.
@@ -112,14 +111,6 @@ pub(super) fn depthwise_conv2d(
     true
 }
 
-/// The windows along an axis of which no tap is outside the input.
-fn inside(axis: &Axis, outputs: usize) -> Range<usize> {
-    let from = axis.pad.div_ceil(axis.stride).min(outputs);
-    let reach = (axis.pad + axis.input).checked_sub((axis.kernel - 1) * axis.dilation + 1);
-    let to = reach.map_or(0, |r| r / axis.stride + 1);
-    from..to.clamp(from, outputs)
-}
-
 /// Four channels.
 struct Group<'a> {
     p: &'a ConvParams<'a>,
@@ -132,29 +123,10 @@ struct Group<'a> {
 
 impl Group<'_> {
     fn positions(&self, input: &[i8], output: &mut [i8]) {
-        let [y, x] = self.axes;
         let [out_h, out_w, _] = self.p.output;
-        let (rows, columns) = (inside(&y, out_h), inside(&x, out_w));
-        // Runs are along one axis, with all windows inside the input on that axis. The inner
-        // rectangle's are along its longer side.
-        let down = rows.len() > columns.len();
-        let outer = |range: &Range<usize>, all: usize| (0..range.start).chain(range.end..all);
-        let mut run = |oy, ox, down, count| self.runs([oy, ox], down, count, input, output);
-        for ox in outer(&columns, out_w) {
-            outer(&rows, out_h).for_each(|oy| run(oy, ox, false, 1));
-            run(rows.start, ox, true, rows.len());
-        }
-        for oy in outer(&rows, out_h) {
-            run(oy, columns.start, false, columns.len());
-        }
-        if down {
-            columns
-                .clone()
-                .for_each(|ox| run(rows.start, ox, true, rows.len()));
-        } else {
-            rows.clone()
-                .for_each(|oy| run(oy, columns.start, false, columns.len()));
-        }
+        for_each_run(self.axes, [out_h, out_w], |p| {
+            self.runs([p.oy, p.ox], p.down, p.count, input, output);
+        });
     }
 
     /// `count` positions from (oy, ox) on, down or to the right, of the same taps.

@@ -129,7 +129,7 @@ pub(super) const fn raises(_bits: u8, _zero_point: i8) -> bool {
 }
 
 /// What is to be added to a channel's bias because of how activations are spread.
-pub(super) fn bias_offset(_rows: &Rows, _channel: usize, _zero_point: i8) -> i32 {
+pub(super) fn bias_offset(_row: &[u8], _bits: u8, _zero_point: i8) -> i32 {
     0
 }
 

@@ -2,8 +2,10 @@
 //! best, and each row of weights is multiplied with it.
 
 use super::isa;
+use super::unpack;
 use crate::arith::Rounding;
 use crate::kernels::fully_connected::FullyConnectedParams;
+use crate::weights::row_stride;
 
 /// What the assembly works on: rows of weights times the input. The order of the fields is known
 /// there.
@@ -42,9 +44,13 @@ pub(super) fn fully_connected(
     output: &mut [i8],
 ) -> bool {
     let words = |b: &[u8]| b.as_ptr().addr().is_multiple_of(4);
-    // Rows that the assembly does not read are unpacked to bytes, one at a time.
+    // Rows that the assembly does not read are unpacked one at a time: to bytes, or to 4-bit fields.
     let direct = isa::reads(&p.weights) && words(p.weights.bytes);
-    let bits = if direct { p.weights.bits } else { 8 };
+    let bits = match (direct, p.weights.bits) {
+        (true, bits) => bits,
+        (false, 8) => 8,
+        (false, _) => 4,
+    };
     let outputs = output.len();
     let columns = p.weights.columns;
     assert_eq!(input.len(), columns);
@@ -55,25 +61,30 @@ pub(super) fn fully_connected(
     }
     let [body, rest] = isa::product_bodies(bits);
     let inputs = columns.next_multiple_of(rest);
-    assert_eq!(
-        p.weights.bytes.len(),
-        outputs * p.weights.row_bytes(0).len()
-    );
+    // The loop's rest takes what fills a word.
+    let stride = match direct {
+        true => inputs * bits as usize / 8,
+        false => row_stride(columns, p.weights.bits),
+    };
+    debug_assert_eq!(stride, row_stride(columns, p.weights.bits));
+    assert_eq!(p.weights.bytes.len(), outputs * stride);
     // SAFETY: every bit pattern is a number of either type.
     let (_, x, _) = unsafe { scratch.align_to_mut::<u32>() };
     let Some((x, row)) = x.split_at_mut_checked(isa::row_words(inputs, bits)) else {
         return false;
     };
-    // SAFETY: as above; bytes are always aligned.
-    let (_, row, _) = unsafe { row.align_to_mut::<i8>() };
     let mut row = if direct {
-        assert_eq!(p.weights.row_bytes(0).len() * 8, inputs * bits as usize);
         None
     } else {
-        let Some(row) = row.get_mut(..inputs) else {
+        // SAFETY: as above; bytes are always aligned.
+        let (_, row, _) = unsafe { row.align_to_mut::<u8>() };
+        let len = match bits {
+            8 => inputs,
+            _ => unpack::row_bytes(inputs),
+        };
+        let Some(row) = row.get_mut(..len) else {
             return false;
         };
-        row[columns..].fill(0);
         Some(row)
     };
     let sum = spread(p, input, inputs, bits, x);
@@ -107,15 +118,25 @@ pub(super) fn fully_connected(
     };
     while product.next < outputs {
         if let Some(row) = &mut row {
-            p.weights.decode(product.next, 0, &mut row[..columns]);
-            product.w = row.as_ptr().cast();
+            if bits == 8 {
+                let from = &p.weights.row_bytes(product.next)[..columns];
+                row[..columns].copy_from_slice(from);
+                row[columns..].fill(0);
+            } else {
+                unpack::fields(&p.weights, product.next, row);
+            }
+            product.w = row.as_ptr();
             product.count = product.next + 1;
         }
         // SAFETY: rows, constants and outputs from `next` to `count` are there, the input is spread.
         unsafe { isa::product(&mut product, bits) };
         if product.next < product.count {
             let offset = if raised {
-                isa::bias_offset(&p.weights, product.next, p.input_zero_point)
+                let row = match &row {
+                    Some(row) => row,
+                    None => p.weights.row_bytes(product.next),
+                };
+                isa::bias_offset(row, bits, p.input_zero_point)
             } else {
                 0
             };
@@ -134,6 +155,7 @@ pub(super) fn fully_connected(
 }
 
 /// Fills `x` with the input and zeros behind it; the sum that [`isa::spread_row`] gives.
+#[inline(always)]
 fn spread(p: &FullyConnectedParams, input: &[i8], inputs: usize, bits: u8, x: &mut [u32]) -> i32 {
     let zero_point = p.input_zero_point;
     // Fours that are whole, and may be loaded as words; the others from the stack.

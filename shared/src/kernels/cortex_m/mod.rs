@@ -5,9 +5,10 @@
 //!   that `build.rs` names;
 //! - [`depthwise`]: four channels at a time;
 //! - [`fully_connected`]: a row at a time;
-//! - [`record`]: an output channel's constants as those loops read them.
+//! - [`record`]: an output channel's constants as those loops read them;
+//! - [`unpack`]: rows that those loops do not read as they are.
 //!
-//! The one place in this crate with `unsafe`. What makes it sound: the assembly reads and writes
+//! With `helium` the one place in this crate with `unsafe`. What makes it sound: the assembly reads and writes
 //! only the ranges that its callers' comments name, and these are derived from slices whose lengths
 //! are asserted against the shapes first.
 #![allow(unsafe_code)]
@@ -16,6 +17,7 @@ mod conv;
 mod depthwise;
 mod fully_connected;
 mod record;
+mod unpack;
 
 #[cfg(qmend_kernels = "dsp")]
 #[path = "dsp.rs"]

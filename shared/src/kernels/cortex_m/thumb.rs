@@ -182,15 +182,15 @@ pub(super) const fn raises(bits: u8, zero_point: i8) -> bool {
 
 /// What is to be added to a channel's bias because of how activations are spread: the zero point
 /// times the sum of the row's fields.
-pub(super) fn bias_offset(rows: &Rows, channel: usize, zero_point: i8) -> i32 {
-    if !raises(rows.bits, zero_point) {
+pub(super) fn bias_offset(row: &[u8], bits: u8, zero_point: i8) -> i32 {
+    if !raises(bits, zero_point) {
         return 0;
     }
     let zero = raised(zero_point);
-    let (words, _) = rows.row_bytes(channel).as_chunks::<4>();
+    let (words, _) = row.as_chunks::<4>();
     let sum = words.iter().fold(0u32, |sum, w| {
         let w = u32::from_le_bytes(*w);
-        let nibbles = if rows.bits == 2 {
+        let nibbles = if bits == 2 {
             (w & 0x3333_3333) + (w >> 2 & 0x3333_3333)
         } else {
             w

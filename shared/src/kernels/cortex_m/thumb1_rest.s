@@ -378,3 +378,77 @@ qmend_fc_2:
     QMEND_FC_BY_HAND
 7:
     QMEND_POP
+
+@ Unpacks 3-bit numbers to 4-bit fields, thirty-two at a time. r0: from, a multiple of four, r1: how
+@ often, r2: to.
+.macro QMEND_UNPACK_EIGHT packed
+    mov     r6, r8
+    eors    r6, r6, \packed
+    @ Pairs of numbers to bytes.
+    lsls    r7, r6, #26
+    lsrs    r7, r7, #26
+    mov     r12, r7
+    lsls    r7, r6, #20
+    lsrs    r7, r7, #26
+    lsls    r7, r7, #16
+    add     r12, r12, r7
+    lsls    r7, r6, #14
+    lsrs    r7, r7, #26
+    lsls    r7, r7, #8
+    add     r12, r12, r7
+    lsls    r6, r6, #8
+    lsrs    r6, r6, #26
+    lsls    r6, r6, #24
+    add     r6, r6, r12
+    @ A number to a field.
+    mov     r7, r9
+    ands    r7, r7, r6
+    @ Twice all of them, less what is to stay.
+    adds    r6, r6, r6
+    subs    r6, r6, r7
+    add     r6, r6, r10
+    stm     r2!, {r6}
+.endm
+
+.section .text.qmend_unpack_3, "ax", %progbits
+.global qmend_unpack_3
+.p2align 2
+.type qmend_unpack_3, %function
+.thumb_func
+qmend_unpack_3:
+    QMEND_PUSH
+    mov     r11, r1
+    ldr     r3, 9f
+    mov     r8, r3
+    ldr     r3, 8f
+    mov     r9, r3
+    ldr     r3, 7f
+    mov     r10, r3
+    b       1f
+    .p2align 2
+9:
+    .word   0x00924924
+8:
+    .word   0x07070707
+7:
+    .word   0x44444444
+1:
+    ldm     r0!, {r3, r4, r5}
+    QMEND_UNPACK_EIGHT r3
+    lsrs    r3, r3, #24
+    lsls    r1, r4, #8
+    orrs    r3, r3, r1
+    QMEND_UNPACK_EIGHT r3
+    lsrs    r4, r4, #16
+    lsls    r1, r5, #16
+    orrs    r4, r4, r1
+    QMEND_UNPACK_EIGHT r4
+    lsrs    r5, r5, #8
+    QMEND_UNPACK_EIGHT r5
+    mov     r1, r11
+    subs    r1, r1, #1
+    mov     r11, r1
+    beq     2f
+    b       1b
+2:
+    QMEND_POP

@@ -1,4 +1,8 @@
-//! What each weight of a linear node is multiplied with: its inputs, position by position.
+//! What each weight of a linear node is multiplied with: its inputs, position by position, and the
+//! gradients that follow from it ([`gradient`]).
+
+mod gradient;
+mod product;
 
 use crate::graph::Pads;
 use crate::model::{Op, QuantizedModel};
@@ -155,59 +159,6 @@ impl Patches {
             }
         }
         sum
-    }
-
-    /// Adds `sum over rows and positions of gradient * (x - zero point)` to every weight's total,
-    /// `[out_c][taps]`.
-    pub fn accumulate_weight_gradient(
-        &self,
-        input: &[i8],
-        gradient: &[f32],
-        rows: usize,
-        total: &mut [f64],
-    ) {
-        let taps = self.taps();
-        let channels = self.channels();
-        let per_input = self.input_elements();
-        let per_output = self.positions() * channels;
-        let partial = (0..rows)
-            .into_par_iter()
-            .fold(
-                || (vec![0.0f32; channels * taps], vec![0.0f32; taps]),
-                |(mut sum, mut patch), r| {
-                    let sample = &input[r * per_input..(r + 1) * per_input];
-                    let g = &gradient[r * per_output..(r + 1) * per_output];
-                    for position in 0..self.positions() {
-                        let mut group = usize::MAX;
-                        for c in 0..channels {
-                            let g = g[position * channels + c];
-                            if g == 0.0 {
-                                continue;
-                            }
-                            if c / self.out_per_group != group {
-                                group = c / self.out_per_group;
-                                self.gather(sample, c, position, &mut patch);
-                            }
-                            for (s, &x) in sum[c * taps..(c + 1) * taps].iter_mut().zip(&patch) {
-                                *s += g * x;
-                            }
-                        }
-                    }
-                    (sum, patch)
-                },
-            )
-            .map(|(sum, _)| sum)
-            .reduce(
-                || vec![0.0f32; channels * taps],
-                |mut a, b| {
-                    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-                    a
-                },
-            );
-        total
-            .iter_mut()
-            .zip(partial)
-            .for_each(|(t, p)| *t += p as f64);
     }
 
     /// Mean of `x - zero point` that each weight sees over some samples, `[out_c][taps]`.
