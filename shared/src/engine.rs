@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "fast")]
 use crate::image::Add;
 use crate::image::{
-    Concat, Conv2d, Model, Op, Pool, Scratch, TensorDesc, TensorId, Unary, is_built_in,
+    Concat, Conv2d, Memory, Model, Op, Pool, Scratch, TensorDesc, TensorId, Unary, is_built_in,
 };
 use crate::kernels::{self, Kernels, Native, shape};
 
@@ -307,7 +307,7 @@ fn convolution<K: Kernels>(model: &Model, o: &Conv2d, arena: &mut [i8], depthwis
     } else {
         (outputs, positions * (x.shape[2] as usize / groups))
     };
-    let params = kernels::ConvParams {
+    let mut params = kernels::ConvParams {
         input: shape(x.shape),
         output: shape(y.shape),
         input_zero_point: x.zero_point,
@@ -316,11 +316,41 @@ fn convolution<K: Kernels>(model: &Model, o: &Conv2d, arena: &mut [i8], depthwis
         weights: model.rows(o.weights, rows, columns),
         channels: model.channels(o.channels, outputs, &y),
     };
-    let (out, x, scratch) = operands(arena, &y, &x, o.scratch());
-    if depthwise {
-        K::depthwise_conv2d(&params, scratch, x, out);
-    } else {
-        K::conv2d(&params, scratch, x, out);
+    let (from, to) = (place(&x), place(&y));
+    let row = |s: [usize; 3]| s[1] * s[2];
+    let (in_row, out_row) = (row(params.input), row(params.output));
+    let memory = o.memory();
+    let (first, split) = match memory {
+        None => (0..0, None),
+        Some(Memory::Whole(s)) => (s.range(), None),
+        Some(Memory::Split { first, rows, rest }) => (first.range(), Some((rows as usize, rest))),
+    };
+    // In one part, or in two: the rows of the output that come first, and the others.
+    let mut part = Some((0..split.map_or(params.output[0], |(rows, _)| rows), first));
+    let (height, window) = (params.output[0], params.window);
+    let in_height = params.input[0];
+    while let Some((rows, scratch)) = part {
+        let (in_start, pad) = window.first_row(rows.start);
+        params.output[0] = rows.len();
+        params.input[0] = in_height - in_start;
+        // Not above the window's own padding.
+        params.window.pad[0] = pad as u8;
+        let [out, x, scratch] = arena
+            .get_disjoint_mut([
+                to.start + rows.start * out_row..to.start + rows.end * out_row,
+                from.start + in_start * in_row..from.end,
+                scratch,
+            ])
+            .expect("the check refuses working memory that overlaps what is needed of an operand");
+        if depthwise {
+            K::depthwise_conv2d(&params, scratch, x, out);
+        } else {
+            K::conv2d(&params, scratch, x, out);
+        }
+        part = match split {
+            Some((first, rest)) if rows.start == 0 => Some((first..height, rest.range())),
+            _ => None,
+        };
     }
 }
 

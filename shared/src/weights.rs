@@ -269,6 +269,13 @@ impl<'a, const BITS: u32> Row<'a, BITS> {
     /// Unpacks `out.len()` weights from column `start` on.
     #[inline]
     pub fn decode(&self, start: usize, out: &mut [i8]) {
+        if BITS == 8 {
+            let bytes = &self.bytes[start..start + out.len()];
+            for (o, &b) in out.iter_mut().zip(bytes) {
+                *o = b as i8;
+            }
+            return;
+        }
         let (before, after) = (start, start + out.len());
         // Whole groups of eight in the middle, single numbers before and after them.
         let first = before.next_multiple_of(8).min(after);

@@ -14,13 +14,17 @@ import time
 import numpy as np
 
 
+# Seconds of a round: short, so that some are not interrupted on a machine that does other things.
+ROUND = 0.02
+
+
 def rate(run, seconds):
-    """Best of short rounds, each of as many calls as fit into a tenth of the time."""
+    """Best of short rounds of as many calls as fit."""
     run()
     best, end = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < end:
         begin, calls = time.perf_counter(), 0
-        while time.perf_counter() - begin < seconds / 10:
+        while time.perf_counter() - begin < ROUND:
             run()
             calls += 1
         best = max(best, calls / (time.perf_counter() - begin))

@@ -199,9 +199,11 @@ fn integer(file: &Integer, context: &Context) -> Result<Done> {
         context.say(format_args!("classes: {}", model.labels.join(", ")));
     }
     context.say(format_args!(
-        "{} bytes of flash, {} bytes of RAM for activations, SHA-256 {hash}",
+        "{} bytes of flash, {} bytes of RAM for activations ({:.1} % more than the most that tensors need at once, {}), SHA-256 {hash}",
         image.len(),
-        plan.arena_bytes
+        plan.arena_bytes,
+        100.0 * (plan.arena_bytes as f64 / plan.lower_bound.max(1) as f64 - 1.0),
+        plan.lower_bound,
     ));
     Ok(Done::new(json!({
         "kind": "integer",
@@ -213,6 +215,7 @@ fn integer(file: &Integer, context: &Context) -> Result<Done> {
         "classes": model.labels,
         "image_bytes": image.len(),
         "arena_bytes": plan.arena_bytes,
+        "arena_lower_bound_bytes": plan.lower_bound,
         "image_sha256": hash,
         "layers": layers_json(model),
     })))

@@ -1,10 +1,12 @@
 //! Convolutions (grouped too) and fully connected layers.
 
+#[cfg(target_arch = "x86_64")]
+use super::avx512::product::{Place, Product, padded};
 use super::isa::Isa;
 use super::plane::Plane;
 use super::requant::Requant;
 use super::step::Scratch;
-use super::tile::{MAX_ACC, Run, Runs, Tile};
+use super::tile::{MAX_ACC, POSITIONS, Run, Runs, Tile};
 use crate::graph::Pads;
 use crate::model::{Conv2d, FullyConnected, Linear};
 
@@ -15,6 +17,9 @@ pub(super) struct Conv {
     /// Where each output position's taps start in a sample's plane, `[out_h][out_w]`.
     origins: Vec<usize>,
     runs: Runs,
+    /// Every group's first input, from a position's origin.
+    #[cfg(target_arch = "x86_64")]
+    offsets: Vec<usize>,
     groups: usize,
     group_in: usize,
     group_out: usize,
@@ -130,6 +135,8 @@ impl Conv {
             group_in: plane.column() / groups,
             plane,
             origins,
+            #[cfg(target_arch = "x86_64")]
+            offsets: list.offsets(),
             runs: list,
             groups,
             group_out,
@@ -153,23 +160,53 @@ impl Conv {
     /// `n` samples to int8.
     pub(super) fn run(&self, x: &[i8], n: usize, scratch: &mut Scratch, out: &mut [i8]) {
         let out_c = self.groups * self.group_out;
-        let lanes = self.isa.lanes();
+        #[cfg(target_arch = "x86_64")]
+        if let Weights::Quads(weights) = &self.weights {
+            match self.requant.prepared() {
+                Some(p) => self.quads(x, n, weights, scratch, |product, place, blocks, total| {
+                    // SAFETY: quads are packed only where AVX-512 with VNNI was detected.
+                    unsafe {
+                        match blocks {
+                            2 => product.outputs::<2, 1>(total, p, place, out),
+                            _ => product.outputs::<1, 2>(total, p, place, out),
+                        }
+                    }
+                }),
+                None => {
+                    let mut sums = vec![0; out.len()];
+                    self.accumulators(x, n, scratch, &mut sums);
+                    for (i, (sum, out)) in sums.into_iter().zip(out).enumerate() {
+                        let c = i % out_c;
+                        let blocks = self.group_out.div_ceil(self.isa.lanes());
+                        let lane = c / self.group_out * blocks * self.isa.lanes();
+                        *out = self.requant.one(lane + c % self.group_out, sum);
+                    }
+                }
+            }
+            return;
+        }
         self.for_each_tile(x, n, scratch, |at, acc| {
             let out = &mut out[at.position * out_c + at.channel..];
+            let acc = &acc.as_chunks::<8>().0[..at.count];
             let layout = (out_c, at.width);
-            if lanes == 16 {
-                let acc = &acc.as_chunks::<16>().0[..at.count];
-                self.requant.store(self.isa, at.lane, acc, out, layout);
-            } else {
-                let acc = &acc.as_chunks::<8>().0[..at.count];
-                self.requant.store(self.isa, at.lane, acc, out, layout);
-            }
+            self.requant.store(self.isa, at.lane, acc, out, layout);
         });
     }
 
     /// `n` samples to accumulators, bias included.
     pub(super) fn accumulators(&self, x: &[i8], n: usize, scratch: &mut Scratch, out: &mut [i32]) {
         let out_c = self.groups * self.group_out;
+        #[cfg(target_arch = "x86_64")]
+        if let Weights::Quads(weights) = &self.weights {
+            self.quads(x, n, weights, scratch, |product, place, blocks, total| {
+                for b in 0..blocks {
+                    let (product, place) = (product.block(b), place.block(b));
+                    // SAFETY: quads are packed only where AVX-512 with VNNI was detected.
+                    unsafe { product.accumulators(total, place, out) };
+                }
+            });
+            return;
+        }
         let lanes = self.isa.lanes();
         self.for_each_tile(x, n, scratch, |at, acc| {
             for p in 0..at.count {
@@ -177,6 +214,56 @@ impl Conv {
                 out[to..to + at.width].copy_from_slice(&acc[p * lanes..p * lanes + at.width]);
             }
         });
+    }
+
+    /// Calls `sink(operands, place, blocks, positions)` for every block of channels, or two of
+    /// them, with the positions of all samples.
+    #[cfg(target_arch = "x86_64")]
+    fn quads(
+        &self,
+        x: &[i8],
+        n: usize,
+        weights: &[i8],
+        scratch: &mut Scratch,
+        mut sink: impl FnMut(Product<'_>, Place, usize, usize),
+    ) {
+        self.plane.fill(self.isa, x, n, &mut scratch.quads);
+        let total = n * self.origins.len();
+        let size = self.plane.elements();
+        scratch.origins.clear();
+        scratch.origins.resize(padded(total), 0);
+        let samples = scratch.origins.chunks_mut(self.origins.len());
+        for (sample, to) in samples.take(n).enumerate() {
+            for (to, from) in to.iter_mut().zip(&self.origins) {
+                *to = sample * size + from;
+            }
+        }
+        let lanes = self.isa.lanes();
+        let blocks = self.group_out.div_ceil(lanes);
+        let weights_a_block = self.runs.groups() * self.isa.taps() * lanes;
+        for group in 0..self.groups {
+            let plane = &scratch.quads[group * self.group_in..];
+            let mut block = 0;
+            while block < blocks {
+                let count = (blocks - block).min(2);
+                let first = group * blocks + block;
+                let product = Product {
+                    plane,
+                    origins: &scratch.origins,
+                    offsets: &self.offsets,
+                    weights: &weights[first * weights_a_block..][..count * weights_a_block],
+                    bias: &self.requant.bias[first * lanes..][..count * lanes],
+                };
+                let place = Place {
+                    channel: group * self.group_out + block * lanes,
+                    lane: first * lanes,
+                    width: (self.group_out - block * lanes).min(count * lanes),
+                    stride: self.groups * self.group_out,
+                };
+                sink(product, place, count, total);
+                block += count;
+            }
+        }
     }
 
     /// Calls `sink` with the accumulators, `[position][lane]`, of every tile and block.
@@ -187,95 +274,41 @@ impl Conv {
         scratch: &mut Scratch,
         mut sink: impl FnMut(At, &[i32]),
     ) {
+        let Weights::Pairs(weights) = &self.weights else {
+            unreachable!("quads have a loop of their own");
+        };
         let blocks = self.group_out.div_ceil(self.isa.lanes());
-        match &self.weights {
-            Weights::Pairs(weights) => {
-                self.plane.fill(x, n, &mut scratch.pairs);
-                let plane = &scratch.pairs;
-                for (group, block) in
-                    (0..self.groups).flat_map(|g| (0..blocks).map(move |b| (g, b)))
-                {
-                    let operands = (&plane[..], &weights[..]);
-                    self.blocks::<_, _, 8>(operands, n, group, block, 1, &mut sink, |tile, acc| {
-                        match self.isa {
-                            // SAFETY: an `Isa` other than `Portable` comes from detection on this
-                            // machine.
-                            #[cfg(target_arch = "x86_64")]
-                            Isa::Avx2 => unsafe { tile.avx2(acc) },
-                            _ => tile.portable(acc),
-                        }
-                    });
-                }
-            }
-            #[cfg(target_arch = "x86_64")]
-            Weights::Quads(weights) => {
-                self.plane.fill(x, n, &mut scratch.quads);
-                let operands = (&scratch.quads[..], &weights[..]);
-                for group in 0..self.groups {
-                    let mut block = 0;
-                    while block + 2 <= blocks {
-                        self.blocks::<_, _, 8>(
-                            operands,
-                            n,
-                            group,
-                            block,
-                            2,
-                            &mut sink,
-                            |tile, acc| {
-                                // SAFETY: quads are packed only where VNNI was detected.
-                                unsafe { tile.vnni::<2>(acc) }
-                            },
-                        );
-                        block += 2;
-                    }
-                    if block < blocks {
-                        self.blocks::<_, _, 16>(
-                            operands,
-                            n,
-                            group,
-                            block,
-                            1,
-                            &mut sink,
-                            |tile, acc| {
-                                // SAFETY: as above.
-                                unsafe { tile.vnni::<1>(acc) }
-                            },
-                        );
-                    }
-                }
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            Weights::Quads(_) => unreachable!("quads are for x86-64"),
+        self.plane.fill(self.isa, x, n, &mut scratch.pairs);
+        let operands = (&scratch.pairs[..], &weights[..]);
+        for (group, block) in (0..self.groups).flat_map(|g| (0..blocks).map(move |b| (g, b))) {
+            self.blocks(operands, n, group, block, &mut sink);
         }
     }
 
-    /// All positions of all samples by the `count` blocks from `block` on, `P` positions at a time.
-    #[allow(clippy::too_many_arguments)]
-    fn blocks<X, W, const P: usize>(
+    /// All positions of all samples by block `block`, a few positions at a time.
+    fn blocks(
         &self,
-        (plane, weights): (&[X], &[W]),
+        (plane, weights): (&[i16], &[i16]),
         n: usize,
         group: usize,
         block: usize,
-        count: usize,
         sink: &mut impl FnMut(At, &[i32]),
-        accumulate: impl Fn(&Tile<'_, X, W, P>, &mut [i32; MAX_ACC]),
     ) {
         let lanes = self.isa.lanes();
         let blocks = self.group_out.div_ceil(lanes);
         let first = group * blocks + block;
         let weights_a_block = self.runs.groups() * self.isa.taps() * lanes;
-        let weights = &weights[first * weights_a_block..][..count * weights_a_block];
-        let bias = &self.requant.bias[first * lanes..][..count * lanes];
+        let weights = &weights[first * weights_a_block..][..weights_a_block];
+        let bias = &self.requant.bias[first * lanes..][..lanes];
         let size = self.plane.elements();
         let total = n * self.origins.len();
         let mut places = (0..n)
             .flat_map(|sample| self.origins.iter().map(move |o| sample * size + o))
             .map(|o| o + group * self.group_in);
         let mut acc = [0i32; MAX_ACC];
-        let mut origins = [0; P];
-        for position in (0..total).step_by(P) {
-            let positions = P.min(total - position);
+        let mut origins = [0; POSITIONS];
+        for position in (0..total).step_by(POSITIONS) {
+            let positions = POSITIONS.min(total - position);
             for origin in &mut origins[..positions] {
                 *origin = places.next().expect("as many places as positions");
             }
@@ -289,18 +322,21 @@ impl Conv {
                 weights,
                 bias,
             };
-            accumulate(&tile, &mut acc);
-            for b in 0..count {
-                let within = (block + b) * lanes;
-                let at = At {
-                    position,
-                    count: positions,
-                    channel: group * self.group_out + within,
-                    width: lanes.min(self.group_out - within),
-                    lane: (first + b) * lanes,
-                };
-                sink(at, &acc[b * P * lanes..][..P * lanes]);
+            match self.isa {
+                // SAFETY: an `Isa` other than `Portable` comes from detection on this machine.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => unsafe { tile.avx2(&mut acc) },
+                _ => tile.portable(&mut acc),
             }
+            let within = block * lanes;
+            let at = At {
+                position,
+                count: positions,
+                channel: group * self.group_out + within,
+                width: lanes.min(self.group_out - within),
+                lane: first * lanes,
+            };
+            sink(at, &acc);
         }
     }
 }

@@ -107,7 +107,7 @@ impl Depthwise {
         plane: &mut Vec<i16>,
         mut sink: impl FnMut(usize, usize, &[[i32; LANES]]),
     ) {
-        self.plane.fill(x, n, plane);
+        self.plane.fill(isa, x, n, plane);
         let size = self.plane.elements();
         let mut acc = [[0; LANES]; TILE];
         for sample in 0..n {

@@ -1,5 +1,6 @@
 //! Inputs in the form that the multiply-accumulate loops read, with the padding made explicit.
 
+use super::isa::Isa;
 use crate::graph::Pads;
 
 /// What a loop reads of an input.
@@ -40,10 +41,12 @@ pub(super) struct Plane {
     /// Channels of a position, zeros at the end included.
     stride_c: usize,
     zero_point: i8,
+    /// Padded columns lie sorted by their remainder of this number.
+    phases: usize,
 }
 
 /// Elements after the last plane that a kernel may read (and multiply by zero).
-pub(super) const SLACK: usize = 4;
+pub(super) const SLACK: usize = 64;
 
 impl Plane {
     pub(super) fn new(input: [usize; 3], pads: Pads, zero_point: i8) -> Self {
@@ -56,6 +59,7 @@ impl Plane {
             repeat: 1,
             stride_c: c,
             zero_point,
+            phases: 1,
         }
     }
 
@@ -66,9 +70,26 @@ impl Plane {
         self
     }
 
+    /// Columns sorted by their remainder of `phases`, so that every `phases`th ones, which a
+    /// stride reads, lie side by side.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn phased(mut self, phases: usize) -> Self {
+        self.phases = phases;
+        self
+    }
+
+    /// Where padded column `x` lies in a row.
+    pub(super) fn column_at(&self, x: usize) -> usize {
+        (x % self.phases * self.columns_a_phase() + x / self.phases) * self.stride_c
+    }
+
+    fn columns_a_phase(&self) -> usize {
+        (self.pads.left + self.w + self.pads.right).div_ceil(self.phases)
+    }
+
     /// Distance between two rows.
     pub(super) fn row(&self) -> usize {
-        (self.pads.left + self.w + self.pads.right) * self.stride_c
+        self.columns_a_phase() * self.phases * self.stride_c
     }
 
     /// Distance between two positions of a row.
@@ -82,7 +103,7 @@ impl Plane {
     }
 
     /// Prepares `n` samples of `x` in `to`, which is grown as needed.
-    pub(super) fn fill<T: Element>(&self, x: &[i8], n: usize, to: &mut Vec<T>) {
+    pub(super) fn fill<T: Element>(&self, isa: Isa, x: &[i8], n: usize, to: &mut Vec<T>) {
         let size = self.elements();
         let need = n * size + SLACK;
         if to.len() < need {
@@ -93,11 +114,15 @@ impl Plane {
             .chunks_exact(sample)
             .zip(to[..n * size].chunks_exact_mut(size))
         {
-            self.fill_one(x, plane);
+            isa.vectorized(
+                #[inline(always)]
+                || self.fill_one(x, plane),
+            );
         }
         to[n * size..need].fill(T::default());
     }
 
+    #[inline(always)]
     fn fill_one<T: Element>(&self, x: &[i8], plane: &mut [T]) {
         let row = self.row();
         let z = self.zero_point;
@@ -114,6 +139,14 @@ impl Plane {
             .chunks_exact(self.w * self.c)
             .zip(middle.chunks_exact_mut(row))
         {
+            if self.phases > 1 {
+                to.fill(pad);
+                for (i, x) in x.chunks_exact(self.c).enumerate() {
+                    let at = self.column_at(self.pads.left + i);
+                    self.fill_position(x, &mut to[at..at + self.stride_c]);
+                }
+                continue;
+            }
             to[..left].fill(pad);
             to[row - right..].fill(pad);
             let to = &mut to[left..row - right];
@@ -126,13 +159,25 @@ impl Plane {
                     .chunks_exact(self.c)
                     .zip(to.chunks_exact_mut(self.stride_c))
                 {
-                    let (used, spare) = to.split_at_mut(self.c * self.repeat);
-                    for (&v, t) in x.iter().zip(used.chunks_exact_mut(self.repeat)) {
-                        t.fill(T::new(v, z));
-                    }
-                    spare.fill(T::default());
+                    self.fill_position(x, to);
                 }
             }
         }
+    }
+
+    #[inline(always)]
+    fn fill_position<T: Element>(&self, x: &[i8], to: &mut [T]) {
+        let z = self.zero_point;
+        let (used, spare) = to.split_at_mut(self.c * self.repeat);
+        if self.repeat == 1 {
+            for (&v, t) in x.iter().zip(used) {
+                *t = T::new(v, z);
+            }
+        } else {
+            for (&v, t) in x.iter().zip(used.chunks_exact_mut(self.repeat)) {
+                t.fill(T::new(v, z));
+            }
+        }
+        spare.fill(T::default());
     }
 }

@@ -18,16 +18,42 @@ pub(super) struct Requant {
     act_max: i8,
 }
 
+/// Fields of each lane's [`PreparedMultiplier`], and what outputs are made of besides.
+#[derive(Clone, Debug)]
+pub(super) struct Prepared {
+    pub mantissas: Vec<i32>,
+    pub halves: Vec<i32>,
+    pub ties: Vec<i32>,
+    pub shifts: Vec<i32>,
+    pub zero_point: i8,
+    pub act_min: i8,
+    pub act_max: i8,
+}
+
+impl Prepared {
+    fn lane(&self, lane: usize) -> PreparedMultiplier {
+        PreparedMultiplier {
+            mantissa: self.mantissas[lane],
+            half: self.halves[lane],
+            tie: self.ties[lane],
+            shift: self.shifts[lane],
+        }
+    }
+
+    /// How many lanes every field has.
+    pub(super) fn lanes(&self) -> usize {
+        let n = self.mantissas.len();
+        n.min(self.halves.len())
+            .min(self.ties.len())
+            .min(self.shifts.len())
+    }
+}
+
 /// How accumulators are scaled.
 #[derive(Clone, Debug)]
 enum Scaling {
     /// Every channel's multiplier could be made ready for its accumulators' bound.
-    Prepared {
-        mantissas: Vec<i32>,
-        halves: Vec<i32>,
-        ties: Vec<i32>,
-        shifts: Vec<i32>,
-    },
+    Prepared(Prepared),
     /// Any multiplier, by the definition.
     Any {
         mantissas: Vec<i32>,
@@ -37,30 +63,22 @@ enum Scaling {
     },
 }
 
-/// Which lane of the constants a channel has.
-#[derive(Clone, Copy, Debug)]
-struct Lanes {
-    per_group: usize,
-    padded: usize,
+/// The channel of each lane of the constants: blocks of `lanes` channels, each group's last one
+/// filled up.
+fn in_blocks(channels: usize, groups: usize, lanes: usize) -> Vec<Option<usize>> {
+    let per_group = channels / groups;
+    let padded = per_group.next_multiple_of(lanes);
+    let lane = |i: usize| {
+        let (group, within) = (i / padded, i % padded);
+        (within < per_group).then_some(group * per_group + within)
+    };
+    (0..groups * padded).map(lane).collect()
 }
 
-impl Lanes {
-    fn new(linear: &Linear, groups: usize, lanes: usize) -> Self {
-        let per_group = linear.out_channels() / groups;
-        Self {
-            per_group,
-            padded: per_group.next_multiple_of(lanes),
-        }
-    }
-
-    /// Numbers of all channels at their lanes.
-    fn spread<T: Copy + Default>(self, channels: impl ExactSizeIterator<Item = T>) -> Vec<T> {
-        let mut spread = vec![T::default(); channels.len() / self.per_group * self.padded];
-        for (c, v) in channels.enumerate() {
-            spread[c / self.per_group * self.padded + c % self.per_group] = v;
-        }
-        spread
-    }
+/// Numbers of channels at their lanes.
+fn spread<T: Copy + Default>(channel_of: &[Option<usize>], of: impl Fn(usize) -> T) -> Vec<T> {
+    let at = |c: &Option<usize>| c.map_or(T::default(), &of);
+    channel_of.iter().map(at).collect()
 }
 
 impl Requant {
@@ -68,10 +86,19 @@ impl Requant {
     pub(super) fn new(
         linear: &Linear,
         (groups, lanes): (usize, usize),
+        zero_points: (i8, i8),
+        single_rounding: bool,
+    ) -> Self {
+        let channel_of = in_blocks(linear.out_channels(), groups, lanes);
+        Self::with_lanes(linear, &channel_of, zero_points, single_rounding)
+    }
+
+    fn with_lanes(
+        linear: &Linear,
+        channel_of: &[Option<usize>],
         (zx, zy): (i8, i8),
         single_rounding: bool,
     ) -> Self {
-        let lanes = Lanes::new(linear, groups, lanes);
         let multipliers = &linear.multipliers;
         let prepared: Option<Vec<PreparedMultiplier>> = (0..linear.out_channels())
             .map(|c| {
@@ -79,25 +106,29 @@ impl Requant {
                 PreparedMultiplier::new(multipliers[c], bound)
             })
             .collect();
+        let (act_min, act_max) = (linear.act_min, linear.act_max);
         let scaling = match prepared {
-            Some(p) if !single_rounding => Scaling::Prepared {
-                mantissas: lanes.spread(p.iter().map(|p| p.mantissa)),
-                halves: lanes.spread(p.iter().map(|p| p.half)),
-                ties: lanes.spread(p.iter().map(|p| p.tie)),
-                shifts: lanes.spread(p.iter().map(|p| p.shift)),
-            },
+            Some(p) if !single_rounding => Scaling::Prepared(Prepared {
+                mantissas: spread(channel_of, |c| p[c].mantissa),
+                halves: spread(channel_of, |c| p[c].half),
+                ties: spread(channel_of, |c| p[c].tie),
+                shifts: spread(channel_of, |c| p[c].shift),
+                zero_point: zy,
+                act_min,
+                act_max,
+            }),
             _ => Scaling::Any {
-                mantissas: lanes.spread(multipliers.iter().map(|m| m.mantissa)),
-                exponents: lanes.spread(multipliers.iter().map(|m| m.exponent)),
+                mantissas: spread(channel_of, |c| multipliers[c].mantissa),
+                exponents: spread(channel_of, |c| multipliers[c].exponent),
                 single_rounding,
             },
         };
         Self {
-            bias: lanes.spread(linear.bias.iter().copied()),
+            bias: spread(channel_of, |c| linear.bias[c]),
             scaling,
             zero_point: zy,
-            act_min: linear.act_min,
-            act_max: linear.act_max,
+            act_min,
+            act_max,
         }
     }
 
@@ -105,16 +136,71 @@ impl Requant {
     pub(super) fn from_minimum(
         linear: &Linear,
         (groups, lanes): (usize, usize),
+        zero_points: (i8, i8),
+        single_rounding: bool,
+    ) -> Self {
+        let channel_of = in_blocks(linear.out_channels(), groups, lanes);
+        Self::from_minimum_with_lanes(linear, &channel_of, zero_points, single_rounding)
+    }
+
+    /// As [`Self::from_minimum`], with two roundings, for lanes that belong to any channels.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn at_lanes(
+        linear: &Linear,
+        channel_of: &[Option<usize>],
+        zero_points: (i8, i8),
+    ) -> Self {
+        Self::from_minimum_with_lanes(linear, channel_of, zero_points, false)
+    }
+
+    fn from_minimum_with_lanes(
+        linear: &Linear,
+        channel_of: &[Option<usize>],
         (zx, zy): (i8, i8),
         single_rounding: bool,
     ) -> Self {
-        let mut r = Self::new(linear, (groups, lanes), (zx, zy), single_rounding);
-        r.bias = Lanes::new(linear, groups, lanes).spread((0..linear.out_channels()).map(|c| {
-            let sum: i32 = linear.row(c).iter().map(|&w| w as i32).sum();
-            // The accumulator ends in range, so it does not matter whether this wraps.
-            linear.bias[c].wrapping_sub(sum.wrapping_mul(zx as i32 + 128))
-        }));
+        let mut r = Self::with_lanes(linear, channel_of, (zx, zy), single_rounding);
+        let bias: Vec<i32> = (0..linear.out_channels())
+            .map(|c| {
+                let sum: i32 = linear.row(c).iter().map(|&w| w as i32).sum();
+                // The accumulator ends in range, so it does not matter whether this wraps.
+                linear.bias[c].wrapping_sub(sum.wrapping_mul(zx as i32 + 128))
+            })
+            .collect();
+        r.bias = spread(channel_of, |c| bias[c]);
         r
+    }
+
+    /// Constants for hand-written loops, if all multipliers could be made ready.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn prepared(&self) -> Option<&Prepared> {
+        match &self.scaling {
+            Scaling::Prepared(p) => Some(p),
+            Scaling::Any { .. } => None,
+        }
+    }
+
+    /// The output of one accumulator of lane `lane`.
+    pub(super) fn one(&self, lane: usize, acc: i32) -> i8 {
+        let scaled = match &self.scaling {
+            Scaling::Prepared(p) => p.lane(lane).apply(acc),
+            Scaling::Any {
+                mantissas,
+                exponents,
+                single_rounding,
+            } => {
+                let multiplier = Multiplier {
+                    mantissa: mantissas[lane],
+                    exponent: exponents[lane],
+                };
+                if *single_rounding {
+                    multiplier.apply_single_rounding(acc)
+                } else {
+                    multiplier.apply(acc)
+                }
+            }
+        };
+        finish(scaled, self.zero_point, self.act_min, self.act_max)
     }
 
     /// Outputs of a tile of accumulators, `[position][LANES]`, whose first lane is lane `at` of the
@@ -146,14 +232,10 @@ impl Requant {
         // Constants are copied, so that they are known not to change under the loop's writes. All
         // lanes are computed, whether or not they are channels, so that loops have fixed lengths.
         match &self.scaling {
-            Scaling::Prepared {
-                mantissas,
-                halves,
-                ties,
-                shifts,
-            } => {
+            Scaling::Prepared(p) => {
                 let [mantissas, halves, ties, shifts] =
-                    [mantissas, halves, ties, shifts].map(|v| *lanes::<_, LANES>(v, at));
+                    [&p.mantissas, &p.halves, &p.ties, &p.shifts]
+                        .map(|v| *lanes::<_, LANES>(v, at));
                 each(acc, out, stride, width, |acc: &[i32; LANES]| {
                     let mut out = [0i8; LANES];
                     for lane in 0..LANES {

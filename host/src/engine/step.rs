@@ -2,17 +2,25 @@
 
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::avx512::add::Sum;
 use super::conv::Conv;
 use super::depthwise::Depthwise;
+#[cfg(target_arch = "x86_64")]
+use super::depthwise_flat::FlatDepthwise;
 use super::isa::Isa;
+use super::pool;
 use super::shared_op::SharedOp;
-use crate::model::{Op, QuantizedModel, Rounding};
+use crate::model::{Conv2d, Op, QuantizedModel, Rounding};
 
 /// What a node became.
 #[derive(Clone, Debug)]
 pub(super) enum Kernel {
     Conv(Conv),
     Depthwise(Depthwise),
+    /// For AVX-512 with VNNI.
+    #[cfg(target_arch = "x86_64")]
+    FlatDepthwise(FlatDepthwise),
     /// Everything that has no multiply-accumulate loop: the shared kernel, sample by sample.
     Shared(SharedOp),
 }
@@ -30,6 +38,8 @@ pub(super) struct Step {
 pub(super) struct Scratch {
     pub pairs: Vec<i16>,
     pub quads: Vec<u8>,
+    pub origins: Vec<usize>,
+    pub sums: Vec<i32>,
 }
 
 impl Step {
@@ -38,10 +48,19 @@ impl Step {
         let node = &model.nodes[index];
         let x = model.tensor(node.inputs[0]);
         let y = model.tensor(node.output);
+        let is_depthwise = |c: &Conv2d| c.groups > 1 && c.groups == x.shape[2];
         let kernel = match &node.op {
-            Op::Conv2d(c) if c.groups > 1 && c.groups == x.shape[2] => Kernel::Depthwise(
-                Depthwise::new(c, x.shape, y.shape, x.zero_point, y.zero_point),
+            #[cfg(target_arch = "x86_64")]
+            Op::Conv2d(c) if is_depthwise(c) && isa == Isa::Avx512Vnni => Kernel::FlatDepthwise(
+                FlatDepthwise::new(c, x.shape, y.shape, x.zero_point, y.zero_point),
             ),
+            Op::Conv2d(c) if is_depthwise(c) => Kernel::Depthwise(Depthwise::new(
+                c,
+                x.shape,
+                y.shape,
+                x.zero_point,
+                y.zero_point,
+            )),
             Op::Conv2d(c) => Kernel::Conv(Conv::from_conv(
                 c,
                 x.shape,
@@ -73,6 +92,8 @@ impl Step {
         match &self.kernel {
             Kernel::Conv(c) => c.scratch_bytes(),
             Kernel::Depthwise(d) => 2 * d.plane_elements(),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::FlatDepthwise(d) => d.scratch_bytes(),
             Kernel::Shared(_) => 0,
         }
     }
@@ -89,7 +110,35 @@ impl Step {
         match &self.kernel {
             Kernel::Conv(c) => c.run(inputs[0], n, scratch, out),
             Kernel::Depthwise(d) => d.run(isa, inputs[0], n, &mut scratch.pairs, out),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::FlatDepthwise(d) => d.run(inputs[0], n, scratch, out),
+            Kernel::Shared(SharedOp::AveragePool(p)) => isa.vectorized(
+                #[inline(always)]
+                || {
+                    let samples = inputs[0].chunks_exact(inputs[0].len() / n);
+                    for (x, out) in samples.zip(out.chunks_exact_mut(out.len() / n)) {
+                        pool::average_pool(p, x, &mut scratch.sums, out);
+                    }
+                },
+            ),
+            Kernel::Shared(SharedOp::Mean(p)) => isa.vectorized(
+                #[inline(always)]
+                || {
+                    let samples = inputs[0].chunks_exact(inputs[0].len() / n);
+                    for (x, out) in samples.zip(out.chunks_exact_mut(out.len() / n)) {
+                        pool::mean(p, x, &mut scratch.sums, out);
+                    }
+                },
+            ),
             Kernel::Shared(op) if op.is_elementwise() => {
+                #[cfg(target_arch = "x86_64")]
+                if let (Isa::Avx512Vnni, SharedOp::Add(p)) = (isa, op)
+                    && let Some(sum) = Sum::new(p)
+                {
+                    // SAFETY: an `Isa` other than `Portable` comes from detection on this machine.
+                    unsafe { sum.run(inputs[0], inputs[1], out) };
+                    return;
+                }
                 isa.vectorized(
                     #[inline(always)]
                     || op.elementwise(inputs, out),
@@ -130,6 +179,10 @@ impl Step {
                     Kernel::Conv(c) => c.accumulators(input, input.len() / x, scratch, out),
                     Kernel::Depthwise(d) => {
                         d.accumulators(isa, input, input.len() / x, &mut scratch.pairs, out)
+                    }
+                    #[cfg(target_arch = "x86_64")]
+                    Kernel::FlatDepthwise(d) => {
+                        d.accumulators(input, input.len() / x, scratch, out)
                     }
                     Kernel::Shared(_) => {}
                 }

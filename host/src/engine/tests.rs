@@ -1,7 +1,9 @@
 //! The engine against the definition, on random shapes and at the extremes.
 
+use qmend_shared::kernels::AddParams;
 use rand::prelude::*;
 
+use super::step::{Scratch, Step};
 use super::{Engine, EngineError, Isa, naive};
 use crate::graph::Pads;
 use crate::model::*;
@@ -191,6 +193,114 @@ fn convolutions_of_any_shape_and_grouping_agree_with_the_definition() {
     for _ in 0..400 {
         let model = random_conv(&mut rng);
         agrees_with_the_definition(&model, &mut rng);
+    }
+}
+
+/// Multipliers of at most one, which are scaled by the prepared arithmetic.
+fn without_left_shifts(model: &mut QuantizedModel) {
+    let linear = model.nodes[0].op.linear_mut().expect("linear");
+    for m in &mut linear.multipliers {
+        m.exponent = m.exponent.min(0);
+    }
+}
+
+#[test]
+fn convolutions_without_left_shifts_agree_with_the_definition() {
+    let mut rng = StdRng::seed_from_u64(6);
+    for _ in 0..400 {
+        let mut model = random_conv(&mut rng);
+        without_left_shifts(&mut model);
+        agrees_with_the_definition(&model, &mut rng);
+    }
+}
+
+#[test]
+fn depthwise_convolutions_of_many_channels_agree_with_the_definition() {
+    let mut rng = StdRng::seed_from_u64(7);
+    for channels in [
+        8, 16, 24, 48, 63, 64, 65, 96, 128, 192, 255, 256, 257, 320, 520,
+    ] {
+        for stride in [1, 2, 3] {
+            let kernel = [rng.random_range(1..4), rng.random_range(1..6)];
+            let [h, w] = kernel.map(|k| k + rng.random_range(0..9));
+            let axis = |size: usize, k: usize| (size + 2 - k) / stride + 1;
+            let (oh, ow) = (axis(h, kernel[0]), axis(w, kernel[1]));
+            let pads = Pads {
+                top: 1,
+                left: 1,
+                bottom: 1,
+                right: 1,
+            };
+            let op = Op::Conv2d(Conv2d {
+                kernel,
+                stride: [stride, stride],
+                dilation: [1, 1],
+                pads,
+                groups: channels,
+                linear: linear(&mut rng, channels, kernel[0] * kernel[1]),
+            });
+            let (x, y) = (
+                tensor("x", [h, w, channels], rng.random()),
+                tensor("y", [oh, ow, channels], rng.random()),
+            );
+            let mut model = one_node(op, x, y, Rounding::Tflm);
+            agrees_with_the_definition(&model, &mut rng);
+            without_left_shifts(&mut model);
+            agrees_with_the_definition(&model, &mut rng);
+        }
+    }
+}
+
+#[test]
+fn sums_agree_with_the_shared_kernel_at_every_length() {
+    let mut rng = StdRng::seed_from_u64(8);
+    for length in (1..200).chain([1000]) {
+        let mantissa = |rng: &mut StdRng| {
+            [1 << 30, i32::MAX, rng.random_range(1 << 30..=i32::MAX)][rng.random_range(0..3)]
+        };
+        let mut multiplier = |least: i8| Multiplier {
+            mantissa: mantissa(&mut rng),
+            exponent: rng.random_range(least..=0),
+        };
+        let add = Add {
+            input_multipliers: [multiplier(-4), multiplier(-4)],
+            output_multiplier: multiplier(-24),
+            act_min: -128,
+            act_max: 127,
+        };
+        let (za, zb, zy) = (rng.random(), rng.random(), rng.random());
+        let shape = [1, 1, length];
+        let mut model = one_node(
+            Op::Add(add.clone()),
+            tensor("a", shape, za),
+            tensor("y", shape, zy),
+            Rounding::Tflm,
+        );
+        model.nodes[0].inputs.push(TensorId(0));
+        // Both addends are one tensor of a whole network; here they are two.
+        model.tensors.push(tensor("b", shape, zb));
+        model.nodes[0].inputs[1] = TensorId(2);
+        let n = rng.random_range(1..4);
+        let (a, b) = (samples(&mut rng, n * length), samples(&mut rng, n * length));
+        let params = AddParams {
+            input_zero_points: [za, zb],
+            output_zero_point: zy,
+            input_multipliers: add.input_multipliers,
+            output_multiplier: add.output_multiplier,
+            act_min: -128,
+            act_max: 127,
+        };
+        let want: Vec<i8> = a
+            .iter()
+            .zip(&b)
+            .map(|(&a, &b)| params.apply(a, b))
+            .collect();
+        for isa in Isa::available() {
+            let step = Step::new(&model, 0, isa);
+            let mut got = vec![0; n * length];
+            step.execute(isa, &[&a, &b], &mut got, n, &mut Scratch::default());
+            assert_eq!(got, want, "{isa:?} {add:?}");
+        }
     }
 }
 

@@ -11,8 +11,14 @@
 
 use super::plane::SLACK;
 
-/// Most accumulators that one call computes.
-pub(super) const MAX_ACC: usize = 16 * 16;
+/// Positions of a tile.
+pub(super) const POSITIONS: usize = 8;
+
+/// Output channels of a block.
+const LANES: usize = 8;
+
+/// Accumulators of a tile.
+pub(super) const MAX_ACC: usize = POSITIONS * LANES;
 
 /// Consecutive inputs that meet consecutive weights.
 #[derive(Clone, Copy, Debug)]
@@ -46,27 +52,34 @@ impl Runs {
         }
     }
 
+    /// Where each group of inputs starts, from the position's origin.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn offsets(&self) -> Vec<usize> {
+        let of_run = |r: &Run| (0..r.groups).map(|i| r.offset + i * self.group).collect();
+        self.list.iter().flat_map::<Vec<usize>, _>(of_run).collect()
+    }
+
     /// Groups of weights a channel.
     pub(super) fn groups(&self) -> usize {
         self.groups
     }
 }
 
-/// Operands of a tile of `P` positions. `X` and `W` are the elements of inputs and weights.
-pub(super) struct Tile<'a, X, W, const P: usize> {
+/// Operands of a tile.
+pub(super) struct Tile<'a> {
     /// Prepared inputs of all samples of a chunk.
-    pub plane: &'a [X],
+    pub plane: &'a [i16],
     /// Where each position's inputs start in `plane`.
-    pub origins: &'a [usize; P],
+    pub origins: &'a [usize; POSITIONS],
     /// The same for every position and channel.
     pub runs: &'a Runs,
     /// `[block][group]`, the taps of a group as the instruction set wants them.
-    pub weights: &'a [W],
+    pub weights: &'a [i16],
     /// One a lane.
     pub bias: &'a [i32],
 }
 
-impl<X, W, const P: usize> Tile<'_, X, W, P> {
+impl Tile<'_> {
     /// What the unchecked reads of the loops below rely on.
     fn check(&self, lanes: usize, blocks: usize) {
         let last = self.origins.iter().fold(0, |m, o| m.max(*o));
@@ -78,11 +91,10 @@ impl<X, W, const P: usize> Tile<'_, X, W, P> {
     }
 }
 
-impl<const P: usize> Tile<'_, i16, i16, P> {
+impl Tile<'_> {
     /// Accumulators, bias included, as `[position][8]`. Position by position, so that eight stay
     /// in registers.
     pub(super) fn portable(&self, acc: &mut [i32; MAX_ACC]) {
-        const LANES: usize = 8;
         let (weights, _) = self.weights.as_chunks::<{ 2 * LANES }>();
         for (sums, &origin) in acc.as_chunks_mut::<LANES>().0.iter_mut().zip(self.origins) {
             let mut s = [0i32; LANES];
@@ -112,20 +124,18 @@ impl<const P: usize> Tile<'_, i16, i16, P> {
     #[target_feature(enable = "avx2")]
     pub(super) unsafe fn avx2(&self, acc: &mut [i32; MAX_ACC]) {
         use std::arch::x86_64::*;
-        const LANES: usize = 8;
-        const { assert!(P * LANES <= MAX_ACC) };
         self.check(LANES, 1);
         // SAFETY: every read is inside the slices by `check`; the loads are unaligned ones.
         unsafe {
-            let mut sums = [_mm256_loadu_si256(self.bias.as_ptr().cast()); P];
+            let mut sums = [_mm256_loadu_si256(self.bias.as_ptr().cast()); POSITIONS];
             let mut w = self.weights.as_ptr();
             for run in &self.runs.list {
                 let from = self.plane.as_ptr().add(run.offset);
-                let x: [*const i16; P] = std::array::from_fn(|p| from.add(self.origins[p]));
+                let x: [*const i16; POSITIONS] = std::array::from_fn(|p| from.add(self.origins[p]));
                 for pair in 0..run.groups {
                     let weights = _mm256_loadu_si256(w.cast());
                     w = w.add(2 * LANES);
-                    for p in 0..P {
+                    for p in 0..POSITIONS {
                         let inputs =
                             _mm256_set1_epi32(x[p].add(2 * pair).cast::<i32>().read_unaligned());
                         sums[p] = _mm256_add_epi32(sums[p], _mm256_madd_epi16(inputs, weights));
@@ -134,53 +144,6 @@ impl<const P: usize> Tile<'_, i16, i16, P> {
             }
             for (p, s) in sums.iter().enumerate() {
                 _mm256_storeu_si256(acc.as_mut_ptr().add(p * LANES).cast(), *s);
-            }
-        }
-    }
-}
-
-impl<const P: usize> Tile<'_, u8, i8, P> {
-    /// Accumulators of `B` blocks, bias included, as `[block][position][16]`.
-    ///
-    /// Sixteen accumulators hide the latency of the instruction.
-    ///
-    /// # Safety
-    /// The machine has AVX-512 with VNNI.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    pub(super) unsafe fn vnni<const B: usize>(&self, acc: &mut [i32; MAX_ACC]) {
-        use std::arch::x86_64::*;
-        const LANES: usize = 16;
-        const { assert!(B * P * LANES <= MAX_ACC) };
-        self.check(LANES, B);
-        let block = self.runs.groups * 4 * LANES;
-        // SAFETY: every read is inside the slices by `check`; the loads are unaligned ones.
-        unsafe {
-            let mut sums = [[_mm512_setzero_si512(); P]; B];
-            for (b, sums) in sums.iter_mut().enumerate() {
-                *sums = [_mm512_loadu_si512(self.bias.as_ptr().add(b * LANES).cast()); P];
-            }
-            let mut w = self.weights.as_ptr();
-            for run in &self.runs.list {
-                let from = self.plane.as_ptr().add(run.offset);
-                let x: [*const u8; P] = std::array::from_fn(|p| from.add(self.origins[p]));
-                for quad in 0..run.groups {
-                    let mut weights = [_mm512_setzero_si512(); B];
-                    for (b, weights) in weights.iter_mut().enumerate() {
-                        *weights = _mm512_loadu_si512(w.add(b * block).cast());
-                    }
-                    w = w.add(4 * LANES);
-                    for p in 0..P {
-                        let inputs =
-                            _mm512_set1_epi32(x[p].add(4 * quad).cast::<i32>().read_unaligned());
-                        for b in 0..B {
-                            sums[b][p] = _mm512_dpbusd_epi32(sums[b][p], inputs, weights[b]);
-                        }
-                    }
-                }
-            }
-            for (i, s) in sums.iter().flatten().enumerate() {
-                _mm512_storeu_si512(acc.as_mut_ptr().add(i * LANES).cast(), *s);
             }
         }
     }

@@ -10,6 +10,7 @@ mod error;
 pub mod image;
 pub mod notes;
 pub mod patch;
+mod place;
 pub mod plan;
 pub mod tflite;
 

@@ -2,17 +2,19 @@
 //!
 //! A tensor lives from the operator that writes it to the last one that reads it. An operator that
 //! works element by element (reshape, table, requantization, addition) writes on an input that
-//! dies there. Buffers are placed one at a time, each in the smallest gap that the buffers alive at
-//! the same time leave (greedy by size with best fit: Pisarchyk and Lee, "Efficient Memory
-//! Management for Deep Neural Net Inference", 2020); three orders are tried and the smallest arena
-//! is kept. A convolution's working memory is a buffer that lives while it runs.
+//! dies there. A convolution's working memory is a buffer that lives while it runs ([`super::place`]
+//! says where buffers go). Where that would take more than the tensors alone ever do, and the input dies
+//! there, the convolution runs in two parts: its working memory is under the output's last rows
+//! while the first ones are computed, and on the input's first rows, which nothing reads then, while
+//! the last ones are.
 
-use qmend_shared::image::Scratch;
+use qmend_shared::image::{Memory, Scratch, Window};
 use qmend_shared::kernels::{
     conv2d_scratch_bytes, depthwise_scratch_bytes, fully_connected_scratch_bytes,
 };
 
 use super::ExportError;
+use super::place::{Buffer, arrange, lower_bound};
 use crate::model::{Node, Op, QuantizedModel, TensorId};
 
 /// Tensors start at multiples of this many bytes: one 32-bit load of a microcontroller.
@@ -25,27 +27,13 @@ pub struct Plan {
     pub offsets: Vec<usize>,
     /// Bytes of the arena.
     pub arena_bytes: usize,
-    /// The largest sum of buffers alive at one operator: no plan with these buffers is smaller.
+    /// The largest sum of tensors alive at one operator, those counted once that follow each other in
+    /// place: no plan is smaller.
     pub lower_bound: usize,
     /// Nodes that write on one of their inputs.
     pub in_place: Vec<usize>,
     /// Working memory of each node, where its kernels use some.
-    pub scratch: Vec<Option<Scratch>>,
-}
-
-/// One piece of the arena, shared by tensors that follow each other in place.
-#[derive(Clone, Copy, Debug)]
-struct Buffer {
-    bytes: usize,
-    /// Times are inclusive: the model's input is written at 0, node `i` runs at `i + 1`.
-    from: usize,
-    to: usize,
-}
-
-impl Buffer {
-    fn meets(&self, other: &Buffer) -> bool {
-        self.from <= other.to && other.from <= self.to
-    }
+    pub memory: Vec<Option<Memory>>,
 }
 
 /// Plans the arena of a model.
@@ -81,54 +69,123 @@ pub fn plan(model: &QuantizedModel) -> Result<Plan, ExportError> {
             None => open(out, &mut buffers, &mut buffer_of),
         }
     }
-    let scratch_of: Vec<Option<usize>> = model
-        .nodes
+    let least = lower_bound(&buffers);
+    let wanted: Vec<Option<Wanted>> = (0..model.nodes.len())
+        .map(|i| Wanted::new(model, i, &buffers, &buffer_of))
+        .collect();
+    // What the tensors need anyway, and working memory that cannot be anywhere else.
+    let least_with = wanted.iter().flatten().filter(|w| w.rows.is_none());
+    let allowed = least_with.map(|w| w.total).max().unwrap_or(0).max(least);
+    let scratch_of: Vec<Option<usize>> = wanted
         .iter()
         .enumerate()
-        .map(|(i, node)| {
-            let bytes = scratch_bytes(model, node)?.next_multiple_of(ALIGN);
-            buffers.push(Buffer {
-                bytes,
-                from: i + 1,
-                to: i + 1,
-            });
-            Some(buffers.len() - 1)
+        .map(|(i, w)| {
+            let w = w.as_ref()?;
+            (w.rows.is_none() || w.total <= allowed).then(|| {
+                buffers.push(Buffer {
+                    bytes: w.bytes,
+                    from: i + 1,
+                    to: i + 1,
+                });
+                buffers.len() - 1
+            })
         })
         .collect();
-    let lower_bound = (0..=model.nodes.len() + 1)
-        .map(|t| {
-            buffers
-                .iter()
-                .filter(|b| (b.from..=b.to).contains(&t))
-                .map(|b| b.bytes)
-                .sum()
-        })
-        .max()
-        .unwrap_or(0);
-    let (places, arena_bytes) = orders(&buffers)
-        .into_iter()
-        .map(|order| place(&buffers, &order))
-        .min_by_key(|(_, bytes)| *bytes)
-        .expect("there are three orders");
-    let offsets = buffer_of.iter().map(|&b| places[b]).collect();
-    let scratch = scratch_of
-        .into_iter()
-        .map(|b| {
-            let b = b?;
+    let (places, arena_bytes) = arrange(&buffers);
+    let offsets: Vec<usize> = buffer_of.iter().map(|&b| places[b]).collect();
+    let memory = (0..model.nodes.len())
+        .map(|i| {
+            let w = wanted[i].as_ref()?;
             // Places beyond 4 GiB are refused with their tensors.
-            Some(Scratch {
-                offset: u32::try_from(places[b]).ok()?,
-                bytes: u32::try_from(buffers[b].bytes).ok()?,
+            let piece = |offset: usize| {
+                Some(Scratch {
+                    offset: u32::try_from(offset).ok()?,
+                    bytes: u32::try_from(w.bytes).ok()?,
+                })
+            };
+            if let Some(b) = scratch_of[i] {
+                return Some(Memory::Whole(piece(places[b])?));
+            }
+            let node = &model.nodes[i];
+            let rows = w.rows?;
+            let written = rows * row_bytes(model, node.output);
+            Some(Memory::Split {
+                first: piece((offsets[node.output.0] + written).next_multiple_of(ALIGN))?,
+                rows: u32::try_from(rows).ok()?,
+                rest: piece(offsets[node.inputs[0].0])?,
             })
         })
         .collect();
     Ok(Plan {
         offsets,
         arena_bytes,
-        lower_bound,
+        lower_bound: least,
         in_place,
-        scratch,
+        memory,
     })
+}
+
+/// The working memory of a node.
+struct Wanted {
+    /// Its bytes, a multiple of [`ALIGN`].
+    bytes: usize,
+    /// These and all tensors alive while the node runs.
+    total: usize,
+    /// How many rows of the output to compute first, where the operands have room for it.
+    rows: Option<usize>,
+}
+
+impl Wanted {
+    fn new(
+        model: &QuantizedModel,
+        i: usize,
+        buffers: &[Buffer],
+        buffer_of: &[usize],
+    ) -> Option<Self> {
+        let node = &model.nodes[i];
+        let bytes = scratch_bytes(model, node)?.next_multiple_of(ALIGN);
+        let alive = buffers
+            .iter()
+            .filter(|b| (b.from..=b.to).contains(&(i + 1)));
+        let total = bytes + alive.map(|b| b.bytes).sum::<usize>();
+        let input_dies = buffers[buffer_of[node.inputs[0].0]].to == i + 1;
+        let rows = input_dies
+            .then(|| rows_before_the_rest(model, node, bytes))
+            .flatten();
+        Some(Self { bytes, total, rows })
+    }
+}
+
+/// The most rows of a convolution's output that leave `bytes` under the others, if those read none of
+/// the input's first `bytes`.
+fn rows_before_the_rest(model: &QuantizedModel, node: &Node, bytes: usize) -> Option<usize> {
+    let Op::Conv2d(conv) = &node.op else {
+        return None;
+    };
+    let (x, y) = (node.inputs[0], node.output);
+    let (in_row, out_row) = (row_bytes(model, x), row_bytes(model, y));
+    let out = model.tensor(y);
+    let room = out.elements().checked_sub(bytes + ALIGN - 1)?;
+    let rows = room / out_row;
+    let step = |v: usize| u8::try_from(v).ok();
+    let window = Window {
+        kernel: [1, 1],
+        stride: [step(conv.stride[0])?, 1],
+        dilation: [1, 1],
+        pad: [step(conv.pads.top)?, 0],
+    };
+    let (needed, _) = window.first_row(rows);
+    let fits = rows > 0
+        && rows < out.shape[0]
+        && needed < model.tensor(x).shape[0]
+        && bytes <= needed * in_row;
+    fits.then_some(rows)
+}
+
+/// Bytes of a row of a tensor.
+fn row_bytes(model: &QuantizedModel, id: TensorId) -> usize {
+    let [_, w, c] = model.tensor(id).shape;
+    w * c
 }
 
 /// More than this is not worth it: the kernels that need none are used then.
@@ -237,84 +294,10 @@ fn reusable_input(model: &QuantizedModel, i: usize, lives: &[(usize, usize)]) ->
     node.inputs.iter().find(|id| works && dies(id)).copied()
 }
 
-/// Orders in which buffers are placed.
-fn orders(buffers: &[Buffer]) -> [Vec<usize>; 3] {
-    let by = |key: &dyn Fn(&Buffer) -> usize| {
-        let mut order: Vec<usize> = (0..buffers.len()).collect();
-        order.sort_by_key(|&b| (std::cmp::Reverse(key(&buffers[b])), buffers[b].from));
-        order
-    };
-    let length = |b: &Buffer| b.to - b.from + 1;
-    [
-        by(&|b| b.bytes),
-        by(&|b| length(b) * b.bytes),
-        by(&|b| length(b)),
-    ]
-}
-
-/// Places buffers in an order, each in the smallest gap; the offsets, and the arena's size.
-fn place(buffers: &[Buffer], order: &[usize]) -> (Vec<usize>, usize) {
-    let mut offsets = vec![0usize; buffers.len()];
-    let mut placed: Vec<usize> = Vec::new();
-    let mut arena = 0;
-    for &b in order {
-        let buffer = &buffers[b];
-        let mut around: Vec<usize> = placed
-            .iter()
-            .copied()
-            .filter(|&p| buffers[p].meets(buffer))
-            .collect();
-        around.sort_by_key(|&p| offsets[p]);
-        let mut end = 0;
-        let mut best: Option<(usize, usize)> = None;
-        for p in around {
-            let gap = offsets[p].saturating_sub(end);
-            if gap >= buffer.bytes && best.is_none_or(|(smallest, _)| gap < smallest) {
-                best = Some((gap, end));
-            }
-            end = end.max(offsets[p] + buffers[p].bytes);
-        }
-        offsets[b] = best.map_or(end, |(_, at)| at);
-        arena = arena.max(offsets[b] + buffer.bytes);
-        placed.push(b);
-    }
-    (offsets, arena)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::test_models::{add, identity, model_of, reshape};
-    use rand::{Rng, SeedableRng, rngs::StdRng};
-
-    #[test]
-    fn random_buffers_never_share_bytes_while_both_are_alive() {
-        let mut rng = StdRng::seed_from_u64(7);
-        for _ in 0..300 {
-            let buffers: Vec<Buffer> = (0..rng.random_range(1..40))
-                .map(|_| {
-                    let from = rng.random_range(0..30);
-                    Buffer {
-                        bytes: rng.random_range(1..200) * ALIGN,
-                        from,
-                        to: from + rng.random_range(0..6),
-                    }
-                })
-                .collect();
-            for order in orders(&buffers) {
-                let (offsets, arena) = place(&buffers, &order);
-                for a in 0..buffers.len() {
-                    assert!(offsets[a] + buffers[a].bytes <= arena);
-                    assert_eq!(offsets[a] % ALIGN, 0);
-                    for b in 0..a {
-                        let apart = offsets[a] + buffers[a].bytes <= offsets[b]
-                            || offsets[b] + buffers[b].bytes <= offsets[a];
-                        assert!(apart || !buffers[a].meets(&buffers[b]));
-                    }
-                }
-            }
-        }
-    }
+    use crate::export::test_models::{add, convolution_3x3, identity, model_of, reshape};
 
     #[test]
     fn a_chain_reuses_two_places() {
@@ -372,5 +355,38 @@ mod tests {
         assert!(twice.to_string().contains("has a value already"), "{twice}");
         let unused = plan(&model_of(&[[1, 1, 1]; 3], vec![identity(0, 1)])).unwrap_err();
         assert!(unused.to_string().contains("remove it"), "{unused}");
+    }
+
+    #[test]
+    fn a_chain_of_convolutions_needs_no_more_than_its_tensors() {
+        let nodes = vec![
+            convolution_3x3(16, 0, 1),
+            convolution_3x3(16, 1, 2),
+            convolution_3x3(16, 2, 3),
+        ];
+        let p = plan(&model_of(&[[32, 16, 16]; 4], nodes)).unwrap();
+        assert_eq!(p.lower_bound, 2 * 32 * 16 * 16);
+        assert_eq!(p.arena_bytes, p.lower_bound);
+        let split = |m: &Option<Memory>| matches!(m, Some(Memory::Split { .. }));
+        assert!(p.memory.iter().all(split), "{:?}", p.memory);
+    }
+
+    #[test]
+    fn an_input_that_is_needed_later_is_not_overwritten() {
+        // Tensor 1 is added again, so only the middle convolution may run in two parts.
+        let nodes = vec![
+            convolution_3x3(16, 0, 1),
+            convolution_3x3(16, 1, 2),
+            convolution_3x3(16, 2, 3),
+            add(1, 3, 4),
+        ];
+        let p = plan(&model_of(&[[32, 16, 16]; 5], nodes)).unwrap();
+        let kinds: Vec<_> = p.memory[..3]
+            .iter()
+            .map(|m| matches!(m, Some(Memory::Split { .. })))
+            .collect();
+        assert_eq!(kinds, [false, false, true]);
+        assert_eq!(p.arena_bytes, p.lower_bound);
+        assert_eq!(p.lower_bound, 3 * 32 * 16 * 16);
     }
 }

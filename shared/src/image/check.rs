@@ -18,6 +18,7 @@
 use super::check_ops::check_op;
 use super::error::{ImageError, OpFault, TensorFault, stated};
 use super::manifest::TensorDesc;
+use super::memory::Memory;
 use super::model::Model;
 use super::op::{Op, TensorId};
 
@@ -92,8 +93,10 @@ fn is_there_after(model: &Model, op: &Op, tensor: TensorId, before: bool) -> boo
     }
     let place = model.tensor(tensor);
     let overwritten = op
-        .scratch()
-        .is_some_and(|s| place.overlaps(s.offset as u64, s.bytes as u64))
+        .memory()
+        .iter()
+        .flat_map(Memory::pieces)
+        .any(|s| place.overlaps(s.offset as u64, s.bytes as u64))
         || overlap(&place, &model.tensor(op.output()));
     before && !overwritten
 }

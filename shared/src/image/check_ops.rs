@@ -4,6 +4,7 @@ use super::check::MAX_CONCAT_INPUTS;
 use super::check_elementwise;
 use super::error::OpFault;
 use super::manifest::TensorDesc;
+use super::memory::{Memory, Scratch};
 use super::model::Model;
 use super::op::*;
 use super::operators::is_built_in;
@@ -239,20 +240,48 @@ fn magnitudes(rows: &Rows, row: usize) -> u64 {
     sum
 }
 
-/// Whether hints are empty or name working memory in the arena, apart from both operands.
-fn hints(model: &Model, hints: &[u8], x: &TensorDesc, y: &TensorDesc) -> Result<(), OpFault> {
-    let Some(scratch) = hints.as_array().map(Scratch::from_bytes) else {
+/// Whether hints are empty or name working memory in the arena, apart from what is needed of both
+/// operands. `split` is the window of an operator that can run in two parts.
+fn hints(
+    model: &Model,
+    hints: &[u8],
+    split: Option<&Window>,
+    x: &TensorDesc,
+    y: &TensorDesc,
+) -> Result<(), OpFault> {
+    let Some(memory) = Memory::from_hints(hints) else {
         return ensure(hints.is_empty(), OpFault::Hints);
     };
-    let (from, bytes) = (scratch.offset as u64, scratch.bytes as u64);
-    let inside = bytes > 0 && from + bytes <= model.manifest().arena_bytes as u64;
-    let apart = !x.overlaps(from, bytes) && !y.overlaps(from, bytes);
-    ensure(inside && apart, OpFault::Hints)
+    let inside = memory.pieces().all(|s| {
+        s.bytes > 0 && s.offset as u64 + s.bytes as u64 <= model.manifest().arena_bytes as u64
+    });
+    ensure(inside, OpFault::Hints)?;
+    let apart = |s: Scratch, from: u64, to: u64| {
+        s.offset as u64 >= to || s.offset as u64 + s.bytes as u64 <= from
+    };
+    let place = |t: &TensorDesc| (t.offset as u64, t.offset as u64 + t.elements());
+    let row = |t: &TensorDesc| t.shape[1] as u64 * t.shape[2] as u64;
+    let ((x_from, x_to), (y_from, y_to)) = (place(x), place(y));
+    let fine = match memory {
+        Memory::Whole(s) => apart(s, x_from, x_to) && apart(s, y_from, y_to),
+        Memory::Split { first, rows, rest } => {
+            let Some(window) = split.filter(|_| rows > 0 && rows < y.shape[0] as u32) else {
+                return Err(OpFault::Hints);
+            };
+            let (needed, _) = window.first_row(rows as usize);
+            needed < x.shape[0] as usize
+                && apart(first, x_from, x_to)
+                && apart(first, y_from, y_from + rows as u64 * row(y))
+                && apart(rest, y_from, y_to)
+                && apart(rest, x_from + needed as u64 * row(x), x_to)
+        }
+    };
+    ensure(fine, OpFault::Hints)
 }
 
 fn conv2d(model: &Model, o: &Conv2d, x: &TensorDesc, y: &TensorDesc) -> Result<(), OpFault> {
-    hints(model, o.hints, x, y)?;
     window(&o.window, x, y, false)?;
+    hints(model, o.hints, Some(&o.window), x, y)?;
     let (groups, outputs) = (o.groups, y.shape[2]);
     let divide = groups >= 1 && x.shape[2].is_multiple_of(groups) && outputs.is_multiple_of(groups);
     ensure(divide, OpFault::Groups)?;
@@ -267,8 +296,8 @@ fn depthwise_conv2d(
     x: &TensorDesc,
     y: &TensorDesc,
 ) -> Result<(), OpFault> {
-    hints(model, o.hints, x, y)?;
     window(&o.window, x, y, false)?;
+    hints(model, o.hints, Some(&o.window), x, y)?;
     let outputs = y.shape[2];
     ensure(
         o.groups == 1 && outputs.is_multiple_of(x.shape[2]),
@@ -303,7 +332,7 @@ fn fully_connected(
         ensure(x.shape[..2] == y.shape[..2], OpFault::Shape)?;
         x.shape[2] as u64
     };
-    hints(model, o.hints, x, y)?;
+    hints(model, o.hints, None, x, y)?;
     let rows = [y.shape[2] as u64, columns];
     linear(model, (o.weights, o.channels), rows, (x, y), &magnitudes)
 }

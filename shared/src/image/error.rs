@@ -270,7 +270,7 @@ impl fmt::Display for OpFault {
             OpFault::Index => write!(f, "a row or column is none of its input's"),
             OpFault::Hints => write!(
                 f,
-                "the hints are not working memory in the arena, apart from the operands"
+                "the hints are not working memory in the arena, apart from what is needed of the operands"
             ),
             OpFault::Overlap(t) => write!(
                 f,

@@ -1,10 +1,9 @@
 //! Operators as they stand in an image: one postcard message each, back to back.
 
-use core::ops::Range;
-
 use serde::{Deserialize, Serialize};
 
 use super::elementwise::{Operand, Product, ResizeNearest, Sum};
+use super::memory::{Memory, Scratch};
 use crate::arith::Multiplier;
 
 /// Index into the image's tensor table.
@@ -107,48 +106,24 @@ pub struct Conv2d<'a> {
     pub weights: WeightRef,
     /// Bias, multipliers, range.
     pub channels: ChannelRef,
-    /// Hints for optimised kernels: empty, or a [`Scratch`].
+    /// Hints for optimised kernels: empty, or [`Memory`].
     #[serde(borrow)]
     pub hints: &'a [u8],
 }
 
-/// Working memory in the arena, which a kernel may overwrite while its operator runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scratch {
-    /// Where it starts in the arena.
-    pub offset: u32,
-    /// How long it is.
-    pub bytes: u32,
-}
-
-impl Scratch {
-    /// Length of its bytes.
-    pub const BYTES: usize = 8;
-
-    /// As it stands in an operator's hints.
-    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
-        let ([a, b, c, d], [e, f, g, h]) = (self.offset.to_le_bytes(), self.bytes.to_le_bytes());
-        [a, b, c, d, e, f, g, h]
-    }
-
-    /// Reads hints.
-    pub fn from_bytes(b: &[u8; Self::BYTES]) -> Self {
-        Self {
-            offset: u32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-            bytes: u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
-        }
-    }
-
-    /// Its place in the arena.
-    pub fn range(&self) -> Range<usize> {
-        self.offset as usize..self.offset as usize + self.bytes as usize
+impl Window {
+    /// The first row of the input that output row `row` and those after it read, and how many rows
+    /// of padding are before that one.
+    pub fn first_row(&self, row: usize) -> (usize, usize) {
+        let (start, pad) = (row * self.stride[0] as usize, self.pad[0] as usize);
+        (start.saturating_sub(pad), pad.saturating_sub(start))
     }
 }
 
 impl Conv2d<'_> {
     /// Working memory for the kernel, where the plan has some.
-    pub fn scratch(&self) -> Option<Scratch> {
-        self.hints.as_array().map(Scratch::from_bytes)
+    pub fn memory(&self) -> Option<Memory> {
+        Memory::from_hints(self.hints)
     }
 }
 
@@ -163,7 +138,7 @@ pub struct FullyConnected<'a> {
     pub weights: WeightRef,
     /// Bias, multipliers, range.
     pub channels: ChannelRef,
-    /// Hints for optimised kernels: empty, or a [`Scratch`].
+    /// Hints for optimised kernels: empty, or [`Memory`].
     #[serde(borrow)]
     pub hints: &'a [u8],
 }
@@ -392,10 +367,10 @@ impl<'a> Op<'a> {
     }
 
     /// Working memory that it may overwrite.
-    pub fn scratch(&self) -> Option<Scratch> {
+    pub fn memory(&self) -> Option<Memory> {
         match self {
-            Op::Conv2d(o) | Op::DepthwiseConv2d(o) => o.scratch(),
-            Op::FullyConnected(o) => o.scratch(),
+            Op::Conv2d(o) | Op::DepthwiseConv2d(o) => o.memory(),
+            Op::FullyConnected(o) => o.scratch().map(Memory::Whole),
             _ => None,
         }
     }

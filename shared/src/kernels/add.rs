@@ -7,9 +7,6 @@
 use crate::arith::Multiplier;
 use crate::image::finish;
 
-/// How far both addends are shifted left before they are scaled.
-const LEFT_SHIFT: u32 = 20;
-
 /// An element-wise sum.
 #[derive(Clone, Copy, Debug)]
 pub struct AddParams {
@@ -28,13 +25,16 @@ pub struct AddParams {
 }
 
 impl AddParams {
+    /// How far both addends are shifted left before they are scaled.
+    pub const LEFT_SHIFT: u32 = 20;
+
     /// The sum of one pair of elements.
     #[cfg_attr(feature = "fast", inline(always))]
     #[cfg_attr(not(feature = "fast"), inline(never))]
     pub fn apply(&self, a: i8, b: i8) -> i8 {
         let scaled = |x: i8, i: usize| {
             let difference = x as i32 - self.input_zero_points[i] as i32;
-            self.input_multipliers[i].apply(difference << LEFT_SHIFT)
+            self.input_multipliers[i].apply(difference << Self::LEFT_SHIFT)
         };
         let sum = self
             .output_multiplier

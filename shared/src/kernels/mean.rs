@@ -19,6 +19,15 @@ pub struct MeanParams {
     pub multiplier: Multiplier,
 }
 
+impl MeanParams {
+    /// The output for a channel whose inputs' distances from the zero point sum up to `sum`.
+    #[inline(always)]
+    pub fn output(&self, sum: i32) -> i8 {
+        let scaled = self.multiplier.apply(sum);
+        finish(scaled, self.output_zero_point, i8::MIN, i8::MAX)
+    }
+}
+
 /// The mean of `output.len()` channels: see the module's head.
 pub fn mean(p: &MeanParams, input: &[i8], output: &mut [i8]) {
     let channels = output.len();
@@ -27,11 +36,6 @@ pub fn mean(p: &MeanParams, input: &[i8], output: &mut [i8]) {
         for &x in input[c..].iter().step_by(channels) {
             sum = sum.wrapping_add(x as i32 - p.input_zero_point as i32);
         }
-        *out = finish(
-            p.multiplier.apply(sum),
-            p.output_zero_point,
-            i8::MIN,
-            i8::MAX,
-        );
+        *out = p.output(sum);
     }
 }

@@ -65,4 +65,6 @@ fn axes(
 #[cfg(test)]
 mod naive;
 #[cfg(test)]
+mod split_tests;
+#[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use crate::model::{
     FullyConnected, Linear, Multiplier, Node, Op, QuantizedModel, Tensor, TensorId,
 };
 
-fn run_image(image: &[u8], input: &[i8]) -> Vec<i8> {
+pub(super) fn run_image(image: &[u8], input: &[i8]) -> Vec<i8> {
     let model = Model::from_bytes(image).unwrap();
     let mut arena = vec![0x55; model.arena_bytes()];
     let mut output = vec![0; model.output().elements() as usize];
@@ -23,7 +23,7 @@ fn run_image(image: &[u8], input: &[i8]) -> Vec<i8> {
     output
 }
 
-fn random_input(model: &QuantizedModel, rng: &mut StdRng) -> Vec<i8> {
+pub(super) fn random_input(model: &QuantizedModel, rng: &mut StdRng) -> Vec<i8> {
     let mut input = vec![0i8; model.tensor(model.input).elements()];
     rng.fill(&mut input[..]);
     input
@@ -224,8 +224,12 @@ fn damaged_payloads_with_a_right_crc_are_refused_or_run_without_a_panic() {
 
 /// The image with these hints in place of those that start at `at`, its check sum set right.
 fn with_hints(image: &[u8], at: usize, scratch: Scratch) -> Vec<u8> {
+    with_bytes(image, at, &scratch.to_bytes())
+}
+
+pub(super) fn with_bytes(image: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut payload = image[16..].to_vec();
-    payload[at - 16..][..Scratch::BYTES].copy_from_slice(&scratch.to_bytes());
+    payload[at - 16..][..bytes.len()].copy_from_slice(bytes);
     let view = Model::from_bytes(image).unwrap();
     let header = Header::for_payload(view.rounding(), view.layout(), &payload).unwrap();
     [&header.to_bytes()[..], &payload].concat()
@@ -244,7 +248,7 @@ fn working_memory_that_would_overwrite_a_tensor_is_refused() {
                 format::Op::FullyConnected(o) => o.hints,
                 _ => continue,
             };
-            let Some(scratch) = op.scratch() else {
+            let Some(scratch) = op.memory().and_then(|m| m.pieces().next()) else {
                 continue;
             };
             let at = hints.as_ptr().addr() - image.as_ptr().addr();

@@ -2,7 +2,7 @@
 
 use qmend_shared::image::{
     self as format, ChannelRef, ConcatInput as Record, HEADER_BYTES, Header, ImageError, Manifest,
-    Model, Scratch, TensorDesc, WeightRef, Window,
+    Memory, Model, TensorDesc, WeightRef, Window,
 };
 use qmend_shared::weights::{Layout, pack_row, row_stride};
 
@@ -25,6 +25,12 @@ pub fn write_image(model: &QuantizedModel) -> Result<Vec<u8>, ExportError> {
     write_image_in(model, Layout::default())
 }
 
+fn hints(memory: &Option<Memory>) -> Vec<u8> {
+    let mut buffer = [0; Memory::MOST_BYTES];
+    let bytes = memory.as_ref().map(|m| m.to_hints(&mut buffer));
+    bytes.map_or(Vec::new(), <[u8]>::to_vec)
+}
+
 /// As [`write_image`], with weights in this layout. Every device reads every layout; the default is
 /// the one that is fast.
 ///
@@ -37,11 +43,7 @@ pub fn write_image_in(model: &QuantizedModel, layout: Layout) -> Result<Vec<u8>,
     let mut writer = Writer {
         model,
         layout,
-        scratch: plan
-            .scratch
-            .iter()
-            .map(|s| s.map(|s| s.to_bytes()))
-            .collect(),
+        hints: plan.memory.iter().map(hints).collect(),
         weights: Vec::new(),
         notes: Notes::of(model),
     };
@@ -142,7 +144,7 @@ struct Writer<'m> {
     model: &'m QuantizedModel,
     layout: Layout,
     /// Each node's hints.
-    scratch: Vec<Option<[u8; Scratch::BYTES]>>,
+    hints: Vec<Vec<u8>>,
     weights: Vec<u8>,
     notes: Notes,
 }
@@ -335,7 +337,7 @@ impl Writer<'_> {
 
     /// What a node says to optimised kernels.
     fn hints(&self, index: usize) -> &[u8] {
-        self.scratch[index].as_ref().map_or(&[], |s| &s[..])
+        &self.hints[index]
     }
 
     /// Appends constants to the weight section; where they start.

@@ -88,7 +88,11 @@ pub(super) fn depthwise_conv2d(
         }
         for (tap, to) in weights.chunks_exact_mut(isa::TAP_WORDS).enumerate() {
             let mut w = [0i8; LANES];
-            p.weights.decode(tap, first, &mut w);
+            match p.weights.row_bytes(tap).get(first..first + LANES) {
+                // Bytes are as they are multiplied.
+                Some(&[a, b, c, d]) if p.weights.bits == 8 => w = [a, b, c, d].map(|w| w as i8),
+                _ => p.weights.decode(tap, first, &mut w),
+            }
             isa::pack_tap(w, to);
         }
         let group = Group {
