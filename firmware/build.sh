@@ -5,6 +5,8 @@
 #   firmware/build.sh            the agent of every board and the example
 #   firmware/build.sh --kernels  the kernels' benchmark and check, for Cortex-M0+, M3 and M4
 #   firmware/build.sh --which    only say with what it would be built
+#   QMEND_PUBLIC_KEY=key.pub firmware/build.sh         agent-BOARD-signed.elf: take only images signed with this key (qmend keygen)
+#   QMEND_ALLOW_OLDER=1      with a key: older versions are taken again
 #   QMEND_TOOLCHAIN=debian|rustup firmware/build.sh    insist on one
 set -eu
 
@@ -78,6 +80,12 @@ find_toolchain() {
 program() {
     target=$1 profile=$2 path=$3 name=$4.elf
     shift 4
+    if [ -n "${QMEND_PUBLIC_KEY:-}" ]; then
+        case $name in
+            agent-*) name=${name%.elf}-signed.elf; set -- "$@" --features signed ;;
+            *) return 0 ;;
+        esac
+    fi
     find_toolchain
     [ "$way" = "$said" ] || say "built with $way"
     said=$way
@@ -99,6 +107,13 @@ optional_program() {
     fi
 }
 
+# Cargo runs the build script in the package's folder.
+if [ -n "${QMEND_PUBLIC_KEY:-}" ]; then
+    [ -f "$QMEND_PUBLIC_KEY" ] || fail "QMEND_PUBLIC_KEY=$QMEND_PUBLIC_KEY: there is no such file"
+    QMEND_PUBLIC_KEY=$(cd "$(dirname "$QMEND_PUBLIC_KEY")" && pwd)/$(basename "$QMEND_PUBLIC_KEY")
+    export QMEND_PUBLIC_KEY
+    say "agents take only images signed with the key of $QMEND_PUBLIC_KEY"
+fi
 cd "$root"
 said=
 case ${1:-} in

@@ -10,6 +10,7 @@
 
 mod flashing;
 mod session;
+mod trust;
 
 use core::convert::Infallible;
 
@@ -22,6 +23,7 @@ use qmend_shared::slot::Storage;
 use crate::port::{BoardInfo, Link, Meter};
 use flashing::{Flashing, Room};
 use session::{Reason, Session, open};
+pub use trust::Trust;
 
 /// What a message needs besides its data: the fields around them, CRC and stuffing.
 pub const MESSAGE_OVERHEAD: usize = 128;
@@ -76,6 +78,7 @@ impl<const N: usize> Default for Pool<N> {
 pub struct Agent<'a, L, S, M, const N: usize> {
     info: BoardInfo,
     flash: Flashing<S>,
+    trust: Trust,
     meter: M,
     pool: &'a mut [i8],
     wire: Wire<'a, L, N>,
@@ -121,6 +124,7 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
         let Buffers { reader, scratch } = buffers;
         Self {
             flash: Flashing::new(storage, info.layout),
+            trust: Trust::built_in(),
             info,
             meter,
             pool,
@@ -130,6 +134,12 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
                 scratch,
             },
         }
+    }
+
+    /// The same agent, which takes images from whom `trust` says.
+    pub fn trusting(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
     }
 
     const CHUNK: usize = N - MESSAGE_OVERHEAD;
@@ -154,7 +164,9 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
     fn serve_closed(&mut self, pending: Option<Packet<Pending>>) -> Result<u8, L::Error> {
         let mut room = Room::new();
         if let Some(Packet { sequence, body }) = pending {
-            let answer = self.flash.answer(&body.request(), self.pool, &mut room);
+            let answer = self
+                .flash
+                .answer(&body.request(), self.pool, &mut room, &self.trust);
             let mut to = Sender {
                 link: &mut self.wire.link,
                 scratch: self.wire.scratch,
@@ -180,7 +192,8 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
             let sizes = (self.pool.len(), Self::CHUNK);
             room.clear();
             let answer = about(&body, &self.info, &self.flash, &self.meter, sizes)
-                .or_else(|| self.flash.answer(&body, self.pool, &mut room))
+                .or_else(|| self.trust.answer(&body, self.flash.view()))
+                .or_else(|| self.flash.answer(&body, self.pool, &mut room, &self.trust))
                 .unwrap_or(Response::Refused(Refusal::NoImage));
             to.send(sequence, answer)?;
         }
@@ -228,7 +241,9 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
                 return Ok(Some(Packet { sequence, body }));
             }
             let sizes = (capacity, Self::CHUNK);
-            match about(&body, &self.info, &self.flash, &self.meter, sizes) {
+            let answer = about(&body, &self.info, &self.flash, &self.meter, sizes)
+                .or_else(|| self.trust.answer(&body, self.flash.view()));
+            match answer {
                 Some(answer) => to.send(sequence, answer)?,
                 None => {
                     session.answer(body, &mut self.meter, |answer| to.send(sequence, answer))?

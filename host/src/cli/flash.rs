@@ -15,6 +15,7 @@ use super::export::intel_hex;
 use super::models;
 use super::stages::PORT_LIMIT;
 use crate::device::port::BAUD;
+use crate::export::signature;
 use crate::device::{
     Device, FlashReport, LinkDevice, Machine, Port, PortName, Qemu, QemuOptions, Transport,
 };
@@ -26,6 +27,9 @@ use crate::report::Bar;
 /// sector (those that hold the right bytes already are left alone); it is read back and checked;
 /// then one record makes it count. A power cut at any point leaves the old model or the new one.
 /// What does not fit (flash, memory, format, operators) is refused before anything is erased.
+///
+/// A signed model (`qmend sign`) or patch is announced by its signature first; a device with a key
+/// takes no other.
 ///
 /// --patch sends only what `qmend diff` found changed. --rollback goes back to the model before.
 /// --out writes flash contents to a file, for a programmer.
@@ -79,7 +83,7 @@ enum What {
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let what = match (&args.model, &args.patch) {
-        (Some(model), _) => What::Image(models::load_integer(model)?.image),
+        (Some(model), _) => What::Image(models::load_integer(model)?.signed_image()),
         (None, Some(patch)) => {
             let bytes = std::fs::read(patch).with_context(|| patch.display().to_string())?;
             What::Patch(bytes)
@@ -183,8 +187,9 @@ fn to_file(
     context: &Context,
     out: &Path,
     board: &Board,
-    image: &[u8],
+    file: &[u8],
 ) -> Result<Done> {
+    let (image, signature) = signature::take(file)?;
     let inputs: Vec<&Path> = args.model.iter().map(PathBuf::as_path).collect();
     context.check_targets([&out.to_path_buf()], &inputs, args.force)?;
     let slot = board.layout.slots[0];
@@ -205,6 +210,7 @@ fn to_file(
         sequence: 1,
         len: image.len() as u32,
         crc: crc32(image),
+        version: signature.map_or(0, |s| s.version),
     };
     let mut parts = vec![
         (board.address + slot.image.start, image.to_vec()),
@@ -248,6 +254,7 @@ fn to_file(
         "bytes": bytes.len(),
         "image_bytes": image.len(),
         "image_crc": record.crc,
+        "version": record.version,
         "address": address,
         "image_address": board.address + slot.image.start,
         "record_address": board.address + slot.records.start,

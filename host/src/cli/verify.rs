@@ -147,7 +147,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         .iter()
         .flat_map(|&i| inputs[i * sample..(i + 1) * sample].iter().copied())
         .collect();
-    let mut report = stages::on_device(context, &args.device, model, &file.image, &chosen)?;
+    let mut report = stages::on_device(context, &args.device, model, &file.signed_image(), &chosen)?;
     if let Some(d) = &mut report.first_difference {
         d.input = order.get(d.input).copied().unwrap_or(d.input);
     }

@@ -179,4 +179,39 @@ pub enum DeviceError {
         /// The reason.
         reason: String,
     },
+    /// The device takes signed images only.
+    #[error(
+        "the device takes signed models only, and this one is not signed; sign it with `qmend sign MODEL --key KEY` (a patch, by `qmend diff` to a signed model)"
+    )]
+    Unsigned,
+    /// The block was not signed by the device's key.
+    #[error(
+        "the device does not accept the signature: it was changed, or made with another key than the firmware's; sign the model again with the key that the firmware was built for"
+    )]
+    BadSignature,
+    /// Signed with another key.
+    #[error(
+        "the model is signed with key {file}, and the device takes key {device} only; sign it with that one (`qmend sign`)"
+    )]
+    OtherKey {
+        /// In the file.
+        file: String,
+        /// The firmware's.
+        device: String,
+    },
+    /// An older version than the device has had.
+    #[error(
+        "the model is version {version}, and the device takes none below {lowest} any more; sign it as a newer one (`qmend sign --version {lowest}`), if it is one"
+    )]
+    OldVersion {
+        /// The image's.
+        version: u32,
+        /// The lowest that is taken.
+        lowest: u32,
+    },
+    /// What was sent is not what was signed.
+    #[error(
+        "what the device would run is not the model that was signed: the file was changed after it; sign the model again"
+    )]
+    OtherThanSigned,
 }

@@ -1,12 +1,14 @@
 //! Changing what a device runs: whole images, patches, rollback.
 
-use qmend_shared::image::{Header, ImageError, Model};
+use qmend_shared::image::{Header, ImageError, MAGIC, Model};
 use qmend_shared::link::frame::crc32;
-use qmend_shared::link::{Description, Digests, Request, Response, SlotStatus};
+use qmend_shared::link::{Description, Digests, Request, Response, SlotStatus, Trust};
 use qmend_shared::patch::Patch;
+use qmend_shared::signature::{Signed, split};
 use serde::Serialize;
 
 use super::{DeviceError, DeviceIdentity, LinkDevice, Transport};
+use crate::export::signature::{check, hex};
 
 /// How often a sector, or the whole, is started again where the device takes messages for out of
 /// order: on a line that repeats them late, an old one may undo what was begun.
@@ -104,9 +106,35 @@ fn sectors(description: &Description, slot: u8, len: usize) -> Vec<(usize, usize
 }
 
 impl<T: Transport> LinkDevice<T> {
+    /// Says that what comes was signed, where the device asks for it; refuses what it would refuse.
+    fn authorize(
+        &mut self,
+        trust: &Trust,
+        content: &[u8],
+        block: Option<&[u8]>,
+    ) -> Result<(), DeviceError> {
+        let Some(key) = trust.key_id else {
+            return Ok(());
+        };
+        let block = block.ok_or(DeviceError::Unsigned)?;
+        let signed = Signed::from_bytes(block).ok_or(DeviceError::BadSignature)?;
+        if signed.key_id != key {
+            return Err(DeviceError::OtherKey {
+                file: hex(&signed.key_id),
+                device: hex(&key),
+            });
+        }
+        // Which image a patch gives, only the device can say before it is applied.
+        if content.starts_with(&MAGIC) && check(content, &signed, None).is_err() {
+            return Err(DeviceError::OtherThanSigned);
+        }
+        self.done("authorize", Request::Authorize { block })
+    }
+
     /// Makes the device run this image: sectors of the other slot that hold the right bytes
     /// already are left as they are, the others are written; then it is read back and committed.
-    /// Until then, and where anything fails, the old image counts.
+    /// Until then, and where anything fails, the old image counts. Where a signature follows the
+    /// image, it is announced first to a device that asks for one.
     ///
     /// # Errors
     /// What does not fit is refused before anything is erased; then the device's refusals.
@@ -137,6 +165,7 @@ impl<T: Transport> LinkDevice<T> {
         image: &[u8],
         progress: OnProgress<'_>,
     ) -> Result<FlashReport, DeviceError> {
+        let (image, block) = split(image);
         let description = self.description()?;
         check_fits(image, super::Device::identity(self), &description)?;
         let crc = crc32(image);
@@ -146,13 +175,16 @@ impl<T: Transport> LinkDevice<T> {
             image_bytes: image.len(),
             ..FlashReport::default()
         };
+        let trust = self.trust()?;
         if let Some(now) = status.selected
             && (now.len as usize, now.crc) == (image.len(), crc)
+            && !newer(&trust, block)
         {
             report.already_there = true;
             (report.slot, report.sequence) = (now.slot, now.sequence);
             return Ok(report);
         }
+        self.authorize(&trust, image, block)?;
         self.close();
         let target = status.selected.map_or(0, |now| 1 - now.slot.min(1));
         let sectors = sectors(&description, target, image.len());
@@ -237,6 +269,7 @@ impl<T: Transport> LinkDevice<T> {
         patch: &[u8],
         progress: OnProgress<'_>,
     ) -> Result<FlashReport, DeviceError> {
+        let (patch, block) = split(patch);
         let header = *Patch::parse(patch)
             .map_err(|e| DeviceError::BadPatch {
                 reason: e.to_string(),
@@ -273,6 +306,8 @@ impl<T: Transport> LinkDevice<T> {
                 capacity,
             });
         }
+        let trust = self.trust()?;
+        self.authorize(&trust, patch, block)?;
         self.close();
         let len = u32::try_from(patch.len()).unwrap_or(u32::MAX);
         self.done("begin patch", Request::BeginPatch { len })?;
@@ -299,6 +334,12 @@ impl<T: Transport> LinkDevice<T> {
         let from = now.sequence;
         self.ask_slots("roll back", Request::RollBack { from })
     }
+}
+
+/// Whether an image that is there already is to be committed again, as a higher version.
+fn newer(trust: &Trust, block: Option<&[u8]>) -> bool {
+    let version = block.and_then(Signed::from_bytes).map_or(0, |s| s.version);
+    trust.key_id.is_some() && version > trust.version
 }
 
 /// Whether the device runs what was meant.

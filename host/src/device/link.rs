@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use qmend_shared::link::frame::{FrameReader, crc32};
 use qmend_shared::link::{
-    Description, Digests, ModelInfo, PROTOCOL, Packet, Refusal, Request, Response, SlotStatus,
+    Description, Digests, ModelInfo, PROTOCOL, Packet, Refusal, Request, Response, SlotStatus, Trust,
     frame_overhead, write_frame,
 };
 
@@ -164,6 +164,17 @@ impl<T: Transport> LinkDevice<T> {
         self.ask_slots("slots", Request::Slots)
     }
 
+    /// Whom the device takes images from.
+    ///
+    /// # Errors
+    /// Where the device does not answer.
+    pub fn trust(&mut self) -> Result<Trust, DeviceError> {
+        self.ask("trust", Request::Trust, |answer| match answer {
+            Response::Trust(trust) => Some(Ok(trust)),
+            _ => None,
+        })
+    }
+
     pub(super) fn ask_slots(
         &mut self,
         name: &'static str,
@@ -301,6 +312,7 @@ impl Conversation {
             | Request::OpenImage
             | Request::Commit { .. }
             | Request::RollBack { .. }
+            | Request::Authorize { .. }
             | Request::Slots => LONG_PATIENCE,
             _ => PATIENCE,
         };
@@ -406,6 +418,7 @@ fn encode(packet: Packet<Request<'_>>) -> Vec<u8> {
         Request::WriteImage { data, .. }
         | Request::WriteInput { data, .. }
         | Request::WritePatch { data, .. } => data.len(),
+        Request::Authorize { block } => block.len(),
         _ => 0,
     };
     let mut scratch = vec![0; data + 64];
@@ -445,6 +458,10 @@ fn refused(request: &'static str, refusal: Refusal<'_>) -> DeviceError {
             reason: reason.into(),
         },
         Refusal::Order { .. } | Refusal::NothingBegun => DeviceError::OutOfOrder { request },
+        Refusal::Unsigned => DeviceError::Unsigned,
+        Refusal::BadSignature => DeviceError::BadSignature,
+        Refusal::OldVersion { version, lowest } => DeviceError::OldVersion { version, lowest },
+        Refusal::OtherThanSigned => DeviceError::OtherThanSigned,
         other => DeviceError::Refused {
             request,
             reason: format!("{other:?}"),
@@ -470,6 +487,7 @@ impl<T: Transport> Device for LinkDevice<T> {
         self.loaded = None;
         self.flash(image, &mut |_, _| ())?;
         let (loaded, len, device) = self.open()?;
+        let (image, _) = qmend_shared::signature::split(image);
         let host = crc32(image);
         if device != host || len as usize != image.len() {
             self.loaded = None;

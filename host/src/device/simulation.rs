@@ -77,6 +77,7 @@ impl Device for HostDevice {
 
     fn load(&mut self, image: &[u8]) -> Result<LoadedModel, DeviceError> {
         self.loaded = None;
+        let (image, _) = qmend_shared::signature::split(image);
         let model = Model::from_bytes(image).map_err(|e| DeviceError::BadImage {
             reason: e.to_string(),
         })?;

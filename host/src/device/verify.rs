@@ -66,7 +66,7 @@ impl VerifyReport {
 
 /// Runs `inputs` (`[n][h][w][c]`, int8) through `image` on the host and on `device` and compares
 /// every output element; the first difference is traced to its operator. `model` is what `image`
-/// was written from, and names the operators. `progress` is called with the number of inputs done.
+/// was written from, and names the operators; a signature may follow it. `progress` is called with the number of inputs done.
 ///
 /// # Errors
 /// Where the image is refused, the inputs are no whole number of samples, or the device fails. A
@@ -102,7 +102,7 @@ pub fn verify(
         differing: 0,
         first_difference: None,
         instructions: None,
-        image_bytes: image.len(),
+        image_bytes: qmend_shared::signature::split(image).0.len(),
         memory: DeviceStats::default(),
     };
     let mut counts = Vec::new();

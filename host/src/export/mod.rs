@@ -4,13 +4,15 @@
 //! - [`image`]: the bytes of `shared/FORMAT.md`,
 //! - [`notes`]: what an image carries for the host alone,
 //! - [`tflite`]: TFLite files as results,
-//! - [`patch`]: from one image to another.
+//! - [`patch`]: from one image to another,
+//! - [`signature`]: who made it.
 
 mod error;
 pub mod image;
 pub mod notes;
 pub mod patch;
 pub mod plan;
+pub mod signature;
 pub mod tflite;
 
 #[cfg(test)]

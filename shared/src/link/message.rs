@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of the messages. Both ends must agree.
-pub const PROTOCOL: u8 = 2;
+pub const PROTOCOL: u8 = 3;
 
 /// A message with the number that pairs a response with its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +112,15 @@ pub enum Request<'a> {
         /// roll back twice.
         from: u32,
     },
+    /// Whom does the device take images from? Answered by [`Response::Trust`].
+    Trust,
+    /// Says, before anything is begun, that the image that is going to come was signed. Touches
+    /// nothing. A device without a key refuses with [`Refusal::Unsupported`].
+    Authorize {
+        /// A block of [`crate::signature::BLOCK_BYTES`].
+        #[serde(borrow)]
+        block: &'a [u8],
+    },
 }
 
 /// What a device answers.
@@ -160,6 +169,8 @@ pub enum Response<'a> {
         #[serde(borrow)]
         message: &'a str,
     },
+    /// Whom the device takes images from.
+    Trust(Trust),
 }
 
 /// Who a device is and what it can hold.
@@ -247,6 +258,18 @@ pub struct SlotImage {
     pub len: u32,
     /// CRC-32/ISO-HDLC of the whole image.
     pub crc: u32,
+}
+
+/// Whom a device takes images from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// [`crate::signature::Signed::key_id`] of the key whose signature an image needs; none where
+    /// any image is taken.
+    pub key_id: Option<[u8; 8]>,
+    /// The lowest version that is taken; 0 where rollback protection is off.
+    pub lowest: u32,
+    /// Version of the image that counts; 0 where it was not signed, or there is none.
+    pub version: u32,
 }
 
 /// What the device reads from an image.
@@ -364,4 +387,20 @@ pub enum Refusal<'a> {
         /// Bytes there are.
         capacity: u32,
     },
+    /// The firmware was built without what was asked for.
+    Unsupported,
+    /// The device takes signed images only, and this one was not announced by
+    /// [`Request::Authorize`]; or the image to roll back to was not signed.
+    Unsigned,
+    /// The block is none, or was not signed by the device's key.
+    BadSignature,
+    /// An older version than the device has had.
+    OldVersion {
+        /// Of the image.
+        version: u32,
+        /// The lowest that is taken.
+        lowest: u32,
+    },
+    /// The image is not the one that was signed.
+    OtherThanSigned,
 }

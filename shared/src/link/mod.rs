@@ -18,5 +18,5 @@ pub mod message;
 pub use frame::{FrameError, FrameReader, frame_overhead, write_frame};
 pub use message::{
     Description, Digests, Identity, ModelInfo, PROTOCOL, Packet, Refusal, Request, Response,
-    SectorRun, SlotDescription, SlotImage, SlotStatus, Stats,
+    SectorRun, SlotDescription, SlotImage, SlotStatus, Stats, Trust,
 };

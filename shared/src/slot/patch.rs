@@ -28,6 +28,21 @@ pub fn apply_patch(
     patch: &Patch<'_>,
     accept: impl FnOnce(&Model<'_>) -> bool,
 ) -> Result<Selected, SlotError> {
+    apply_patch_of_version(storage, layout, selected, patch, 0, accept)
+}
+
+/// [`apply_patch`], where the result is a signed image of this version.
+///
+/// # Errors
+/// As [`apply_patch`].
+pub fn apply_patch_of_version(
+    storage: &mut impl Storage,
+    layout: &Layout,
+    selected: &Selected,
+    patch: &Patch<'_>,
+    version: u32,
+    accept: impl FnOnce(&Model<'_>) -> bool,
+) -> Result<Selected, SlotError> {
     let header = patch.header();
     let update = Update::begin(
         storage,
@@ -35,7 +50,8 @@ pub fn apply_patch(
         Some(selected),
         header.target_len,
         header.target_crc,
-    )?;
+    )?
+    .with_version(version);
     let image = selected.image(storage.bytes(), layout);
     patch.check(image).map_err(SlotError::Patch)?;
     let mut writing = update;
