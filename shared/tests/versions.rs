@@ -67,7 +67,11 @@ fn a_power_cut_never_lowers_the_version_that_is_asked_for() {
         update(&mut flash, layout, 0, 5).expect("another of the same version");
         // Both areas of records are full: the next record erases one.
         let mut full = flash.clone();
-        while has_room(&full, layout, 1 - select(full.bytes(), layout).expect("one").slot()) {
+        while has_room(
+            &full,
+            layout,
+            1 - select(full.bytes(), layout).expect("one").slot(),
+        ) {
             let selected = select(full.bytes(), layout).expect("one");
             roll_back(&mut full, layout, &selected).expect("the other one");
         }

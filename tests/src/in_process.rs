@@ -10,7 +10,8 @@ use qmend::device::{DeviceError, LinkDevice, Transport};
 use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Trust};
 use qmend_firmware::port::{BoardInfo, Link, Meter};
 use qmend_firmware::ram_flash::RamFlash;
-use qmend_shared::slot::{Layout, Region, Sector, SlotLayout, Storage, StorageError};
+use qmend_shared::link::frame::crc32;
+use qmend_shared::slot::{Layout, Record, Region, Sector, SlotLayout, Storage, StorageError};
 
 /// What every byte passes through, in both directions.
 pub type Noise = Box<dyn FnMut(u8) -> u8 + Send>;
@@ -146,11 +147,47 @@ pub fn start_raw(slot: usize, pool: usize, noise: [Noise; 2]) -> Pipe {
 
 /// As [`start_raw`], an agent that takes images from whom `trust` says.
 pub fn start_trusting(slot: usize, pool: usize, noise: [Noise; 2], trust: Trust) -> Pipe {
+    start_with(slot, pool, noise, None, move |agent| agent.trusting(trust))
+}
+
+/// An agent with this image in its flash, that runs the image's self-tests before it serves.
+pub fn start_tested_at_boot(slot: usize, pool: usize, image: Option<&[u8]>) -> Pipe {
+    start_with(slot, pool, quiet(), image, |mut agent| {
+        agent.self_test();
+        agent
+    })
+}
+
+type Memory<'a> = Counted<RamFlash<'a>>;
+type InProcess<'a> = Agent<'a, AgentEnd, Memory<'a>, NoMeter, { 4096 + MESSAGE_OVERHEAD }>;
+
+fn start_with(
+    slot: usize,
+    pool: usize,
+    noise: [Noise; 2],
+    image: Option<&[u8]>,
+    prepare: impl FnOnce(InProcess<'_>) -> InProcess<'_> + Send + 'static,
+) -> Pipe {
     let operations = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&operations);
     let (to_agent, from_host) = channel();
     let (to_host, from_agent) = channel();
     let [to, from] = noise;
+    let layout = layout(slot as u32);
+    let mut bytes = vec![0xff; 2 * (slot + SECTOR as usize)];
+    if let Some(image) = image {
+        let record = Record {
+            slot: 0,
+            sequence: 1,
+            len: image.len() as u32,
+            crc: crc32(image),
+            version: 0,
+        };
+        let places = layout.slots[0];
+        bytes[places.image.start as usize..][..image.len()].copy_from_slice(image);
+        let record = record.to_bytes();
+        bytes[places.records.start as usize..][..record.len()].copy_from_slice(&record);
+    }
     std::thread::spawn(move || {
         let link = AgentEnd {
             from_host,
@@ -163,16 +200,15 @@ pub fn start_trusting(slot: usize, pool: usize, noise: [Noise; 2], trust: Trust)
             board: "in-process",
             core: "none",
             code_bytes: 0,
-            layout: layout(slot as u32),
+            layout,
             flash_address: 0,
         };
-        let mut bytes = vec![0xff; 2 * (slot + SECTOR as usize)];
         let flash = Counted {
             flash: RamFlash::new(&mut bytes, SECTOR),
             operations: counter,
         };
         let agent = Agent::new(info, link, flash, NoMeter, &mut pool, &mut buffers);
-        let Err(Ended) = agent.trusting(trust).serve();
+        let Err(Ended) = prepare(agent).serve();
     });
     Pipe {
         to_agent,

@@ -333,7 +333,11 @@ fn of_a_thousand_damaged_signatures_images_and_patches_the_device_takes_none() {
         let kind = said.split([' ', '{', '(']).next().unwrap_or_default();
         *refused.entry((i % 4, kind.to_string())).or_insert(0) += 1;
         if i % 4 != 3 {
-            assert_eq!(device.pipe.operations(), before, "{i}: written after {said}");
+            assert_eq!(
+                device.pipe.operations(),
+                before,
+                "{i}: written after {said}"
+            );
         }
         assert_eq!(device.running(), crc[0], "{i}: another image runs");
     }

@@ -9,6 +9,8 @@
 //! Nothing else grows with the model.
 
 mod flashing;
+#[cfg(feature = "self-test")]
+mod self_test;
 mod session;
 mod trust;
 
@@ -16,7 +18,7 @@ use core::convert::Infallible;
 
 use qmend_shared::link::capabilities::describe;
 use qmend_shared::link::{
-    FrameReader, Identity, PROTOCOL, Packet, Refusal, Request, Response, write_frame,
+    BootTest, FrameReader, Identity, PROTOCOL, Packet, Refusal, Request, Response, write_frame,
 };
 use qmend_shared::slot::Storage;
 
@@ -24,6 +26,12 @@ use crate::port::{BoardInfo, Link, Meter};
 use flashing::{Flashing, Room};
 use session::{Reason, Session, open};
 pub use trust::Trust;
+
+/// Whether the firmware was built with `QMEND_SELF_TEST_AT_BOOT=1`: then [`Agent::serve`] begins with
+/// [`Agent::self_test`].
+#[cfg(feature = "self-test")]
+const SELF_TEST_AT_BOOT: bool =
+    matches!(option_env!("QMEND_SELF_TEST_AT_BOOT"), Some(v) if matches!(v.as_bytes(), b"1"));
 
 /// What a message needs besides its data: the fields around them, CRC and stuffing.
 pub const MESSAGE_OVERHEAD: usize = 128;
@@ -79,6 +87,7 @@ pub struct Agent<'a, L, S, M, const N: usize> {
     info: BoardInfo,
     flash: Flashing<S>,
     trust: Trust,
+    boot_test: Option<BootTest>,
     meter: M,
     pool: &'a mut [i8],
     wire: Wire<'a, L, N>,
@@ -125,6 +134,7 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
         Self {
             flash: Flashing::new(storage, info.layout),
             trust: Trust::built_in(),
+            boot_test: None,
             info,
             meter,
             pool,
@@ -142,6 +152,37 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
         self
     }
 
+    /// Runs the self-tests that the image that counts carries, and remembers for the host what came of
+    /// them. None where there is no image that can be opened, or it has none.
+    #[cfg(feature = "self-test")]
+    #[inline(never)]
+    pub fn self_test(&mut self) -> Option<BootTest> {
+        let (model, info) = open(self.flash.image()?, self.pool.len(), &mut Reason::new()).ok()?;
+        let mut session = Session::new(model, info, Self::CHUNK, self.pool);
+        let mut done = BootTest::default();
+        loop {
+            let vector = done.passed + done.failed;
+            match session.self_test(vector) {
+                Ok(result) if result.count == 0 => break,
+                Ok(result) => {
+                    match result.failed_at {
+                        None => done.passed += 1,
+                        Some(_) => {
+                            done.failed += 1;
+                            done.first_failing.get_or_insert(vector);
+                        }
+                    }
+                    if vector + 1 == result.count {
+                        self.boot_test = Some(done);
+                        break;
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+        self.boot_test
+    }
+
     const CHUNK: usize = N - MESSAGE_OVERHEAD;
 
     /// Answers requests until the link ends.
@@ -149,6 +190,10 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
     /// # Errors
     /// The link's, when it has ended.
     pub fn serve(&mut self) -> Result<Infallible, L::Error> {
+        #[cfg(feature = "self-test")]
+        if SELF_TEST_AT_BOOT {
+            self.self_test();
+        }
         // An empty frame: the agent is there.
         self.wire.link.write(&[0])?;
         let mut pending = None;
@@ -189,7 +234,7 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
             if matches!(body, Request::OpenImage) {
                 return Ok(sequence);
             }
-            let sizes = (self.pool.len(), Self::CHUNK);
+            let sizes = (self.pool.len(), Self::CHUNK, self.boot_test);
             room.clear();
             let answer = about(&body, &self.info, &self.flash, &self.meter, sizes)
                 .or_else(|| self.trust.answer(&body, self.flash.view()))
@@ -240,7 +285,7 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
             if let Some(body) = Pending::of(&body) {
                 return Ok(Some(Packet { sequence, body }));
             }
-            let sizes = (capacity, Self::CHUNK);
+            let sizes = (capacity, Self::CHUNK, self.boot_test);
             let answer = about(&body, &self.info, &self.flash, &self.meter, sizes)
                 .or_else(|| self.trust.answer(&body, self.flash.view()));
             match answer {
@@ -290,13 +335,14 @@ fn parse(message: &[u8]) -> Option<Packet<Request<'_>>> {
     }
 }
 
-/// Answers what only asks about the device. `sizes`: memory for tensors, and data in a message.
+/// Answers what only asks about the device. The tuple: memory for tensors, data in a
+/// message, and what came of the self-tests at the start.
 fn about<S: Storage>(
     request: &Request<'_>,
     info: &BoardInfo,
     flash: &Flashing<S>,
     meter: &impl Meter,
-    (pool, chunk): (usize, usize),
+    (pool, chunk, boot_test): (usize, usize, Option<BootTest>),
 ) -> Option<Response<'static>> {
     match request {
         Request::Identify => Some(Response::Identity(Identity {
@@ -316,6 +362,7 @@ fn about<S: Storage>(
             info.flash_address,
         ))),
         Request::Slots => Some(Response::Slots(flash.status())),
+        Request::BootTest => Some(Response::BootTest(boot_test)),
         _ => None,
     }
 }

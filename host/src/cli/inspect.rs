@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use qmend_shared::image::Model;
 use serde_json::{Value, json};
 
 use super::args::{ReadArgs, spec_parser};
@@ -201,6 +202,10 @@ fn integer(file: &Integer, context: &Context) -> Result<Done> {
     let Integer { model, image, .. } = file;
     let (input, output) = (model.tensor(model.input), model.tensor(model.output));
     let plan = plan(model)?;
+    let self_tests = Model::from_bytes(image)
+        .ok()
+        .and_then(|m| m.self_tests())
+        .map_or(0, |tests| tests.count());
     let hash = sha256_hex(&file.file);
     context.say(format_args!(
         "integer model {}: input {} (scale {}, zero point {}), output {} (scale {}, zero point {})",
@@ -217,6 +222,9 @@ fn integer(file: &Integer, context: &Context) -> Result<Done> {
     if !model.labels.is_empty() {
         context.say(format_args!("classes: {}", model.labels.join(", ")));
     }
+    if self_tests > 0 {
+        context.say(format_args!("{self_tests} self-tests in the image"));
+    }
     context.say(format_args!(
         "{} bytes of flash, {} bytes of RAM for activations, SHA-256 {hash}",
         image.len(),
@@ -231,6 +239,7 @@ fn integer(file: &Integer, context: &Context) -> Result<Done> {
         "preprocess": model.preprocess,
         "classes": model.labels,
         "image_bytes": image.len(),
+        "self_tests": self_tests,
         "arena_bytes": plan.arena_bytes,
         "image_sha256": hash,
         "layers": layers_json(model),
@@ -256,9 +265,7 @@ fn signature(
     let verdict = match (&found, key) {
         (Err(e), _) => format!("does NOT hold: {e}"),
         (Ok(()), Some(_)) => "holds".into(),
-        (Ok(()), None) => {
-            "speaks of this image; `--key FILE.pub` verifies who made it".to_string()
-        }
+        (Ok(()), None) => "speaks of this image; `--key FILE.pub` verifies who made it".to_string(),
     };
     context.say(format_args!(
         "signature: version {}, key {id}; {verdict}",

@@ -20,6 +20,7 @@ mod keygen;
 mod layers;
 mod localize;
 mod models;
+mod on_device;
 mod pair;
 mod quantize;
 mod repair;

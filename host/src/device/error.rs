@@ -214,4 +214,15 @@ pub enum DeviceError {
         "what the device would run is not the model that was signed: the file was changed after it; sign the model again"
     )]
     OtherThanSigned,
+    /// The image has no self-tests.
+    #[error(
+        "the model has no self-tests; put some in with `qmend repair --self-test N` or `qmend export --self-test DATA`"
+    )]
+    NoSelfTests,
+    /// The firmware was built without what was asked for.
+    #[error("the firmware was built without what `{request}` needs; build it with all features")]
+    Unsupported {
+        /// The request.
+        request: &'static str,
+    },
 }

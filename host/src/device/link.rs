@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use qmend_shared::link::frame::{FrameReader, crc32};
 use qmend_shared::link::{
-    Description, Digests, ModelInfo, PROTOCOL, Packet, Refusal, Request, Response, SlotStatus, Trust,
-    frame_overhead, write_frame,
+    BootTest, Description, Digests, ModelInfo, PROTOCOL, Packet, Refusal, Request, Response,
+    SlotStatus, Trust, frame_overhead, write_frame,
 };
 
 use super::{
-    Device, DeviceError, DeviceIdentity, DeviceStats, Inference, LoadedModel, to_bytes, to_elements,
+    Device, DeviceError, DeviceIdentity, DeviceStats, Inference, LoadedModel, SelfTestFailure,
+    SelfTestRun, to_bytes, to_elements,
 };
 
 /// Largest frame that a device may send: u16 data bytes and the fields around them.
@@ -175,6 +176,17 @@ impl<T: Transport> LinkDevice<T> {
         })
     }
 
+    /// What came of the self-tests that the device ran when it started, where it was built to.
+    ///
+    /// # Errors
+    /// Where the device does not answer.
+    pub fn boot_test(&mut self) -> Result<Option<BootTest>, DeviceError> {
+        self.ask("boot test", Request::BootTest, |answer| match answer {
+            Response::BootTest(done) => Some(Ok(done)),
+            _ => None,
+        })
+    }
+
     pub(super) fn ask_slots(
         &mut self,
         name: &'static str,
@@ -313,6 +325,7 @@ impl Conversation {
             | Request::Commit { .. }
             | Request::RollBack { .. }
             | Request::Authorize { .. }
+            | Request::SelfTest { .. }
             | Request::Slots => LONG_PATIENCE,
             _ => PATIENCE,
         };
@@ -458,6 +471,7 @@ fn refused(request: &'static str, refusal: Refusal<'_>) -> DeviceError {
             reason: reason.into(),
         },
         Refusal::Order { .. } | Refusal::NothingBegun => DeviceError::OutOfOrder { request },
+        Refusal::Unsupported => DeviceError::Unsupported { request },
         Refusal::Unsigned => DeviceError::Unsigned,
         Refusal::BadSignature => DeviceError::BadSignature,
         Refusal::OldVersion { version, lowest } => DeviceError::OldVersion { version, lowest },
@@ -563,6 +577,27 @@ impl<T: Transport> Device for LinkDevice<T> {
         self.read("read kept", 0, len, |offset, len| Request::ReadKept {
             offset,
             len,
+        })
+    }
+
+    fn self_test_vector(&mut self, vector: usize) -> Result<SelfTestRun, DeviceError> {
+        self.loaded.ok_or(DeviceError::NoImage)?;
+        let request = Request::SelfTest {
+            vector: vector as u32,
+        };
+        self.ask("self-test", request, |answer| match answer {
+            Response::SelfTest(result) => Some(Ok(SelfTestRun {
+                count: result.count as usize,
+                failure: result
+                    .failed_at
+                    .map(|(element, expected, got)| SelfTestFailure {
+                        vector,
+                        element: element as usize,
+                        expected,
+                        got,
+                    }),
+            })),
+            _ => None,
         })
     }
 

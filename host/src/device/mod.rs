@@ -6,21 +6,27 @@
 //! - [`qemu`]: emulated boards running the real firmware.
 //! - [`port`]: a board at a serial port or a socket.
 //! - [`flash`]: images, patches and rollback on any device behind a byte stream.
+//! - [`verify_layers`]: every tensor.
+//! - [`self_test`](self_test()): the self-tests that an image carries.
 //! - [`verify`](verify()): host against device, bit for bit, down to the first differing element.
 
 mod error;
 pub mod flash;
+mod layers;
 pub mod link;
 pub mod port;
 pub mod qemu;
+mod self_test;
 pub mod simulation;
 mod verify;
 
 pub use error::DeviceError;
 pub use flash::{FlashReport, check_fits};
+pub use layers::{LayersReport, verify_layers};
 pub use link::{LinkDevice, Transport};
 pub use port::{Port, PortName};
 pub use qemu::{Machine, Qemu, QemuOptions};
+pub use self_test::{SelfTestFailure, SelfTestReport, SelfTestRun, self_test};
 pub use simulation::HostDevice;
 pub use verify::{Difference, Instructions, VerifyReport, verify};
 
@@ -106,6 +112,18 @@ pub trait Device {
     /// # Errors
     /// As [`Device::infer`], and for an operator that is not there.
     fn operator_output(&mut self, input: &[i8], operator: usize) -> Result<Vec<i8>, DeviceError>;
+
+    /// Runs one of the self-tests that the loaded image carries, from 0; where it has none, only says
+    /// so.
+    ///
+    /// # Errors
+    /// As [`Device::infer`]; [`DeviceError::Unsupported`] where the device cannot.
+    fn self_test_vector(&mut self, vector: usize) -> Result<SelfTestRun, DeviceError> {
+        let _ = vector;
+        Err(DeviceError::Unsupported {
+            request: "self-test",
+        })
+    }
 
     /// Memory in use.
     ///

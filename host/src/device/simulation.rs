@@ -4,7 +4,10 @@ use qmend_shared::engine;
 use qmend_shared::image::Model;
 use qmend_shared::link::frame::crc32;
 
-use super::{Device, DeviceError, DeviceIdentity, DeviceStats, Inference, LoadedModel, to_bytes};
+use super::{
+    Device, DeviceError, DeviceIdentity, DeviceStats, Inference, LoadedModel, SelfTestFailure,
+    SelfTestRun, to_bytes, to_elements,
+};
 
 /// This machine as a device.
 #[derive(Debug)]
@@ -120,6 +123,34 @@ impl Device for HostDevice {
             operator,
             operators,
         })
+    }
+
+    fn self_test_vector(&mut self, vector: usize) -> Result<SelfTestRun, DeviceError> {
+        self.loaded.ok_or(DeviceError::NoImage)?;
+        let model = Model::from_bytes(&self.image).map_err(|e| DeviceError::BadImage {
+            reason: e.to_string(),
+        })?;
+        let Some(tests) = model.self_tests() else {
+            let (count, failure) = (0, None);
+            return Ok(SelfTestRun { count, failure });
+        };
+        let count = tests.count();
+        let Some((input, output)) = tests.vector(vector) else {
+            return Err(DeviceError::Run {
+                reason: format!("there is no self-test {vector}: the image has {count}"),
+            });
+        };
+        let (input, output): (Vec<i8>, Vec<i8>) =
+            (to_elements(input).collect(), to_elements(output).collect());
+        let got = self.run(&input, |_, _| ())?;
+        let element = output.iter().zip(&got).position(|(a, b)| a != b);
+        let failure = element.map(|element| SelfTestFailure {
+            vector,
+            element,
+            expected: output[element],
+            got: got[element],
+        });
+        Ok(SelfTestRun { count, failure })
     }
 
     fn stats(&mut self) -> Result<DeviceStats, DeviceError> {

@@ -37,7 +37,9 @@ pub enum SignatureError {
     #[error("the signature behind it is none that this version reads")]
     Block,
     /// The block speaks of another image.
-    #[error("it is not the image that was signed: the file was changed, or the signature is another file's")]
+    #[error(
+        "it is not the image that was signed: the file was changed, or the signature is another file's"
+    )]
     OtherImage,
     /// The block was not signed by this key.
     #[error("the signature is not of key {wanted} (it says that it is of {found})")]

@@ -13,6 +13,7 @@ mod header;
 mod manifest;
 mod model;
 mod op;
+mod self_test;
 
 pub use aligned::Aligned;
 pub use check::{MAX_CONCAT_INPUTS, MAX_OPS};
@@ -23,3 +24,4 @@ pub use manifest::{Manifest, TensorDesc};
 pub use model::finish;
 pub use model::{Channels, Model, Ops};
 pub use op::*;
+pub use self_test::{SelfTests, self_test_footer};

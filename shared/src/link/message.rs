@@ -121,6 +121,14 @@ pub enum Request<'a> {
         #[serde(borrow)]
         block: &'a [u8],
     },
+    /// Runs one of the self-tests that the open image carries. Answered by [`Response::SelfTest`]; a
+    /// firmware without them refuses with [`Refusal::Unsupported`].
+    SelfTest {
+        /// Which, from 0.
+        vector: u32,
+    },
+    /// What came of the self-tests at the start. Answered by [`Response::BootTest`].
+    BootTest,
 }
 
 /// What a device answers.
@@ -171,6 +179,10 @@ pub enum Response<'a> {
     },
     /// Whom the device takes images from.
     Trust(Trust),
+    /// The self-test was run.
+    SelfTest(SelfTestResult),
+    /// The self-tests that were run at the start; none where none were asked for, or there are none.
+    BootTest(Option<BootTest>),
 }
 
 /// Who a device is and what it can hold.
@@ -270,6 +282,26 @@ pub struct Trust {
     pub lowest: u32,
     /// Version of the image that counts; 0 where it was not signed, or there is none.
     pub version: u32,
+}
+
+/// One self-test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelfTestResult {
+    /// How many the image has; where it has none, nothing was run.
+    pub count: u32,
+    /// The first element that is not as it must be, what it must be, and what it is.
+    pub failed_at: Option<(u32, i8, i8)>,
+}
+
+/// The self-tests that were run at the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootTest {
+    /// Those whose output was as it must be.
+    pub passed: u32,
+    /// The others.
+    pub failed: u32,
+    /// The first of these.
+    pub first_failing: Option<u32>,
 }
 
 /// What the device reads from an image.
