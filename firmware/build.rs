@@ -3,7 +3,7 @@
 use std::{env, fs, path::PathBuf};
 
 /// Board (its file in `src/boards`) and the arguments' scope: its programs, or `examples`.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("microbit", "bin=agent-microbit"),
     ("mps2_an386", "bin=agent-mps2-an386"),
     // For the board of the target's core.
@@ -11,6 +11,9 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("mps2", "bin=kernels-mps2"),
     ("stm32f405", "bin=agent-netduinoplus2"),
     ("stm32f405", "bin=agent-stm32f405"),
+    ("nrf52840_dk", "bin=agent-nrf52840-dk"),
+    ("nucleo_f411re", "bin=agent-nucleo-f411re"),
+    ("pico", "bin=agent-pico"),
     ("mps2_an386", "examples"),
 ];
 
@@ -63,6 +66,12 @@ fn main() {
         "mps2_an386"
     };
     for (board, scope) in PROGRAMS {
+        // Programs behind a feature are no targets without it, and cargo warns of arguments for those.
+        let feature = format!("CARGO_FEATURE_{}", board.to_uppercase());
+        let has_hal = ["nrf52840_dk", "nucleo_f411re", "pico"].contains(&board);
+        if has_hal && env::var_os(feature).is_none() {
+            continue;
+        }
         let board = if board == "mps2" { mps2 } else { board };
         let script = format!("src/boards/{board}.x");
         println!("cargo::rerun-if-changed={script}");

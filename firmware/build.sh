@@ -2,7 +2,12 @@
 # Builds the firmware for emulated boards into target-firmware/, with the toolchain that is there:
 # rustup's target, or Debian's packages with core built from source. Says which.
 #
-#   firmware/build.sh            the agent of every board and the example
+#   firmware/build.sh            the agents that QEMU runs, that of the STM32F405, and the example
+#   firmware/build.sh --boards   the agents of the boards that no emulator models
+#   firmware/build.sh --operators conv2d,softmax,... [BOARD]
+#                                an agent with these operators alone (names: firmware/Cargo.toml), as
+#                                agent-BOARD-custom.elf; BOARD is microbit (the default) or stm32f405
+#   firmware/build.sh --sizes    how large agents are, as the table in docs/device.md
 #   firmware/build.sh --kernels  the kernels' benchmark and check, for Cortex-M0+, M3 and M4
 #   firmware/build.sh --which    only say with what it would be built
 #   QMEND_PUBLIC_KEY=key.pub firmware/build.sh         agent-BOARD-signed.elf: take only images signed with this key (qmend keygen)
@@ -114,6 +119,43 @@ if [ -n "${QMEND_PUBLIC_KEY:-}" ]; then
     export QMEND_PUBLIC_KEY
     say "agents take only images signed with the key of $QMEND_PUBLIC_KEY"
 fi
+# Small agents: portable kernels that are small rather than fast, and the operators named.
+small() { echo "--no-default-features --features ${1:-all-operators}"; }
+
+# The target of a board whose agents may have some operators only.
+target_of() {
+    case $1 in
+        microbit) echo thumbv6m-none-eabi ;;
+        stm32f405) echo thumbv7em-none-eabi ;;
+        *) fail "'$1' is no board of --operators: microbit or stm32f405" ;;
+    esac
+}
+
+# custom BOARD OPERATORS NAME
+custom() {
+    custom_target=$(target_of "$1") || exit 1
+    # Words of their own.
+    # shellcheck disable=SC2046
+    program "$custom_target" firmware-small "agent-$1" "$3" --bin "agent-$1" $(small "$2")
+}
+
+# Bytes of flash of a program: sections that lie there, with initial values.
+flash_of() {
+    have size || fail "--sizes needs the program 'size' (binutils)"
+    size "$out/$1.elf" | awk 'NR == 2 { print $1 + $2 }'
+}
+
+# sizes NAME OPERATORS: a row of the table.
+sizes() {
+    row="| $1 |"
+    for board in microbit stm32f405; do
+        custom "$board" "$2" "agent-$board-size" >/dev/null 2>&1
+        row="$row $(flash_of "agent-$board-size") |"
+        rm -f "$out/agent-$board-size.elf"
+    done
+    echo "$row"
+}
+
 cd "$root"
 said=
 case ${1:-} in
@@ -133,7 +175,28 @@ case ${1:-} in
         program thumbv7em-none-eabi firmware examples/minimal_mps2_an386 minimal_mps2_an386 --example minimal_mps2_an386
         program thumbv7em-none-eabi firmware agent-netduinoplus2 agent-netduinoplus2 --bin agent-netduinoplus2
         program thumbv7em-none-eabi firmware-small agent-stm32f405 agent-stm32f405 --bin agent-stm32f405
-        optional_program thumbv6m-none-eabi firmware-small agent-microbit agent-microbit --bin agent-microbit
+        # Words of their own.
+        # shellcheck disable=SC2046
+        optional_program thumbv6m-none-eabi firmware-small agent-microbit agent-microbit --bin agent-microbit $(small)
+        ;;
+    --boards)
+        for entry in nrf52840-dk:thumbv7em nucleo-f411re:thumbv7em pico:thumbv6m; do
+            board=${entry%:*}
+            optional_program "${entry#*:}-none-eabi" firmware-small "agent-$board" "agent-$board" \
+                --bin "agent-$board" --no-default-features --features "all-operators,fast,$board"
+        done
+        ;;
+    --operators)
+        [ -n "${2:-}" ] || fail "--operators takes a list: conv2d,softmax,..."
+        custom "${3:-microbit}" "$2" "agent-${3:-microbit}-custom"
+        ;;
+    --sizes)
+        echo "| operators | micro:bit | STM32F405 |"
+        echo "|---|---:|---:|"
+        sizes "all 18" all-operators
+        sizes "the demo model's" conv2d,mean,fully-connected
+        sizes "ResNet-8's" conv2d,add,average-pool,reshape,fully-connected,softmax
+        sizes "DS-CNN's" conv2d,depthwise-conv2d,average-pool,reshape,fully-connected,softmax
         ;;
     *)
         fail "'$1' is not an argument of this script; see its head"

@@ -27,6 +27,7 @@ unsafe extern "C" {
     static __ebss: u32;
     static __vector_table: u32;
     static __stext: u32;
+    static __etext: u32;
     static __sidata: u32;
     static __sdata: u32;
     static __edata: u32;
@@ -125,6 +126,32 @@ pub fn painted_stack() -> (u32, u32) {
         word = unsafe { word.add(1) };
     }
     (top as u32 - word as u32, top as u32 - bottom as u32)
+}
+
+/// Most words in a trace.
+const TRACE: usize = 8;
+
+/// What may be return addresses in the stack, innermost first, 4 bytes little-endian each: words
+/// that are odd, as those of Thumb code are, and lie in the program. Some are left over from calls
+/// that have returned.
+pub fn trace() -> heapless::Vec<u8, { 4 * TRACE }> {
+    let code = addr_of!(__stext) as u32..addr_of!(__etext) as u32;
+    let (_, top) = stack_range();
+    let mut found = heapless::Vec::new();
+    let mut word = cortex_m::register::msp::read() as *const u32;
+    while word < top {
+        // SAFETY: between the stack pointer and the stack's top there is RAM.
+        let value = unsafe { word.read_volatile() };
+        if value & 1 == 1
+            && code.contains(&value)
+            && found.extend_from_slice(&value.to_le_bytes()).is_err()
+        {
+            break;
+        }
+        // SAFETY: `word` is below the top.
+        word = unsafe { word.add(1) };
+    }
+    found
 }
 
 /// A device register.

@@ -71,7 +71,8 @@ impl Multiplier {
     }
 
     /// Scales an accumulator with gemmlowp's double rounding ([`Rounding::Tflm`]).
-    #[inline(always)]
+    #[cfg_attr(feature = "fast", inline(always))]
+    #[cfg_attr(not(feature = "fast"), inline(never))]
     pub const fn apply(self, acc: i32) -> i32 {
         let left = if self.exponent > 0 {
             self.exponent as u32
@@ -91,7 +92,8 @@ impl Multiplier {
     }
 
     /// Scales an accumulator with one rounding in 64 bits (LiteRT's fully connected).
-    #[inline(always)]
+    #[cfg_attr(feature = "fast", inline(always))]
+    #[cfg_attr(not(feature = "fast"), inline(never))]
     pub const fn apply_single_rounding(self, acc: i32) -> i32 {
         let total_shift = 31 - self.exponent as i32;
         let product = acc as i64 * self.mantissa as i64;
@@ -159,7 +161,8 @@ pub const fn saturating_rounding_doubling_high_mul(a: i32, b: i32) -> i32 {
 ///
 /// The original adds a nudge that depends on the product's sign and divides by 2^31, truncating:
 /// this floors instead, which is one instruction a step and the same integer.
-#[inline(always)]
+#[cfg_attr(feature = "fast", inline(always))]
+#[cfg_attr(not(feature = "fast"), inline(never))]
 const fn doubling_high_mul(a: i32, b: i32) -> i32 {
     ((a as i64 * b as i64 + (1 << 30)) >> 31) as i32
 }
@@ -167,7 +170,8 @@ const fn doubling_high_mul(a: i32, b: i32) -> i32 {
 /// gemmlowp's `RoundingDivideByPOT`: `x / 2^exponent`, rounded to nearest, ties away from zero.
 ///
 /// `exponent` is in `0..=31`.
-#[inline(always)]
+#[cfg_attr(feature = "fast", inline(always))]
+#[cfg_attr(not(feature = "fast"), inline(never))]
 pub const fn rounding_divide_by_pot(x: i32, exponent: u32) -> i32 {
     let mask = ((1u32 << exponent) - 1) as i32;
     let remainder = x & mask;

@@ -8,33 +8,39 @@ mod elementwise;
 use core::fmt;
 use core::ops::Range;
 
-use crate::image::{Add, Concat, Conv2d, Model, Op, Pool, Scratch, TensorDesc, TensorId, Unary};
+use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "fast")]
+use crate::image::Add;
+use crate::image::{
+    Concat, Conv2d, Model, Op, Pool, Scratch, TensorDesc, TensorId, Unary, is_built_in,
+};
 use crate::kernels::{self, Kernels, Native, shape};
 
 /// Why an image was not run. The image itself has been checked, so only the buffers can be wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum RunError {
     /// The arena is smaller than the image's plan needs.
     Arena {
         /// Bytes that the plan needs.
-        needed: usize,
+        needed: u32,
         /// Bytes that were given.
-        given: usize,
+        given: u32,
     },
     /// The input has another length than the model's input tensor.
     Input {
         /// Elements of the tensor.
-        needed: usize,
+        needed: u32,
         /// Elements that were given.
-        given: usize,
+        given: u32,
     },
     /// The output has another length than the model's output tensor.
     Output {
         /// Elements of the tensor.
-        needed: usize,
+        needed: u32,
         /// Elements that were given.
-        given: usize,
+        given: u32,
     },
 }
 
@@ -110,22 +116,22 @@ pub fn run_on<K: Kernels>(
     let needed = model.arena_bytes();
     if arena.len() < needed {
         return Err(RunError::Arena {
-            needed,
-            given: arena.len(),
+            needed: needed as u32,
+            given: arena.len() as u32,
         });
     }
     let entry = place(&model.input());
     if input.len() != entry.len() {
         return Err(RunError::Input {
-            needed: entry.len(),
-            given: input.len(),
+            needed: entry.len() as u32,
+            given: input.len() as u32,
         });
     }
     let exit = place(&model.output());
     if output.len() != exit.len() {
         return Err(RunError::Output {
-            needed: exit.len(),
-            given: output.len(),
+            needed: exit.len() as u32,
+            given: output.len() as u32,
         });
     }
     arena[entry].copy_from_slice(input);
@@ -176,10 +182,12 @@ fn operands<'m>(
 fn step<K: Kernels>(model: &Model, op: &Op, arena: &mut [i8]) {
     let tensor = |id: TensorId| model.tensor(id);
     let y = tensor(op.output());
+    // Where an operator is not built in, no image with it passes the check.
+    let has = is_built_in;
     match op {
-        Op::Conv2d(o) => convolution::<K>(model, o, arena, false),
-        Op::DepthwiseConv2d(o) => convolution::<K>(model, o, arena, true),
-        Op::FullyConnected(o) => {
+        Op::Conv2d(o) if has(0) => convolution::<K>(model, o, arena, false),
+        Op::DepthwiseConv2d(o) if has(1) => convolution::<K>(model, o, arena, true),
+        Op::FullyConnected(o) if has(2) => {
             let x = tensor(o.input);
             let outputs = y.shape[2] as usize;
             let taps = x.elements() as usize / (y.shape[0] as usize * y.shape[1] as usize);
@@ -195,10 +203,13 @@ fn step<K: Kernels>(model: &Model, op: &Op, arena: &mut [i8]) {
                 K::fully_connected(&params, scratch, x, out);
             }
         }
-        Op::Add(o) => add(model, o, arena),
-        Op::MaxPool(o) => pool(model, o, arena, kernels::max_pool),
-        Op::AveragePool(o) => pool(model, o, arena, kernels::average_pool),
-        Op::Mean(o) => {
+        #[cfg(feature = "fast")]
+        Op::Add(o) if has(3) => add(model, o, arena),
+        #[cfg(not(feature = "fast"))]
+        Op::Add(o) if has(3) => elementwise::add(model, &o.as_sum(), arena),
+        Op::MaxPool(o) if has(4) => pool(model, o, arena, kernels::max_pool),
+        Op::AveragePool(o) if has(5) => pool(model, o, arena, kernels::average_pool),
+        Op::Mean(o) if has(6) => {
             let x = tensor(o.input);
             let params = kernels::MeanParams {
                 input_zero_point: x.zero_point,
@@ -208,7 +219,7 @@ fn step<K: Kernels>(model: &Model, op: &Op, arena: &mut [i8]) {
             let (out, x) = output_and_input(arena, &y, &x);
             kernels::mean(&params, x, out);
         }
-        Op::Pad(o) => {
+        Op::Pad(o) if has(7) => {
             let x = tensor(o.input);
             let params = kernels::PadParams {
                 input: shape(x.shape),
@@ -219,20 +230,20 @@ fn step<K: Kernels>(model: &Model, op: &Op, arena: &mut [i8]) {
             let (out, x) = output_and_input(arena, &y, &x);
             kernels::pad(&params, x, out);
         }
-        Op::Concat(o) => concat(model, o, arena),
-        Op::Reshape(Unary { input, .. }) => {
+        Op::Concat(o) if has(8) => concat(model, o, arena),
+        Op::Reshape(Unary { input, .. }) if has(9) => {
             let x = tensor(*input);
             if x.offset != y.offset {
                 let (out, x) = output_and_input(arena, &y, &x);
                 kernels::reshape(x, out);
             }
         }
-        Op::Transpose(o) => {
+        Op::Transpose(o) if has(10) => {
             let x = tensor(o.input);
             let (out, data) = output_and_input(arena, &y, &x);
             kernels::transpose(shape(x.shape), o.perm, data, out);
         }
-        Op::Requantize(o) => {
+        Op::Requantize(o) if has(11) => {
             let x = tensor(o.input);
             let params = kernels::RequantizeParams {
                 input_zero_point: x.zero_point,
@@ -250,7 +261,7 @@ fn step<K: Kernels>(model: &Model, op: &Op, arena: &mut [i8]) {
                 }
             }
         }
-        Op::Lut(o) => {
+        Op::Lut(o) if has(12) => {
             let x = tensor(o.input);
             let table = model.table(o.table);
             if x.offset == y.offset {
@@ -260,7 +271,7 @@ fn step<K: Kernels>(model: &Model, op: &Op, arena: &mut [i8]) {
                 kernels::lut(table, x, out);
             }
         }
-        Op::Softmax(o) => {
+        Op::Softmax(o) if has(13) => {
             let x = tensor(o.input);
             let params = kernels::SoftmaxParams {
                 channels: x.shape[2] as usize,
@@ -271,16 +282,17 @@ fn step<K: Kernels>(model: &Model, op: &Op, arena: &mut [i8]) {
             let (out, x) = output_and_input(arena, &y, &x);
             kernels::softmax(&params, x, out);
         }
-        Op::Mul(o) => elementwise::mul(model, o, arena),
-        Op::Sub(o) => elementwise::sub(model, o, arena),
-        Op::BroadcastAdd(o) => elementwise::add(model, o, arena),
-        Op::ResizeNearest(o) => {
+        Op::Mul(o) if has(14) => elementwise::mul(model, o, arena),
+        Op::Sub(o) if has(15) => elementwise::sub(model, o, arena),
+        Op::BroadcastAdd(o) if has(16) => elementwise::add(model, o, arena),
+        Op::ResizeNearest(o) if has(17) => {
             let x = tensor(o.input);
             let rows = model.indices(o.rows, y.shape[0] as usize);
             let columns = model.indices(o.columns, y.shape[1] as usize);
             let (out, data) = output_and_input(arena, &y, &x);
             kernels::resize_nearest(shape(x.shape), rows, columns, data, out);
         }
+        _ => {}
     }
 }
 
@@ -330,6 +342,7 @@ fn pool(
     kernel(&params, x, out);
 }
 
+#[cfg(feature = "fast")]
 fn add(model: &Model, o: &Add, arena: &mut [i8]) {
     let [a, b] = o.inputs.map(|id| model.tensor(id));
     let y = model.tensor(o.output);

@@ -7,6 +7,7 @@
 //!
 //! - [`arith`]: how a scaled accumulator is rounded,
 //! - [`weights`]: numbers of 2, 3, 4 and 8 bits,
+//! - `crc`: the check sum of everything,
 //! - [`image`]: header, manifest, operators, the check (`FORMAT.md` is its book),
 //! - [`kernels`]: one operator a file,
 //! - [`engine`]: operators in turn,
@@ -18,6 +19,7 @@
 #![deny(unsafe_code)]
 
 pub mod arith;
+mod crc;
 pub mod engine;
 pub mod image;
 pub mod kernels;

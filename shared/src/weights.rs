@@ -412,13 +412,71 @@ impl<'a> Rows<'a> {
     }
 
     /// Unpacks part of row `r`, whatever its width (`bits` must be one of [`WIDTHS`]).
+    #[cfg_attr(not(feature = "fast"), inline(never))]
     pub fn decode(&self, r: usize, start: usize, out: &mut [i8]) {
+        #[cfg(not(feature = "fast"))]
+        return self.decode_any(r, start, out);
+        #[cfg(feature = "fast")]
         match self.bits {
             2 => self.row::<2>(r).decode(start, out),
             3 => self.row::<3>(r).decode(start, out),
             4 => self.row::<4>(r).decode(start, out),
             _ => self.row::<8>(r).decode(start, out),
         }
+    }
+
+    /// As [`Self::decode`], by one loop for all widths and layouts: a byte of bits at a time, or a
+    /// number where its field is.
+    #[cfg(any(test, not(feature = "fast")))]
+    fn decode_any(&self, r: usize, start: usize, out: &mut [i8]) {
+        let (row, bits) = (self.row_bytes(r), self.bits as u32);
+        if bits == 8 {
+            for (out, &byte) in out.iter_mut().zip(&row[start..]) {
+                *out = byte as i8;
+            }
+            return;
+        }
+        let top = 32 - bits;
+        if self.layout.has_fields(bits) {
+            for (column, out) in (start..).zip(out) {
+                let bit = field_bit(column, bits);
+                // The field's upper bit is set for numbers that are not negative: its complement
+                // is the sign.
+                let field = (row[bit / 8] >> (bit % 8)) as u32 ^ 1 << (bits - 1);
+                *out = ((field << top) as i32 >> top) as i8;
+            }
+            return;
+        }
+        let first = start * bits as usize;
+        let mut bytes = row[first / 8..].iter();
+        let (mut held, mut held_bits) = (0u32, 0);
+        // The bits before the first number, then numbers.
+        let mut skip = (first % 8) as u32;
+        for out in out {
+            while held_bits < skip + bits {
+                held |= (bytes.next().map_or(0, |b| *b) as u32) << held_bits;
+                held_bits += 8;
+            }
+            held >>= skip;
+            *out = ((held << top) as i32 >> top) as i8;
+            held >>= bits;
+            held_bits -= skip + bits;
+            skip = 0;
+        }
+    }
+
+    /// `sum of w[start + i] * (x[i] - zero_point)` of row `r`, as [`Row::dot`].
+    #[cfg(any(test, not(feature = "fast")))]
+    #[cfg_attr(not(feature = "fast"), inline(never))]
+    pub(crate) fn dot(&self, r: usize, start: usize, x: &[i8], zero_point: i32) -> i32 {
+        let mut buffer = [0i8; 32];
+        let mut acc = 0i32;
+        for (part, x) in x.chunks(buffer.len()).enumerate() {
+            let w = &mut buffer[..x.len()];
+            self.decode_any(r, start + part * 32, w);
+            acc = acc.wrapping_add(multiply(w.iter().copied(), x, zero_point));
+        }
+        acc
     }
 }
 
@@ -460,10 +518,14 @@ mod tests {
                 let mut part = vec![0i8; len];
                 row.decode(start, &mut part);
                 assert_eq!(part, &w[start..start + len]);
+                part.fill(99);
+                rows.decode_any(0, start, &mut part);
+                assert_eq!(part, &w[start..start + len], "{layout:?} {BITS}");
                 let want: i64 = (0..len)
                     .map(|i| w[start + i] as i64 * (x[i] as i64 - zx as i64))
                     .sum();
                 assert_eq!(row.dot(start, &x[..len], zx) as i64, want);
+                assert_eq!(rows.dot(0, start, &x[..len], zx) as i64, want);
             }
         }
     }

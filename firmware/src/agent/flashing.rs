@@ -1,7 +1,5 @@
 //! The requests that change what lies in flash.
 
-use core::fmt::Write;
-
 use qmend_shared::link::frame::crc32;
 use qmend_shared::link::{Digests, Refusal, Request, Response, SlotImage, SlotStatus};
 use qmend_shared::patch::Patch;
@@ -10,7 +8,7 @@ use qmend_shared::slot::{
     select,
 };
 
-use super::session::{Reason, pool_bytes};
+use super::session::pool_bytes;
 use super::trust::{Trust, View};
 
 /// What was begun.
@@ -102,25 +100,14 @@ impl<S: Storage> Flashing<S> {
         Some(match answer {
             Ok(answer) => answer,
             Err(Refused::Plain(refusal)) => Response::Refused(refusal),
-            Err(Refused::Slot(SlotError::TooLong { needed, capacity })) => {
-                Response::Refused(Refusal::ImageTooLong { needed, capacity })
-            }
-            Err(Refused::Slot(SlotError::Order { expected })) => {
-                Response::Refused(Refusal::Order { expected })
-            }
-            Err(Refused::Slot(SlotError::Image(error))) => {
-                // A text that is too long is cut: that is what its error means.
-                let _ = write!(room.reason, "{error}");
-                Response::Refused(Refusal::BadImage {
-                    reason: &room.reason,
-                })
-            }
-            Err(Refused::Slot(error)) => {
-                let _ = write!(room.reason, "{error}");
-                Response::Refused(Refusal::Slot {
-                    reason: &room.reason,
-                })
-            }
+            Err(Refused::Slot(error)) => Response::Refused(match error {
+                SlotError::TooLong { needed, capacity } => {
+                    Refusal::ImageTooLong { needed, capacity }
+                }
+                SlotError::Order { expected } => Refusal::Order { expected },
+                SlotError::Image(error) => Refusal::BadImage(error),
+                error => Refusal::Slot(error),
+            }),
         })
     }
 
@@ -173,6 +160,7 @@ impl<S: Storage> Flashing<S> {
         }
         Response::Digests(Digests {
             first,
+            of: update.announced().1,
             crcs: &room.crcs,
         })
     }
@@ -262,31 +250,28 @@ impl<S: Storage> Flashing<S> {
 
 /// Room for what an answer borrows.
 pub(super) struct Room {
-    pub reason: Reason,
     pub crcs: heapless::Vec<u8, { 4 * Digests::MAX }>,
 }
 
 impl Room {
     pub const fn new() -> Self {
         Self {
-            reason: Reason::new(),
             crcs: heapless::Vec::new(),
         }
     }
 
     pub fn clear(&mut self) {
-        self.reason.clear();
         self.crcs.clear();
     }
 }
 
 enum Refused {
-    Plain(Refusal<'static>),
+    Plain(Refusal),
     Slot(SlotError),
 }
 
-impl From<Refusal<'static>> for Refused {
-    fn from(refusal: Refusal<'static>) -> Self {
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
         Refused::Plain(refusal)
     }
 }

@@ -24,7 +24,7 @@ use qmend_shared::slot::Storage;
 
 use crate::port::{BoardInfo, Link, Meter};
 use flashing::{Flashing, Room};
-use session::{Reason, Session, open};
+use session::{Session, open};
 pub use trust::Trust;
 
 /// Whether the firmware was built with `QMEND_SELF_TEST_AT_BOOT=1`: then [`Agent::serve`] begins with
@@ -157,7 +157,7 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
     #[cfg(feature = "self-test")]
     #[inline(never)]
     pub fn self_test(&mut self) -> Option<BootTest> {
-        let (model, info) = open(self.flash.image()?, self.pool.len(), &mut Reason::new()).ok()?;
+        let (model, info) = open(self.flash.image()?, self.pool.len()).ok()?;
         let mut session = Session::new(model, info, Self::CHUNK, self.pool);
         let mut done = BootTest::default();
         loop {
@@ -250,13 +250,12 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
     #[inline(never)]
     fn serve_open(&mut self, sequence: u8) -> Result<Option<Packet<Pending>>, L::Error> {
         let capacity = self.pool.len();
-        let mut reason = Reason::new();
         let mut to = Sender {
             link: &mut self.wire.link,
             scratch: self.wire.scratch,
         };
         let opened = match self.flash.image() {
-            Some(image) => open(image, capacity, &mut reason),
+            Some(image) => open(image, capacity),
             None => Err(Refusal::NoImage),
         };
         let (model, info) = match opened {
@@ -368,8 +367,8 @@ fn about<S: Storage>(
 }
 
 /// Tells the host where a panic was. The message goes along where it needs no formatting, whose
-/// code would be larger than the agent's.
-pub fn report_panic<L: Link>(link: &mut L, info: &core::panic::PanicInfo) {
+/// code would be larger than the agent's. `trace` as in [`Response::Panicked`].
+pub fn report_panic<L: Link>(link: &mut L, info: &core::panic::PanicInfo, trace: &[u8]) {
     let (file, line) = info.location().map_or(("", 0), |l| (l.file(), l.line()));
     let message = info.message().as_str().unwrap_or("");
     // Texts that do not fit are left out rather than the report.
@@ -378,8 +377,25 @@ pub fn report_panic<L: Link>(link: &mut L, info: &core::panic::PanicInfo) {
         file: if file.len() <= 160 { file } else { "" },
         line,
         message: cut(message),
+        trace,
     };
-    let mut scratch = [0u8; 400];
+    send_panic(link, body);
+}
+
+/// As [`report_panic`] with nothing but the trace, which `addr2line` turns into words: where flash
+/// is scarce, this spares it the texts of all panics and the code that carries them there.
+pub fn report_trace<L: Link>(link: &mut L, trace: &[u8]) {
+    let body = Response::Panicked {
+        file: "",
+        line: 0,
+        message: "",
+        trace,
+    };
+    send_panic(link, body);
+}
+
+fn send_panic<L: Link>(link: &mut L, body: Response<'_>) {
+    let mut scratch = [0u8; 448];
     // A zero first: the panic may have come in the middle of a frame.
     let _ = link.write(&[0]);
     let _ = write_frame(&Packet { sequence: 0, body }, &mut scratch, |bytes| {

@@ -12,17 +12,16 @@ pub(super) fn run(
     vector: u32,
     arena: &mut [i8],
     output: &mut [i8],
-) -> Result<SelfTestResult, Refusal<'static>> {
+) -> Result<SelfTestResult, Refusal> {
     let Some(tests) = model.self_tests() else {
         return Ok(SelfTestResult {
+            vector,
             count: 0,
             failed_at: None,
         });
     };
     let (input, expected) = tests.vector(vector as usize).ok_or(Refusal::OutOfRange)?;
-    // Buffers of the right lengths are all that the engine asks for.
-    engine::run(model, arena, as_elements(input), output)
-        .map_err(|_| Refusal::RunFailed { reason: "" })?;
+    engine::run(model, arena, as_elements(input), output).map_err(Refusal::RunFailed)?;
     let got = as_bytes(output);
     let failed_at = expected
         .iter()
@@ -30,6 +29,7 @@ pub(super) fn run(
         .position(|(a, b)| a != b)
         .map(|at| (at as u32, expected[at] as i8, got[at] as i8));
     Ok(SelfTestResult {
+        vector,
         count: tests.count() as u32,
         failed_at,
     })

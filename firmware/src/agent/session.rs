@@ -1,8 +1,6 @@
 //! An open image with its memory: inputs, runs, outputs.
 
-use core::fmt::Write;
-
-use heapless::{String, Vec};
+use heapless::Vec;
 use qmend_shared::engine;
 use qmend_shared::image::Model;
 #[cfg(feature = "self-test")]
@@ -12,24 +10,10 @@ use qmend_shared::link::{Digests, ModelInfo, Refusal, Request, Response, Stats};
 
 use crate::port::Meter;
 
-/// Why something was refused, in words that are cut where they are too long.
-pub(super) type Reason = String<160>;
-
 /// Checks the image and that its tensors fit the pool.
 #[inline(never)]
-pub(super) fn open<'s, 'r>(
-    image: &'s [u8],
-    pool: usize,
-    reason: &'r mut Reason,
-) -> Result<(Model<'s>, ModelInfo), Refusal<'r>> {
-    let model = match Model::from_bytes(image) {
-        Ok(model) => model,
-        Err(error) => {
-            // A text that is too long is cut: that is what its error means.
-            let _ = write!(reason, "{error}");
-            return Err(Refusal::BadImage { reason });
-        }
-    };
+pub(super) fn open(image: &[u8], pool: usize) -> Result<(Model<'_>, ModelInfo), Refusal> {
+    let model = Model::from_bytes(image).map_err(Refusal::BadImage)?;
     let needed = pool_bytes(&model);
     if needed > pool as u64 {
         let needed = needed.min(u32::MAX as u64) as u32;
@@ -70,6 +54,10 @@ pub(super) struct Session<'p, 's> {
     written: usize,
     kept_len: usize,
     runs: u32,
+    /// The input of the last run.
+    input_crc: u32,
+    /// The run that the kept tensor is of.
+    kept_run: u32,
 }
 
 impl<'p, 's> Session<'p, 's> {
@@ -89,6 +77,8 @@ impl<'p, 's> Session<'p, 's> {
             written: 0,
             kept_len: 0,
             runs: 0,
+            input_crc: 0,
+            kept_run: 0,
         }
     }
 
@@ -99,32 +89,43 @@ impl<'p, 's> Session<'p, 's> {
         meter: &mut impl Meter,
         send: impl FnOnce(Response<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut reason = Reason::new();
         let mut crcs = Vec::<u8, { 4 * Digests::MAX }>::new();
         let answer = match request {
             Request::OpenImage => Ok(Response::Model(self.info)),
             Request::WriteInput { offset, data } => self.write_input(offset, data),
-            Request::Run => self.run(meter, &mut reason, |_, _| ()).map(|ticks| {
+            Request::Run => self.run(meter, &mut |_, _| ()).map(|ticks| {
                 let head = &self.output[..self.output.len().min(self.chunk)];
                 Response::Ran {
+                    run: self.runs,
+                    input_crc: self.input_crc,
                     ticks,
                     output: as_bytes(head),
                 }
             }),
-            Request::ReadOutput { offset, len } => part(self.output, offset, len, self.chunk),
+            Request::ReadOutput { offset, len } => {
+                part(self.runs, self.output, offset, len, self.chunk)
+            }
             Request::Digest { first } => {
                 let range = first as usize..first as usize + Digests::MAX;
-                let ran = self.run(meter, &mut reason, |operator, tensor| {
+                let ran = self.run(meter, &mut |operator, tensor| {
                     if range.contains(&operator) {
                         // The range holds no more operators than the vector has room for.
                         let _ = crcs.extend_from_slice(&crc32(as_bytes(tensor)).to_le_bytes());
                     }
                 });
-                ran.map(|_| Response::Digests(Digests { first, crcs: &crcs }))
+                let of = self.input_crc;
+                ran.map(|_| {
+                    Response::Digests(Digests {
+                        first,
+                        of,
+                        crcs: &crcs,
+                    })
+                })
             }
-            Request::Keep { operator } => self.keep(operator, meter, &mut reason),
+            Request::Keep { operator } => self.keep(operator, meter),
             Request::ReadKept { offset, len } => {
-                part(&self.kept[..self.kept_len], offset, len, self.chunk)
+                let kept = self.kept.get(..self.kept_len).unwrap_or(&[]);
+                part(self.kept_run, kept, offset, len, self.chunk)
             }
             #[cfg(feature = "self-test")]
             Request::SelfTest { vector } => self.self_test(vector).map(Response::SelfTest),
@@ -148,12 +149,12 @@ impl<'p, 's> Session<'p, 's> {
 
     /// Runs one of the self-tests that the image carries. The last run's output is lost.
     #[cfg(feature = "self-test")]
-    pub fn self_test(&mut self, vector: u32) -> Result<SelfTestResult, Refusal<'static>> {
+    pub fn self_test(&mut self, vector: u32) -> Result<SelfTestResult, Refusal> {
         self.runs = self.runs.saturating_add(1);
         super::self_test::run(&self.model, vector, self.arena, self.output)
     }
 
-    fn write_input<'b>(&mut self, offset: u32, data: &[u8]) -> Result<Response<'b>, Refusal<'b>> {
+    fn write_input<'b>(&mut self, offset: u32, data: &[u8]) -> Result<Response<'b>, Refusal> {
         let offset = offset as usize;
         let target = self
             .input
@@ -171,12 +172,13 @@ impl<'p, 's> Session<'p, 's> {
         }
     }
 
-    fn run<'r>(
+    // One copy for all requests: the engine is in it.
+    #[inline(never)]
+    fn run(
         &mut self,
         meter: &mut impl Meter,
-        reason: &'r mut Reason,
-        mut observe: impl FnMut(usize, &[i8]),
-    ) -> Result<u64, Refusal<'r>> {
+        observe: &mut dyn FnMut(usize, &[i8]),
+    ) -> Result<u64, Refusal> {
         if self.written != self.input.len() {
             return Err(Refusal::InputIncomplete {
                 written: self.written as u32,
@@ -184,6 +186,7 @@ impl<'p, 's> Session<'p, 's> {
             });
         }
         self.runs = self.runs.saturating_add(1);
+        self.input_crc = crc32(as_bytes(self.input));
         meter.start();
         let result = engine::run_with(
             &self.model,
@@ -193,28 +196,21 @@ impl<'p, 's> Session<'p, 's> {
             |operator, _, tensor| observe(operator, tensor),
         );
         let ticks = meter.stop();
-        match result {
-            Ok(()) => Ok(ticks),
-            Err(error) => {
-                let _ = write!(reason, "{error}");
-                Err(Refusal::RunFailed { reason })
-            }
-        }
+        result.map(|()| ticks).map_err(Refusal::RunFailed)
     }
 
-    fn keep<'r>(
+    fn keep(
         &mut self,
         operator: u16,
         meter: &mut impl Meter,
-        reason: &'r mut Reason,
-    ) -> Result<Response<'r>, Refusal<'r>> {
+    ) -> Result<Response<'static>, Refusal> {
         if operator >= self.info.operators {
             return Err(Refusal::NoSuchOperator);
         }
         // Taken out for the run, which borrows the rest of the session.
         let kept = core::mem::take(&mut self.kept);
         let mut len = 0;
-        let ran = self.run(meter, reason, |index, tensor| {
+        let ran = self.run(meter, &mut |index, tensor| {
             if index == operator as usize {
                 len = tensor.len();
                 if let Some(target) = kept.get_mut(..len) {
@@ -225,6 +221,7 @@ impl<'p, 's> Session<'p, 's> {
         self.kept = kept;
         let capacity = self.kept.len();
         self.kept_len = if len <= capacity { len } else { 0 };
+        self.kept_run = self.runs;
         ran?;
         if len > capacity {
             return Err(Refusal::PoolTooSmall {
@@ -232,22 +229,31 @@ impl<'p, 's> Session<'p, 's> {
                 capacity: capacity as u32,
             });
         }
-        Ok(Response::Kept { len: len as u32 })
+        Ok(Response::Kept {
+            run: self.runs,
+            input_crc: self.input_crc,
+            operator,
+            len: len as u32,
+        })
     }
 }
 
 fn part<'b>(
+    run: u32,
     tensor: &'b [i8],
     offset: u32,
     len: u16,
     chunk: usize,
-) -> Result<Response<'b>, Refusal<'b>> {
+) -> Result<Response<'b>, Refusal> {
     let len = len as usize;
     match tensor
         .get(offset as usize..)
         .and_then(|rest| rest.get(..len))
     {
-        Some(part) if len <= chunk => Ok(Response::Data(as_bytes(part))),
+        Some(part) if len <= chunk => Ok(Response::Data {
+            run,
+            data: as_bytes(part),
+        }),
         _ => Err(Refusal::OutOfRange),
     }
 }

@@ -54,23 +54,23 @@ impl Trust {
         }
     }
 
-    pub(super) fn begin_patch(&self) -> Result<(), Refusal<'static>> {
+    pub(super) fn begin_patch(&self) -> Result<(), Refusal> {
         Ok(())
     }
 
-    pub(super) fn version_of(&self, _: u32, _: u32) -> Result<u32, Refusal<'static>> {
+    pub(super) fn version_of(&self, _: u32, _: u32) -> Result<u32, Refusal> {
         Ok(0)
     }
 
-    pub(super) fn check_bytes(&self, _: &[u8]) -> Result<(), Refusal<'static>> {
+    pub(super) fn check_bytes(&self, _: &[u8]) -> Result<(), Refusal> {
         Ok(())
     }
 
-    pub(super) fn check_patched(&self, _: &Patch<'_>, _: &[u8]) -> Result<(), Refusal<'static>> {
+    pub(super) fn check_patched(&self, _: &Patch<'_>, _: &[u8]) -> Result<(), Refusal> {
         Ok(())
     }
 
-    pub(super) fn roll_back(&self, _: View<'_>) -> Result<(), Refusal<'static>> {
+    pub(super) fn roll_back(&self, _: View<'_>) -> Result<(), Refusal> {
         Ok(())
     }
 }
@@ -123,7 +123,7 @@ impl Trust {
         }
     }
 
-    fn announce(&mut self, block: &[u8], view: View<'_>) -> Result<(), Refusal<'static>> {
+    fn announce(&mut self, block: &[u8], view: View<'_>) -> Result<(), Refusal> {
         self.announced = None;
         let key = self.key.as_ref().ok_or(Refusal::Unsupported)?;
         let block = Signed::from_bytes(block)
@@ -134,7 +134,7 @@ impl Trust {
         Ok(())
     }
 
-    fn not_older(&self, version: u32, view: View<'_>) -> Result<(), Refusal<'static>> {
+    fn not_older(&self, version: u32, view: View<'_>) -> Result<(), Refusal> {
         let lowest = self.lowest(view);
         if version < lowest {
             return Err(Refusal::OldVersion { version, lowest });
@@ -143,7 +143,7 @@ impl Trust {
     }
 
     /// Whether any patch may come.
-    pub(super) fn begin_patch(&self) -> Result<(), Refusal<'static>> {
+    pub(super) fn begin_patch(&self) -> Result<(), Refusal> {
         match self.key.is_some() && self.announced.is_none() {
             true => Err(Refusal::Unsigned),
             false => Ok(()),
@@ -152,7 +152,7 @@ impl Trust {
 
     /// The version of the image of this length and CRC, which has to have been announced; 0 where
     /// nobody asks.
-    pub(super) fn version_of(&self, len: u32, crc: u32) -> Result<u32, Refusal<'static>> {
+    pub(super) fn version_of(&self, len: u32, crc: u32) -> Result<u32, Refusal> {
         if self.key.is_none() {
             return Ok(0);
         }
@@ -163,7 +163,7 @@ impl Trust {
     }
 
     /// Whether these bytes are what was signed.
-    pub(super) fn check_bytes(&self, image: &[u8]) -> Result<(), Refusal<'static>> {
+    pub(super) fn check_bytes(&self, image: &[u8]) -> Result<(), Refusal> {
         if self.key.is_none() {
             return Ok(());
         }
@@ -174,11 +174,7 @@ impl Trust {
 
     /// Whether what the patch gives is what was signed. Nothing is written for it.
     #[inline(never)]
-    pub(super) fn check_patched(
-        &self,
-        patch: &Patch<'_>,
-        base: &[u8],
-    ) -> Result<(), Refusal<'static>> {
+    pub(super) fn check_patched(&self, patch: &Patch<'_>, base: &[u8]) -> Result<(), Refusal> {
         if self.key.is_none() {
             return Ok(());
         }
@@ -193,7 +189,7 @@ impl Trust {
         }
     }
 
-    fn check_hash(&self, hasher: Hasher) -> Result<(), Refusal<'static>> {
+    fn check_hash(&self, hasher: Hasher) -> Result<(), Refusal> {
         match &self.announced {
             Some(block) if hasher.finish() == block.hash => Ok(()),
             _ => Err(Refusal::OtherThanSigned),
@@ -201,7 +197,7 @@ impl Trust {
     }
 
     /// Whether the image of the other slot may count again.
-    pub(super) fn roll_back(&self, view: View<'_>) -> Result<(), Refusal<'static>> {
+    pub(super) fn roll_back(&self, view: View<'_>) -> Result<(), Refusal> {
         let other = view
             .selected
             .and_then(|s| qmend_shared::slot::other_record(view.bytes, view.layout, s));

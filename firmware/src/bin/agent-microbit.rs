@@ -4,8 +4,9 @@
 #[cfg(target_os = "none")]
 mod device {
     use cortex_m_rt::entry;
-    use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Pool, report_panic};
+    use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Pool, report_trace};
     use qmend_firmware::boards::microbit::{Flash, POOL_BYTES, Timer, Uart, info};
+    use qmend_firmware::cortex_m_port::trace;
 
     #[entry]
     fn main() -> ! {
@@ -28,8 +29,8 @@ mod device {
     }
 
     #[panic_handler]
-    fn panic(info: &core::panic::PanicInfo) -> ! {
-        report_panic(&mut Uart::start(), info);
+    fn panic(_: &core::panic::PanicInfo) -> ! {
+        report_trace(&mut Uart::start(), &trace());
         loop {
             cortex_m::asm::wfi();
         }

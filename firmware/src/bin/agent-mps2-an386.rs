@@ -6,7 +6,7 @@ mod device {
     use cortex_m_rt::entry;
     use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Pool, report_panic};
     use qmend_firmware::boards::mps2_an386::{CLOCK_HZ, POOL_BYTES, flash, info};
-    use qmend_firmware::cortex_m_port::SysTickMeter;
+    use qmend_firmware::cortex_m_port::{SysTickMeter, trace};
     use qmend_firmware::semihosting::{Console, exit};
 
     #[entry]
@@ -27,7 +27,7 @@ mod device {
     #[panic_handler]
     fn panic(info: &core::panic::PanicInfo) -> ! {
         if let Ok(mut console) = Console::open() {
-            report_panic(&mut console, info);
+            report_panic(&mut console, info, &trace());
         }
         exit(false)
     }

@@ -9,7 +9,7 @@ mod device {
     use qmend_firmware::boards::stm32f405::emulated::{
         CLOCK_HZ, POOL_BYTES, SLOTS_BYTES, flash, info,
     };
-    use qmend_firmware::cortex_m_port::SysTickMeter;
+    use qmend_firmware::cortex_m_port::{SysTickMeter, trace};
 
     #[entry]
     fn main() -> ! {
@@ -28,7 +28,7 @@ mod device {
 
     #[panic_handler]
     fn panic(info: &core::panic::PanicInfo) -> ! {
-        report_panic(&mut Uart::start(), info);
+        report_panic(&mut Uart::start(), info, &trace());
         loop {
             cortex_m::asm::wfi();
         }

@@ -6,7 +6,7 @@ mod device {
     use cortex_m_rt::entry;
     use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Pool, report_panic};
     use qmend_firmware::boards::stm32f405::{CLOCK_HZ, Flash, POOL_BYTES, Uart, info};
-    use qmend_firmware::cortex_m_port::SysTickMeter;
+    use qmend_firmware::cortex_m_port::{SysTickMeter, trace};
 
     #[entry]
     fn main() -> ! {
@@ -31,7 +31,7 @@ mod device {
 
     #[panic_handler]
     fn panic(info: &core::panic::PanicInfo) -> ! {
-        report_panic(&mut Uart::start(), info);
+        report_panic(&mut Uart::start(), info, &trace());
         loop {
             cortex_m::asm::wfi();
         }

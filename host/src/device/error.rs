@@ -75,7 +75,13 @@ pub enum DeviceError {
         reason: String,
     },
     /// The firmware panicked.
-    #[error("the firmware panicked at {file}:{line}: {message}")]
+    #[error(
+        "the firmware panicked{}; {}reset the device, and please report this",
+        if file.is_empty() { String::new() } else { format!(" at {file}:{line}: {message}") },
+        if trace.is_empty() { String::new() } else {
+            format!("what may be return addresses on its stack, for `addr2line -e agent-BOARD.elf`: {}; ", hex(trace))
+        }
+    )]
     Panicked {
         /// Source file.
         file: String,
@@ -83,6 +89,8 @@ pub enum DeviceError {
         line: u32,
         /// Message, where there is one.
         message: String,
+        /// Words on its stack that may be return addresses, innermost first.
+        trace: Vec<u32>,
     },
     /// The image does not fit.
     #[error(
@@ -119,6 +127,23 @@ pub enum DeviceError {
     OutOfOrder {
         /// The request.
         request: &'static str,
+    },
+    /// The device ran on another input than was written for this run.
+    #[error(
+        "the device ran on another input than the one that was sent, again and again: messages come late or twice on its line; check it, or reset the device and try again"
+    )]
+    OtherInput,
+    /// The firmware was built without an operator of the image.
+    #[error(
+        "operator {operator} of the image is a {kind}, which this firmware was built without; flash firmware with all operators (`firmware/build.sh`), or with those of this model (`firmware/build.sh --operators {feature},...`)"
+    )]
+    OperatorMissing {
+        /// Its place in execution order.
+        operator: usize,
+        /// Its name.
+        kind: &'static str,
+        /// The firmware's feature of this name builds it in.
+        feature: String,
     },
     /// The image is of a kind that the firmware does not read.
     #[error(
@@ -225,4 +250,9 @@ pub enum DeviceError {
         /// The request.
         request: &'static str,
     },
+}
+
+fn hex(words: &[u32]) -> String {
+    let words: Vec<String> = words.iter().map(|w| format!("{w:#x}")).collect();
+    words.join(" ")
 }

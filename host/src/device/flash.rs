@@ -1,14 +1,14 @@
 //! Changing what a device runs: whole images, patches, rollback.
 
-use qmend_shared::image::{Header, ImageError, MAGIC, Model};
+use qmend_shared::image::{Header, ImageError, Model};
 use qmend_shared::link::frame::crc32;
-use qmend_shared::link::{Description, Digests, Request, Response, SlotStatus, Trust};
+use qmend_shared::link::{Description, Digests, Request, Response, SlotStatus};
 use qmend_shared::patch::Patch;
-use qmend_shared::signature::{Signed, split};
+use qmend_shared::signature::split;
 use serde::Serialize;
 
+use super::authorize::newer;
 use super::{DeviceError, DeviceIdentity, LinkDevice, Transport};
-use crate::export::signature::{check, hex};
 
 /// How often a sector, or the whole, is started again where the device takes messages for out of
 /// order: on a line that repeats them late, an old one may undo what was begun.
@@ -69,13 +69,12 @@ pub fn check_fits(
     }
     let model = Model::from_bytes(image).map_err(bad)?;
     for (index, op) in model.ops().enumerate() {
-        let number = postcard::to_stdvec(&op)
-            .ok()
-            .and_then(|bytes| bytes.first().copied());
-        if number.is_none_or(|n| n >= description.operators) {
-            let kind = format!("{op:?}");
-            let kind = kind.split('(').next().unwrap_or_default();
-            return unsuitable(format!("operator {index} is a {kind}"));
+        if !has(description.operators, op.number()) {
+            return Err(DeviceError::OperatorMissing {
+                operator: index,
+                kind: op.kind(),
+                feature: operator_feature(op.kind()),
+            });
         }
     }
     let needed = model.arena_bytes() as u64 + model.input().elements() + model.output().elements();
@@ -87,6 +86,21 @@ pub fn check_fits(
         });
     }
     Ok(())
+}
+
+/// The firmware's feature that builds an operator in: `max-pool` for `MaxPool`.
+fn operator_feature(kind: &str) -> String {
+    let mut name = String::new();
+    let mut before = false;
+    for c in kind.chars() {
+        // `Conv2d` is one word.
+        if c.is_uppercase() && before {
+            name.push('-');
+        }
+        before = c.is_lowercase();
+        name.extend(c.to_lowercase());
+    }
+    name
 }
 
 /// Offsets and lengths of the sectors that an image of `len` bytes covers.
@@ -106,31 +120,6 @@ fn sectors(description: &Description, slot: u8, len: usize) -> Vec<(usize, usize
 }
 
 impl<T: Transport> LinkDevice<T> {
-    /// Says that what comes was signed, where the device asks for it; refuses what it would refuse.
-    fn authorize(
-        &mut self,
-        trust: &Trust,
-        content: &[u8],
-        block: Option<&[u8]>,
-    ) -> Result<(), DeviceError> {
-        let Some(key) = trust.key_id else {
-            return Ok(());
-        };
-        let block = block.ok_or(DeviceError::Unsigned)?;
-        let signed = Signed::from_bytes(block).ok_or(DeviceError::BadSignature)?;
-        if signed.key_id != key {
-            return Err(DeviceError::OtherKey {
-                file: hex(&signed.key_id),
-                device: hex(&key),
-            });
-        }
-        // Which image a patch gives, only the device can say before it is applied.
-        if content.starts_with(&MAGIC) && check(content, &signed, None).is_err() {
-            return Err(DeviceError::OtherThanSigned);
-        }
-        self.done("authorize", Request::Authorize { block })
-    }
-
     /// Makes the device run this image: sectors of the other slot that hold the right bytes
     /// already are left as they are, the others are written; then it is read back and committed.
     /// Until then, and where anything fails, the old image counts. Where a signature follows the
@@ -191,7 +180,7 @@ impl<T: Transport> LinkDevice<T> {
         report.sectors = sectors.len();
         let len = image.len() as u32;
         self.done("begin image", Request::BeginImage { len, crc })?;
-        let there = self.digests(sectors.len())?;
+        let there = self.digests(sectors.len(), crc)?;
         let mut done = 0;
         for (&(at, sector_len), there) in sectors.iter().zip(there) {
             let part = &image[at..image.len().min(at + sector_len)];
@@ -210,12 +199,17 @@ impl<T: Transport> LinkDevice<T> {
         Ok(report)
     }
 
-    fn digests(&mut self, count: usize) -> Result<Vec<u32>, DeviceError> {
+    /// CRCs of the sectors of the slot that an image with this CRC is being written into.
+    fn digests(&mut self, count: usize, crc: u32) -> Result<Vec<u32>, DeviceError> {
         let mut all = Vec::with_capacity(count);
         while all.len() < count {
             let first = all.len() as u16;
             let request = Request::SectorDigests { first };
             let more = self.ask("sector digests", request, |answer| match answer {
+                // A late message has begun another image.
+                Response::Digests(d) if d.of != crc => Some(Err(DeviceError::OutOfOrder {
+                    request: "sector digests",
+                })),
                 Response::Digests(d) if d.first == first && !d.crcs.is_empty() => {
                     let (words, rest) = d.crcs.as_chunks::<4>();
                     let crcs = words.iter().map(|&b| u32::from_le_bytes(b));
@@ -334,12 +328,6 @@ impl<T: Transport> LinkDevice<T> {
         let from = now.sequence;
         self.ask_slots("roll back", Request::RollBack { from })
     }
-}
-
-/// Whether an image that is there already is to be committed again, as a higher version.
-fn newer(trust: &Trust, block: Option<&[u8]>) -> bool {
-    let version = block.and_then(Signed::from_bytes).map_or(0, |s| s.version);
-    trust.key_id.is_some() && version > trust.version
 }
 
 /// Whether the device runs what was meant.

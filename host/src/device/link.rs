@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use qmend_shared::link::frame::{FrameReader, crc32};
 use qmend_shared::link::{
-    BootTest, Description, Digests, ModelInfo, PROTOCOL, Packet, Refusal, Request, Response,
-    SlotStatus, Trust, frame_overhead, write_frame,
+    Description, Digests, ModelInfo, PROTOCOL, Packet, Refusal, Request, Response, SlotStatus,
+    frame_overhead, write_frame,
 };
 
 use super::{
-    Device, DeviceError, DeviceIdentity, DeviceStats, Inference, LoadedModel, SelfTestFailure,
-    SelfTestRun, to_bytes, to_elements,
+    Device, DeviceError, DeviceIdentity, DeviceStats, Inference, LoadedModel, SelfTestRun,
+    to_bytes, to_elements,
 };
 
 /// Largest frame that a device may send: u16 data bytes and the fields around them.
@@ -61,8 +61,8 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
     }
 }
 
-/// How often a model that was closed meanwhile is opened again for one inference.
-const REOPENINGS: usize = 3;
+/// How often an inference is repeated that a late message has undone.
+const REPETITIONS: usize = 4;
 
 /// Framing, sequence numbers and the time limit.
 struct Conversation {
@@ -165,28 +165,6 @@ impl<T: Transport> LinkDevice<T> {
         self.ask_slots("slots", Request::Slots)
     }
 
-    /// Whom the device takes images from.
-    ///
-    /// # Errors
-    /// Where the device does not answer.
-    pub fn trust(&mut self) -> Result<Trust, DeviceError> {
-        self.ask("trust", Request::Trust, |answer| match answer {
-            Response::Trust(trust) => Some(Ok(trust)),
-            _ => None,
-        })
-    }
-
-    /// What came of the self-tests that the device ran when it started, where it was built to.
-    ///
-    /// # Errors
-    /// Where the device does not answer.
-    pub fn boot_test(&mut self) -> Result<Option<BootTest>, DeviceError> {
-        self.ask("boot test", Request::BootTest, |answer| match answer {
-            Response::BootTest(done) => Some(Ok(done)),
-            _ => None,
-        })
-    }
-
     pub(super) fn ask_slots(
         &mut self,
         name: &'static str,
@@ -215,15 +193,22 @@ impl<T: Transport> LinkDevice<T> {
 
     /// One attempt to run the model that is open.
     fn infer_once(&mut self, input: &[i8]) -> Result<Inference, DeviceError> {
-        let loaded = self.write_input(input)?;
-        let (ticks, mut output) = self.ask("run", Request::Run, |answer| match answer {
-            Response::Ran { ticks, output } if output.len() <= loaded.output_len => {
-                Some(Ok((ticks, to_elements(output).collect::<Vec<_>>())))
-            }
+        let (loaded, written) = self.write_input(input)?;
+        let (run, ticks, mut output) = self.ask("run", Request::Run, |answer| match answer {
+            Response::Ran {
+                run,
+                input_crc,
+                ticks,
+                output,
+            } if output.len() <= loaded.output_len => Some(if input_crc == written {
+                Ok((run, ticks, to_elements(output).collect::<Vec<_>>()))
+            } else {
+                Err(DeviceError::OtherInput)
+            }),
             _ => None,
         })?;
         let rest = loaded.output_len - output.len();
-        let tail = self.read("read output", output.len(), rest, |offset, len| {
+        let tail = self.read("read output", run, output.len(), rest, |offset, len| {
             Request::ReadOutput { offset, len }
         })?;
         output.extend(tail);
@@ -263,7 +248,8 @@ impl<T: Transport> LinkDevice<T> {
         u64::try_from(count / u128::from(self.ticks_per_second.max(1))).ok()
     }
 
-    fn write_input(&mut self, input: &[i8]) -> Result<LoadedModel, DeviceError> {
+    /// Writes an input; returns its CRC, which the answers of what runs on it name.
+    fn write_input(&mut self, input: &[i8]) -> Result<(LoadedModel, u32), DeviceError> {
         let loaded = self.loaded.ok_or(DeviceError::NoImage)?;
         if input.len() != loaded.input_len {
             return Err(DeviceError::InputLength {
@@ -276,13 +262,14 @@ impl<T: Transport> LinkDevice<T> {
             let offset = (i * self.chunk) as u32;
             self.done("write input", Request::WriteInput { offset, data })?;
         }
-        Ok(loaded)
+        Ok((loaded, crc32(&bytes)))
     }
 
-    /// Reads a tensor from its element `from` on.
+    /// Reads a tensor of a run from its element `from` on.
     fn read(
         &mut self,
         name: &'static str,
+        of: u32,
         from: usize,
         len: usize,
         request: impl Fn(u32, u16) -> Request<'static>,
@@ -292,7 +279,8 @@ impl<T: Transport> LinkDevice<T> {
             let part = (len - elements.len()).min(self.chunk);
             let offset = (from + elements.len()) as u32;
             let data = self.ask(name, request(offset, part as u16), |answer| match answer {
-                Response::Data(data) if data.len() == part => Some(Ok(data.to_vec())),
+                Response::Data { run, .. } if run != of => Some(Err(DeviceError::OtherInput)),
+                Response::Data { data, .. } if data.len() == part => Some(Ok(data.to_vec())),
                 _ => None,
             })?;
             elements.extend(to_elements(&data));
@@ -389,12 +377,15 @@ impl Conversation {
                     file,
                     line,
                     message,
+                    trace,
                 } => {
                     let (file, message) = (file.into(), message.into());
+                    let words = trace.as_chunks::<4>().0.iter();
                     return Err(DeviceError::Panicked {
                         file,
                         line,
                         message,
+                        trace: words.map(|w| u32::from_le_bytes(*w)).collect(),
                     });
                 }
                 Response::Refused(Refusal::BadMessage) => return Ok(Heard::Damage),
@@ -445,7 +436,7 @@ fn encode(packet: Packet<Request<'_>>) -> Vec<u8> {
     frame
 }
 
-fn refused(request: &'static str, refusal: Refusal<'_>) -> DeviceError {
+fn refused(request: &'static str, refusal: Refusal) -> DeviceError {
     match refusal {
         Refusal::ImageTooLong { needed, capacity } => DeviceError::TooLarge {
             what: "image slot",
@@ -457,8 +448,8 @@ fn refused(request: &'static str, refusal: Refusal<'_>) -> DeviceError {
             needed: needed as u64,
             capacity: capacity as u64,
         },
-        Refusal::BadImage { reason } => DeviceError::BadImage {
-            reason: reason.into(),
+        Refusal::BadImage(error) => DeviceError::BadImage {
+            reason: error.to_string(),
         },
         Refusal::NoImage => DeviceError::NoImage,
         Refusal::PatchTooLong { needed, capacity } => DeviceError::TooLarge {
@@ -466,10 +457,16 @@ fn refused(request: &'static str, refusal: Refusal<'_>) -> DeviceError {
             needed: needed as u64,
             capacity: capacity as u64,
         },
-        Refusal::Slot { reason } => DeviceError::Refused {
+        Refusal::Slot(error) => DeviceError::Refused {
             request,
-            reason: reason.into(),
+            reason: error.to_string(),
         },
+        Refusal::RunFailed(error) => DeviceError::Refused {
+            request,
+            reason: error.to_string(),
+        },
+        // A message that came late has written over the start of the input.
+        Refusal::InputIncomplete { .. } => DeviceError::OtherInput,
         Refusal::Order { .. } | Refusal::NothingBegun => DeviceError::OutOfOrder { request },
         Refusal::Unsupported => DeviceError::Unsupported { request },
         Refusal::Unsigned => DeviceError::Unsigned,
@@ -511,10 +508,45 @@ impl<T: Transport> Device for LinkDevice<T> {
     }
 
     fn infer(&mut self, input: &[i8]) -> Result<Inference, DeviceError> {
-        for _ in 0..REOPENINGS {
+        self.persist(|device| device.infer_once(input))
+    }
+
+    fn operator_digests(&mut self, input: &[i8]) -> Result<Vec<u32>, DeviceError> {
+        self.persist(|device| device.digests_once(input))
+    }
+
+    fn operator_output(&mut self, input: &[i8], operator: usize) -> Result<Vec<i8>, DeviceError> {
+        self.persist(|device| device.operator_once(input, operator))
+    }
+
+    fn self_test_vector(&mut self, vector: usize) -> Result<SelfTestRun, DeviceError> {
+        self.loaded.ok_or(DeviceError::NoImage)?;
+        self.persist(|device| device.self_test_once(vector))
+    }
+
+    fn stats(&mut self) -> Result<DeviceStats, DeviceError> {
+        self.ask("stats", Request::Stats, |answer| match answer {
+            Response::Stats(s) => Some(Ok(DeviceStats {
+                arena_bytes: s.arena_bytes as u64,
+                tensor_bytes: s.pool_used as u64,
+                stack_high_water: (s.stack_watched > 0).then_some(s.stack_high_water as u64),
+            })),
+            _ => None,
+        })
+    }
+}
+
+impl<T: Transport> LinkDevice<T> {
+    /// Tries again what a message that came late has undone: it can make the device close the model
+    /// that was open, or run on another input.
+    fn persist<R>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self) -> Result<R, DeviceError>,
+    ) -> Result<R, DeviceError> {
+        for _ in 0..REPETITIONS {
             let opened = self.opened;
-            match self.infer_once(input) {
-                // A message that comes late can make the device close the model that was open.
+            match attempt(self) {
+                Err(DeviceError::OtherInput) => {}
                 Err(DeviceError::NoImage) if opened.is_some() => {
                     let (_, _, device) = self.open()?;
                     if let Some(host) = opened.filter(|&host| host != device) {
@@ -524,11 +556,11 @@ impl<T: Transport> Device for LinkDevice<T> {
                 result => return result,
             }
         }
-        self.infer_once(input)
+        attempt(self)
     }
 
-    fn operator_digests(&mut self, input: &[i8]) -> Result<Vec<u32>, DeviceError> {
-        let loaded = self.write_input(input)?;
+    fn digests_once(&mut self, input: &[i8]) -> Result<Vec<u32>, DeviceError> {
+        let (loaded, written) = self.write_input(input)?;
         let mut digests = Vec::with_capacity(loaded.operators);
         while digests.len() < loaded.operators {
             let first = digests.len();
@@ -539,6 +571,7 @@ impl<T: Transport> Device for LinkDevice<T> {
                     first: first as u16,
                 },
                 |answer| match answer {
+                    Response::Digests(d) if d.of != written => Some(Err(DeviceError::OtherInput)),
                     Response::Digests(d)
                         if d.first as usize == first && d.crcs.len() == 4 * expected =>
                     {
@@ -556,59 +589,36 @@ impl<T: Transport> Device for LinkDevice<T> {
         Ok(digests)
     }
 
-    fn operator_output(&mut self, input: &[i8], operator: usize) -> Result<Vec<i8>, DeviceError> {
-        let loaded = self.write_input(input)?;
+    fn operator_once(&mut self, input: &[i8], operator: usize) -> Result<Vec<i8>, DeviceError> {
+        let (loaded, written) = self.write_input(input)?;
         if operator >= loaded.operators {
             return Err(DeviceError::NoSuchOperator {
                 operator,
                 operators: loaded.operators,
             });
         }
-        let len = self.ask(
+        let (run, len) = self.ask(
             "keep",
             Request::Keep {
                 operator: operator as u16,
             },
             |answer| match answer {
-                Response::Kept { len } => Some(Ok(len as usize)),
+                Response::Kept {
+                    run,
+                    input_crc,
+                    operator: kept,
+                    len,
+                } => Some(if (input_crc, kept as usize) == (written, operator) {
+                    Ok((run, len as usize))
+                } else {
+                    Err(DeviceError::OtherInput)
+                }),
                 _ => None,
             },
         )?;
-        self.read("read kept", 0, len, |offset, len| Request::ReadKept {
+        self.read("read kept", run, 0, len, |offset, len| Request::ReadKept {
             offset,
             len,
-        })
-    }
-
-    fn self_test_vector(&mut self, vector: usize) -> Result<SelfTestRun, DeviceError> {
-        self.loaded.ok_or(DeviceError::NoImage)?;
-        let request = Request::SelfTest {
-            vector: vector as u32,
-        };
-        self.ask("self-test", request, |answer| match answer {
-            Response::SelfTest(result) => Some(Ok(SelfTestRun {
-                count: result.count as usize,
-                failure: result
-                    .failed_at
-                    .map(|(element, expected, got)| SelfTestFailure {
-                        vector,
-                        element: element as usize,
-                        expected,
-                        got,
-                    }),
-            })),
-            _ => None,
-        })
-    }
-
-    fn stats(&mut self) -> Result<DeviceStats, DeviceError> {
-        self.ask("stats", Request::Stats, |answer| match answer {
-            Response::Stats(s) => Some(Ok(DeviceStats {
-                arena_bytes: s.arena_bytes as u64,
-                tensor_bytes: s.pool_used as u64,
-                stack_high_water: (s.stack_watched > 0).then_some(s.stack_high_water as u64),
-            })),
-            _ => None,
         })
     }
 }

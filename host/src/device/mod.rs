@@ -10,6 +10,7 @@
 //! - [`self_test`](self_test()): the self-tests that an image carries.
 //! - [`verify`](verify()): host against device, bit for bit, down to the first differing element.
 
+mod authorize;
 mod error;
 pub mod flash;
 mod layers;

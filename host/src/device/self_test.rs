@@ -1,8 +1,9 @@
 //! The self-tests that an image carries, run by a device.
 
+use qmend_shared::link::{BootTest, Request, Response};
 use serde::Serialize;
 
-use super::{Device, DeviceError};
+use super::{Device, DeviceError, LinkDevice, Transport};
 
 /// An element of a self-test's output that is not as it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -69,4 +70,36 @@ pub fn self_test(
         progress(vector + 1, report.vectors);
     }
     Ok(report)
+}
+
+impl<T: Transport> LinkDevice<T> {
+    /// One attempt to run one self-test of the model that is open.
+    pub(super) fn self_test_once(&mut self, vector: usize) -> Result<SelfTestRun, DeviceError> {
+        let request = Request::SelfTest {
+            vector: vector as u32,
+        };
+        self.ask("self-test", request, |answer| match answer {
+            Response::SelfTest(r) if r.vector as usize == vector => Some(Ok(SelfTestRun {
+                count: r.count as usize,
+                failure: r.failed_at.map(|(element, expected, got)| SelfTestFailure {
+                    vector,
+                    element: element as usize,
+                    expected,
+                    got,
+                }),
+            })),
+            _ => None,
+        })
+    }
+
+    /// What came of the self-tests that the device ran when it started, where it was built to.
+    ///
+    /// # Errors
+    /// Where the device does not answer.
+    pub fn boot_test(&mut self) -> Result<Option<BootTest>, DeviceError> {
+        self.ask("boot test", Request::BootTest, |answer| match answer {
+            Response::BootTest(done) => Some(Ok(done)),
+            _ => None,
+        })
+    }
 }

@@ -17,7 +17,7 @@ pub fn with_self_tests(
     let model = Model::from_bytes(image)?;
     let manifest = *model.manifest();
     let fail = |problem: String| ExportError::Model {
-        name: manifest.name.into(),
+        name: String::from_utf8_lossy(manifest.name).into_owned(),
         problem,
     };
     let (input_len, output_len) = (

@@ -6,6 +6,20 @@ use super::place;
 use crate::image::{Model, Operand, Product, Sum, TensorDesc};
 use crate::kernels::{AddParams, Elements, MulParams, Source, SubParams, elementwise, shape};
 
+// A function of two elements: of its own type, so that loops are compiled for each, or one for all.
+#[cfg(feature = "fast")]
+macro_rules! function {
+    ($f:expr) => {
+        $f
+    };
+}
+#[cfg(not(feature = "fast"))]
+macro_rules! function {
+    ($f:expr) => {
+        &$f as &dyn Fn(i8, i8) -> i8
+    };
+}
+
 pub(super) fn mul(model: &Model, o: &Product, arena: &mut [i8]) {
     let y = model.tensor(o.output);
     let params = MulParams {
@@ -15,19 +29,37 @@ pub(super) fn mul(model: &Model, o: &Product, arena: &mut [i8]) {
         act_min: o.act_min,
         act_max: o.act_max,
     };
-    run(model, &o.operands, &y, arena, |a, b| params.apply(a, b));
+    run(
+        model,
+        &o.operands,
+        &y,
+        arena,
+        function!(|a, b| params.apply(a, b)),
+    );
 }
 
 pub(super) fn add(model: &Model, o: &Sum, arena: &mut [i8]) {
     let y = model.tensor(o.output);
     let params = sum(model, o, &y);
-    run(model, &o.operands, &y, arena, |a, b| params.apply(a, b));
+    run(
+        model,
+        &o.operands,
+        &y,
+        arena,
+        function!(|a, b| params.apply(a, b)),
+    );
 }
 
 pub(super) fn sub(model: &Model, o: &Sum, arena: &mut [i8]) {
     let y = model.tensor(o.output);
     let params = SubParams(sum(model, o, &y));
-    run(model, &o.operands, &y, arena, |a, b| params.apply(a, b));
+    run(
+        model,
+        &o.operands,
+        &y,
+        arena,
+        function!(|a, b| params.apply(a, b)),
+    );
 }
 
 fn sum(model: &Model, o: &Sum, y: &TensorDesc) -> AddParams {

@@ -16,7 +16,7 @@
 //! is about two KiB of stack.
 
 use super::check_ops::check_op;
-use super::error::{ImageError, OpFault, TensorFault};
+use super::error::{ImageError, OpFault, TensorFault, stated};
 use super::manifest::TensorDesc;
 use super::model::Model;
 use super::op::{Op, TensorId};
@@ -46,18 +46,16 @@ pub(super) fn check(model: &Model) -> Result<(), ImageError> {
         }
         let at = (manifest.ops.len() - rest.len()) as u32;
         let fail = |fault| ImageError::Op { index, at, fault };
-        let (op, after) =
-            postcard::take_from_bytes::<Op>(rest).map_err(|_| fail(OpFault::Undecodable))?;
+        let op = Op::take(&mut rest).ok_or(fail(OpFault::Undecodable))?;
         check_op(model, &op).map_err(fail)?;
         check_flow(model, &op, index).map_err(fail)?;
-        rest = after;
         index += 1;
     }
-    let mut result = State::of(model, manifest.output);
+    let mut there = manifest.output == manifest.input;
     for op in model.ops() {
-        result.after(model, &op);
+        there = is_there_after(model, &op, manifest.output, there);
     }
-    if result.there {
+    if there {
         Ok(())
     } else {
         Err(ImageError::Output(manifest.output))
@@ -68,7 +66,9 @@ fn check_tensors(model: &Model) -> Result<(), ImageError> {
     let table = model.manifest().tensors;
     let whole = table.len().is_multiple_of(TensorDesc::BYTES);
     if table.is_empty() || !whole || model.tensor_count() > TensorId::MAX as usize {
-        return Err(ImageError::TensorTable { bytes: table.len() });
+        return Err(ImageError::TensorTable {
+            bytes: stated(table.len()),
+        });
     }
     for tensor in 0..model.tensor_count() as TensorId {
         let fail = |fault| Err(ImageError::Tensor { tensor, fault });
@@ -85,37 +85,17 @@ fn check_tensors(model: &Model) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// Whether a tensor's value is in the arena, followed through the operators.
-#[derive(Clone, Copy)]
-struct State {
-    tensor: TensorId,
-    place: TensorDesc,
-    there: bool,
-}
-
-impl State {
-    /// Before the first operator: only the model's input is there.
-    fn of(model: &Model, tensor: TensorId) -> Self {
-        Self {
-            tensor,
-            place: model.tensor(tensor),
-            there: tensor == model.manifest().input,
-        }
+/// Whether a tensor's value is in the arena after an operator, given whether it was before.
+fn is_there_after(model: &Model, op: &Op, tensor: TensorId, before: bool) -> bool {
+    if op.output() == tensor {
+        return true;
     }
-
-    fn after(&mut self, model: &Model, op: &Op) {
-        if op
-            .scratch()
-            .is_some_and(|s| self.place.overlaps(s.offset as u64, s.bytes as u64))
-        {
-            self.there = false;
-        }
-        if op.output() == self.tensor {
-            self.there = true;
-        } else if overlap(&self.place, &model.tensor(op.output())) {
-            self.there = false;
-        }
-    }
+    let place = model.tensor(tensor);
+    let overwritten = op
+        .scratch()
+        .is_some_and(|s| place.overlaps(s.offset as u64, s.bytes as u64))
+        || overlap(&place, &model.tensor(op.output()));
+    before && !overwritten
 }
 
 fn overlap(a: &TensorDesc, b: &TensorDesc) -> bool {
@@ -136,21 +116,21 @@ fn check_flow(model: &Model, op: &Op, index: u16) -> Result<(), OpFault> {
             return Err(OpFault::Overlap(input));
         }
     }
-    // One walk over the earlier operators for all inputs: a concatenation has at most 64.
-    let mut states = [None::<State>; MAX_CONCAT_INPUTS];
-    for (state, input) in states.iter_mut().zip(op.inputs()) {
-        *state = Some(State::of(model, input));
+    // One walk over the earlier operators for all inputs.
+    let mut there = [false; MAX_CONCAT_INPUTS];
+    for (there, input) in there.iter_mut().zip(op.inputs()) {
+        *there = input == model.manifest().input;
     }
     for earlier in model.ops().take(index as usize) {
         if earlier.output() == output {
             return Err(OpFault::WrittenTwice(output));
         }
-        for state in states.iter_mut().flatten() {
-            state.after(model, &earlier);
+        for (there, input) in there.iter_mut().zip(op.inputs()) {
+            *there = is_there_after(model, &earlier, input, *there);
         }
     }
-    match states.iter().flatten().find(|s| !s.there) {
-        Some(s) => Err(OpFault::NotThere(s.tensor)),
+    match there.iter().zip(op.inputs()).find(|(there, _)| !**there) {
+        Some((_, input)) => Err(OpFault::NotThere(input)),
         None => Ok(()),
     }
 }

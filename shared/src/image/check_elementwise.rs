@@ -1,6 +1,6 @@
 //! What must hold of an element-wise operator or a resizing by itself.
 
-use super::check_ops::{ensure, largest_difference, range, scaled_sum, tensor};
+use super::check_ops::{self, ensure, largest_difference, range, scaled_sum, tensor};
 use super::elementwise::{Operand, Product, ResizeNearest, Sum};
 use super::error::OpFault;
 use super::manifest::TensorDesc;
@@ -44,17 +44,11 @@ pub(super) fn product(model: &Model, o: &Product, y: &TensorDesc) -> Result<(), 
 
 pub(super) fn sum(model: &Model, o: &Sum, y: &TensorDesc) -> Result<(), OpFault> {
     operands(model, &o.operands, y)?;
-    // With exponents of at most 0 no shifted and scaled value leaves 30 bits.
-    let multipliers = o.input_multipliers.iter().chain([&o.output_multiplier]);
-    for (channel, m) in multipliers.enumerate() {
-        ensure(
-            m.is_valid() && m.exponent <= 0,
-            OpFault::Multiplier {
-                channel: channel as u32,
-            },
-        )?;
-    }
-    ensure(o.act_min <= o.act_max, OpFault::ActivationRange)
+    check_ops::sum(
+        &o.input_multipliers,
+        o.output_multiplier,
+        o.act_min..=o.act_max,
+    )
 }
 
 pub(super) fn resize(model: &Model, o: &ResizeNearest, y: &TensorDesc) -> Result<(), OpFault> {

@@ -6,6 +6,7 @@ use super::error::OpFault;
 use super::manifest::TensorDesc;
 use super::model::Model;
 use super::op::*;
+use super::operators::is_built_in;
 use crate::arith::Multiplier;
 use crate::kernels::{Axis, SoftmaxParams, shape};
 use crate::weights::{Rows, is_width, row_stride};
@@ -22,13 +23,18 @@ pub(super) fn check_op(model: &Model, op: &Op) -> Result<(), OpFault> {
         tensor(model, id)?;
     }
     let y = tensor(model, op.output())?;
+    let has = is_built_in;
     match op {
-        Op::Conv2d(o) => conv2d(model, o, &tensor(model, o.input)?, &y),
-        Op::DepthwiseConv2d(o) => depthwise_conv2d(model, o, &tensor(model, o.input)?, &y),
-        Op::FullyConnected(o) => fully_connected(model, o, &tensor(model, o.input)?, &y),
-        Op::Add(o) => add(model, o, &y),
-        Op::MaxPool(o) | Op::AveragePool(o) => pool(o, &tensor(model, o.input)?, &y),
-        Op::Mean(o) => {
+        Op::Conv2d(o) if has(0) => conv2d(model, o, &tensor(model, o.input)?, &y),
+        Op::DepthwiseConv2d(o) if has(1) => {
+            depthwise_conv2d(model, o, &tensor(model, o.input)?, &y)
+        }
+        Op::FullyConnected(o) if has(2) => fully_connected(model, o, &tensor(model, o.input)?, &y),
+        Op::Add(o) if has(3) => add(model, o, &y),
+        Op::MaxPool(o) | Op::AveragePool(o) if has(4) || has(5) => {
+            pool(o, &tensor(model, o.input)?, &y)
+        }
+        Op::Mean(o) if has(6) => {
             let x = tensor(model, o.input)?;
             ensure(y.shape == [1, 1, x.shape[2]], OpFault::Shape)?;
             let positions = x.shape[0] as u64 * x.shape[1] as u64;
@@ -42,19 +48,19 @@ pub(super) fn check_op(model: &Model, op: &Op) -> Result<(), OpFault> {
                 0,
             )
         }
-        Op::Pad(o) => {
+        Op::Pad(o) if has(7) => {
             let x = tensor(model, o.input)?;
             let fits = |i: usize| x.shape[i] as u32 + o.before[i] as u32 <= y.shape[i] as u32;
             ensure((0..3).all(fits), OpFault::Shape)?;
             ensure(x.zero_point == y.zero_point, OpFault::ZeroPoint)
         }
-        Op::Concat(o) => concat(model, o, &y),
-        Op::Reshape(o) => {
+        Op::Concat(o) if has(8) => concat(model, o, &y),
+        Op::Reshape(o) if has(9) => {
             let x = tensor(model, o.input)?;
             ensure(x.elements() == y.elements(), OpFault::Shape)?;
             ensure(x.zero_point == y.zero_point, OpFault::ZeroPoint)
         }
-        Op::Transpose(o) => {
+        Op::Transpose(o) if has(10) => {
             let x = tensor(model, o.input)?;
             ensure((0..3u8).all(|axis| o.perm.contains(&axis)), OpFault::Axis)?;
             ensure(
@@ -63,23 +69,26 @@ pub(super) fn check_op(model: &Model, op: &Op) -> Result<(), OpFault> {
             )?;
             ensure(x.zero_point == y.zero_point, OpFault::ZeroPoint)
         }
-        Op::Requantize(o) => {
+        Op::Requantize(o) if has(11) => {
             let x = tensor(model, o.input)?;
             ensure(x.shape == y.shape, OpFault::Shape)?;
             scaled_sum(o.multiplier, largest_difference(x.zero_point), 0)
         }
-        Op::Lut(o) => {
+        Op::Lut(o) if has(12) => {
             ensure(tensor(model, o.input)?.shape == y.shape, OpFault::Shape)?;
             range(model, o.table, 256)
         }
-        Op::Softmax(o) => {
+        Op::Softmax(o) if has(13) => {
             ensure(tensor(model, o.input)?.shape == y.shape, OpFault::Shape)?;
             ensure(y.zero_point == -128, OpFault::ZeroPoint)?;
             softmax(o, &y)
         }
-        Op::Mul(o) => check_elementwise::product(model, o, &y),
-        Op::Sub(o) | Op::BroadcastAdd(o) => check_elementwise::sum(model, o, &y),
-        Op::ResizeNearest(o) => check_elementwise::resize(model, o, &y),
+        Op::Mul(o) if has(14) => check_elementwise::product(model, o, &y),
+        Op::Sub(o) | Op::BroadcastAdd(o) if has(15) || has(16) => {
+            check_elementwise::sum(model, o, &y)
+        }
+        Op::ResizeNearest(o) if has(17) => check_elementwise::resize(model, o, &y),
+        _ => Err(OpFault::Undecodable),
     }
 }
 
@@ -199,6 +208,24 @@ fn accumulator(
     scaled_sum(constants.multiplier(channel), largest, channel as u32)
 }
 
+/// Constants and accumulators of a linear operator with `rows` = [count, columns]; `magnitudes` gives
+/// the sum of the magnitudes of an output channel's weights.
+fn linear(
+    model: &Model,
+    (weights, channels): (WeightRef, ChannelRef),
+    rows: [u64; 2],
+    (x, y): (&TensorDesc, &TensorDesc),
+    magnitudes: &dyn Fn(&Rows, usize) -> u64,
+) -> Result<(), OpFault> {
+    let outputs = y.shape[2];
+    let rows = constants(model, weights, channels, rows, outputs as u64)?;
+    for c in 0..outputs as usize {
+        let sum = magnitudes(&rows, c);
+        accumulator(model, channels, outputs as usize, (x, y), c, sum)?;
+    }
+    Ok(())
+}
+
 /// `sum |w|` of a row.
 fn magnitudes(rows: &Rows, row: usize) -> u64 {
     let mut buffer = [0i8; 64];
@@ -229,24 +256,8 @@ fn conv2d(model: &Model, o: &Conv2d, x: &TensorDesc, y: &TensorDesc) -> Result<(
     let divide = groups >= 1 && x.shape[2].is_multiple_of(groups) && outputs.is_multiple_of(groups);
     ensure(divide, OpFault::Groups)?;
     let columns = filter_positions(&o.window) * (x.shape[2] / groups) as u64;
-    let rows = constants(
-        model,
-        o.weights,
-        o.channels,
-        [outputs as u64, columns],
-        outputs as u64,
-    )?;
-    for c in 0..outputs as usize {
-        accumulator(
-            model,
-            o.channels,
-            outputs as usize,
-            (x, y),
-            c,
-            magnitudes(&rows, c),
-        )?;
-    }
-    Ok(())
+    let rows = [outputs as u64, columns];
+    linear(model, (o.weights, o.channels), rows, (x, y), &magnitudes)
 }
 
 fn depthwise_conv2d(
@@ -262,24 +273,16 @@ fn depthwise_conv2d(
         o.groups == 1 && outputs.is_multiple_of(x.shape[2]),
         OpFault::Groups,
     )?;
-    let positions = filter_positions(&o.window);
-    let rows = constants(
-        model,
-        o.weights,
-        o.channels,
-        [positions, outputs as u64],
-        outputs as u64,
-    )?;
-    for c in 0..outputs as usize {
+    let rows = [filter_positions(&o.window), outputs as u64];
+    linear(model, (o.weights, o.channels), rows, (x, y), &|rows, c| {
         let mut magnitudes = 0u64;
-        for position in 0..positions as usize {
+        for position in 0..filter_positions(&o.window) as usize {
             let mut w = [0i8];
             rows.decode(position, c, &mut w);
             magnitudes += w[0].unsigned_abs() as u64;
         }
-        accumulator(model, o.channels, outputs as usize, (x, y), c, magnitudes)?;
-    }
-    Ok(())
+        magnitudes
+    })
 }
 
 fn filter_positions(w: &Window) -> u64 {
@@ -293,48 +296,42 @@ fn fully_connected(
     y: &TensorDesc,
 ) -> Result<(), OpFault> {
     // The whole input is one vector, or each position of an input of the output's size is.
-    let positions = y.shape[0] as u64 * y.shape[1] as u64;
-    ensure(
-        positions == 1 || x.shape[..2] == y.shape[..2],
-        OpFault::Shape,
-    )?;
+    let columns = if y.shape[..2] == [1, 1] {
+        x.elements()
+    } else {
+        ensure(x.shape[..2] == y.shape[..2], OpFault::Shape)?;
+        x.shape[2] as u64
+    };
     hints(model, o.hints, x, y)?;
-    let outputs = y.shape[2];
-    let rows = constants(
-        model,
-        o.weights,
-        o.channels,
-        [outputs as u64, x.elements() / positions],
-        outputs as u64,
-    )?;
-    for c in 0..outputs as usize {
-        accumulator(
-            model,
-            o.channels,
-            outputs as usize,
-            (x, y),
-            c,
-            magnitudes(&rows, c),
-        )?;
-    }
-    Ok(())
+    let rows = [y.shape[2] as u64, columns];
+    linear(model, (o.weights, o.channels), rows, (x, y), &magnitudes)
 }
 
 fn add(model: &Model, o: &Add, y: &TensorDesc) -> Result<(), OpFault> {
     for id in o.inputs {
         ensure(tensor(model, id)?.shape == y.shape, OpFault::Shape)?;
     }
-    // With exponents of at most 0 no shifted and scaled value leaves 30 bits.
-    let multipliers = o.input_multipliers.iter().chain([&o.output_multiplier]);
-    for (channel, m) in multipliers.enumerate() {
+    sum(
+        &o.input_multipliers,
+        o.output_multiplier,
+        o.act_min..=o.act_max,
+    )
+}
+
+/// Multipliers and range of a sum: with exponents of at most 0 no shifted and scaled value leaves 30
+/// bits.
+pub(super) fn sum(
+    inputs: &[Multiplier; 2],
+    output: Multiplier,
+    act: core::ops::RangeInclusive<i8>,
+) -> Result<(), OpFault> {
+    for (channel, m) in (0..).zip(inputs.iter().chain([&output])) {
         ensure(
             m.is_valid() && m.exponent <= 0,
-            OpFault::Multiplier {
-                channel: channel as u32,
-            },
+            OpFault::Multiplier { channel },
         )?;
     }
-    ensure(o.act_min <= o.act_max, OpFault::ActivationRange)
+    ensure(!act.is_empty(), OpFault::ActivationRange)
 }
 
 fn pool(o: &Pool, x: &TensorDesc, y: &TensorDesc) -> Result<(), OpFault> {

@@ -2,16 +2,18 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::op::TensorId;
 
 /// Why bytes are not an image that this version can run. Nothing here allocates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ImageError {
     /// Fewer bytes than a header.
     TooShort {
         /// Bytes that there are.
-        given: usize,
+        given: u32,
     },
     /// The first four bytes are not `QMND`.
     Magic([u8; 4]),
@@ -28,7 +30,7 @@ pub enum ImageError {
         /// Payload bytes that the header states.
         stated: u32,
         /// Bytes behind the header.
-        given: usize,
+        given: u32,
     },
     /// The bytes were changed or damaged.
     Crc {
@@ -42,18 +44,18 @@ pub enum ImageError {
     /// Bytes between the manifest's end and the payload's end.
     Trailing {
         /// How many.
-        bytes: usize,
+        bytes: u32,
     },
     /// The weight section does not start at a multiple of 16, or the padding before it is not the
     /// shortest run of zeros.
     Padding {
         /// Where the weight section starts, from the image's first byte.
-        weights_at: usize,
+        weights_at: u32,
     },
     /// The tensor table is empty, not whole records, or longer than ids reach.
     TensorTable {
         /// Its length in bytes.
-        bytes: usize,
+        bytes: u32,
     },
     /// A tensor's record is malformed or it does not lie in the arena.
     Tensor {
@@ -80,7 +82,7 @@ pub enum ImageError {
 }
 
 /// What is wrong with a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum TensorFault {
     /// The record's reserved byte is set.
@@ -92,7 +94,7 @@ pub enum TensorFault {
 }
 
 /// What is wrong with an operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum OpFault {
     /// Its bytes are not an operator that this version knows.
@@ -284,3 +286,8 @@ impl fmt::Display for OpFault {
 }
 
 impl core::error::Error for ImageError {}
+
+/// A length as errors state it: 2^32 - 1 where it is larger.
+pub(crate) fn stated(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 /// The postcard message behind the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest<'a> {
-    /// The model's name, for people.
-    pub name: &'a str,
+    /// The model's name in UTF-8, for people: the device does not look at it.
+    pub name: &'a [u8],
     /// Tensor table: one [`TensorDesc`] record of [`TensorDesc::BYTES`] bytes each.
     pub tensors: &'a [u8],
     /// [`super::Op`] messages back to back, in execution order.
@@ -44,11 +44,13 @@ impl TensorDesc {
     pub const BYTES: usize = 16;
 
     /// Number of elements, which is the number of bytes. At most 2^48 by the field widths.
+    #[cfg_attr(not(feature = "fast"), inline(never))]
     pub const fn elements(&self) -> u64 {
         self.shape[0] as u64 * self.shape[1] as u64 * self.shape[2] as u64
     }
 
     /// Whether it shares bytes with `bytes` bytes of the arena from `offset` on.
+    #[cfg_attr(not(feature = "fast"), inline(never))]
     pub const fn overlaps(&self, offset: u64, bytes: u64) -> bool {
         (self.offset as u64) < offset + bytes && offset < self.offset as u64 + self.elements()
     }

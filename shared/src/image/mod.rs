@@ -1,7 +1,8 @@
 //! The model image: what `FORMAT.md` describes.
 //!
 //! [`Header`] (16 bytes) and a postcard [`Manifest`] behind it. [`Model`] is the view of an image
-//! that has passed [`check`]; [`Op`] is one operator's message.
+//! that has passed [`check`]; [`Op`] is one operator's message. [`BUILT_IN`] says which operators
+//! this build has.
 
 mod aligned;
 pub mod check;
@@ -13,15 +14,19 @@ mod header;
 mod manifest;
 mod model;
 mod op;
+mod operators;
+mod read;
 mod self_test;
 
 pub use aligned::Aligned;
 pub use check::{MAX_CONCAT_INPUTS, MAX_OPS};
 pub use elementwise::{Constant, Operand, Product, ResizeNearest, Sum};
+pub(crate) use error::stated;
 pub use error::{ImageError, OpFault, TensorFault};
 pub use header::{HEADER_BYTES, Header, MAGIC, VERSION};
 pub use manifest::{Manifest, TensorDesc};
 pub use model::finish;
 pub use model::{Channels, Model, Ops};
 pub use op::*;
+pub use operators::{BUILT_IN, OPERATORS, is_built_in};
 pub use self_test::{SelfTests, self_test_footer};

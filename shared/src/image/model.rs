@@ -2,7 +2,7 @@
 
 use super::check;
 use super::elementwise::Constant;
-use super::error::ImageError;
+use super::error::{ImageError, stated};
 use super::header::{HEADER_BYTES, Header};
 use super::manifest::{Manifest, TensorDesc};
 use super::op::{ChannelRef, Op, TensorId, WeightRef};
@@ -31,7 +31,7 @@ impl<'a> Model<'a> {
         if header.payload_bytes as usize != given {
             return Err(ImageError::Length {
                 stated: header.payload_bytes,
-                given,
+                given: stated(given),
             });
         }
         Self::checked(bytes, header)
@@ -48,7 +48,7 @@ impl<'a> Model<'a> {
         if header.payload_bytes as usize > given {
             return Err(ImageError::Length {
                 stated: header.payload_bytes,
-                given,
+                given: stated(given),
             });
         }
         Self::checked(
@@ -60,16 +60,19 @@ impl<'a> Model<'a> {
     fn checked(bytes: &'a [u8], header: Header) -> Result<Self, ImageError> {
         let payload = &bytes[HEADER_BYTES..];
         header.verify_crc(payload)?;
-        let (manifest, rest) =
-            postcard::take_from_bytes::<Manifest<'a>>(payload).map_err(|_| ImageError::Manifest)?;
+        let (manifest, rest) = Manifest::read(payload).ok_or(ImageError::Manifest)?;
         if !rest.is_empty() {
-            return Err(ImageError::Trailing { bytes: rest.len() });
+            return Err(ImageError::Trailing {
+                bytes: stated(rest.len()),
+            });
         }
         // The weight section is the manifest's last field, so it ends where the image ends.
         let weights_at = bytes.len() - manifest.weights.len();
         let shortest = manifest.pad.len() < 16 && manifest.pad.iter().all(|&b| b == 0);
         if !weights_at.is_multiple_of(16) || !shortest {
-            return Err(ImageError::Padding { weights_at });
+            return Err(ImageError::Padding {
+                weights_at: stated(weights_at),
+            });
         }
         let model = Self {
             bytes,
@@ -111,6 +114,7 @@ impl<'a> Model<'a> {
     }
 
     /// A tensor of the table, `None` where there is none of this id.
+    #[cfg_attr(not(feature = "fast"), inline(never))]
     pub fn get_tensor(&self, id: TensorId) -> Option<TensorDesc> {
         let at = id as usize * TensorDesc::BYTES;
         TensorDesc::from_bytes(self.manifest.tensors.get(at..)?)
@@ -121,6 +125,7 @@ impl<'a> Model<'a> {
     /// # Panics
     ///
     /// If the table has no such tensor; [`Self::get_tensor`] is for ids from elsewhere.
+    #[cfg_attr(not(feature = "fast"), inline(never))]
     pub fn tensor(&self, id: TensorId) -> TensorDesc {
         self.get_tensor(id)
             .expect("the ids in a checked image are in its tensor table")
@@ -149,6 +154,7 @@ impl<'a> Model<'a> {
     }
 
     /// `count` rows of `columns` weights.
+    #[cfg_attr(not(feature = "fast"), inline(never))]
     pub fn rows(&self, weights: WeightRef, count: usize, columns: usize) -> Rows<'a> {
         let from = weights.offset as usize;
         let bytes = &self.manifest.weights[from..from + count * row_stride(columns, weights.bits)];
@@ -161,6 +167,7 @@ impl<'a> Model<'a> {
     }
 
     /// Constants of `count` output channels of the operator that writes `output`.
+    #[cfg_attr(not(feature = "fast"), inline(never))]
     pub fn channels(
         &self,
         channels: ChannelRef,
@@ -208,9 +215,7 @@ impl<'a> Iterator for Ops<'a> {
 
     fn next(&mut self) -> Option<Op<'a>> {
         // `check` has decoded each of them, so only the end of the section ends the iteration.
-        let (op, rest) = postcard::take_from_bytes::<Op<'a>>(self.rest).ok()?;
-        self.rest = rest;
-        Some(op)
+        Op::take(&mut self.rest)
     }
 }
 
@@ -238,13 +243,15 @@ impl Channels<'_> {
     }
 
     /// The bias of output channel `c`, in units of input scale * weight scale.
-    #[inline(always)]
+    #[cfg_attr(feature = "fast", inline(always))]
+    #[cfg_attr(not(feature = "fast"), inline(never))]
     pub fn bias(&self, c: usize) -> i32 {
         read_i32(self.bias, c)
     }
 
     /// The multiplier of output channel `c`.
-    #[inline(always)]
+    #[cfg_attr(feature = "fast", inline(always))]
+    #[cfg_attr(not(feature = "fast"), inline(never))]
     pub fn multiplier(&self, c: usize) -> Multiplier {
         Multiplier {
             mantissa: read_i32(self.mantissas, c),
@@ -253,7 +260,8 @@ impl Channels<'_> {
     }
 
     /// A scaled accumulator as an output: zero point added, clamped to the fused activation.
-    #[inline(always)]
+    #[cfg_attr(feature = "fast", inline(always))]
+    #[cfg_attr(not(feature = "fast"), inline(never))]
     pub fn finish(&self, scaled: i32) -> i8 {
         finish(scaled, self.zero_point, self.act_min, self.act_max)
     }
@@ -261,7 +269,8 @@ impl Channels<'_> {
 
 /// Adds the zero point and clamps. Saturates where a multiplier above one took the value to the
 /// end of 32 bits, since the clamp gives the same result then.
-#[inline(always)]
+#[cfg_attr(feature = "fast", inline(always))]
+#[cfg_attr(not(feature = "fast"), inline(never))]
 pub fn finish(scaled: i32, zero_point: i8, min: i8, max: i8) -> i8 {
     // min <= max holds in checked images; `max` first and `min` second never panics, unlike clamp.
     scaled

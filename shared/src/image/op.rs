@@ -193,6 +193,20 @@ pub struct Add {
     pub act_max: i8,
 }
 
+impl Add {
+    /// The same as an operator of any two operands.
+    pub fn as_sum(&self) -> Sum {
+        Sum {
+            operands: self.inputs.map(Operand::Tensor),
+            output: self.output,
+            input_multipliers: self.input_multipliers,
+            output_multiplier: self.output_multiplier,
+            act_min: self.act_min,
+            act_max: self.act_max,
+        }
+    }
+}
+
 /// Pooling; input and output share scale and zero point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
@@ -339,6 +353,12 @@ impl ConcatInput {
 }
 
 impl<'a> Concat<'a> {
+    /// Input `i`.
+    pub fn record(&self, i: usize) -> Option<ConcatInput> {
+        let records = self.inputs.as_chunks::<{ ConcatInput::BYTES }>().0;
+        records.get(i).map(ConcatInput::from_bytes)
+    }
+
     /// The inputs in order. Bytes that are not a whole record are left out.
     pub fn records(&self) -> impl Iterator<Item = ConcatInput> + Clone + use<'a> {
         self.inputs
@@ -382,51 +402,39 @@ impl<'a> Op<'a> {
 
     /// The tensors that it reads, in order.
     pub fn inputs(&self) -> impl Iterator<Item = TensorId> + Clone + use<'a> {
-        let tensors = |o: &[Operand; 2]| (o[0].tensor(), o[1].tensor(), None);
-        let (one, two, many) = match *self {
-            Op::Conv2d(o) | Op::DepthwiseConv2d(o) => (Some(o.input), None, None),
-            Op::FullyConnected(o) => (Some(o.input), None, None),
-            Op::Add(o) => (Some(o.inputs[0]), Some(o.inputs[1]), None),
-            Op::MaxPool(o) | Op::AveragePool(o) => (Some(o.input), None, None),
-            Op::Mean(o) => (Some(o.input), None, None),
-            Op::Pad(o) => (Some(o.input), None, None),
-            Op::Concat(o) => (None, None, Some(o.records())),
-            Op::Reshape(o) => (Some(o.input), None, None),
-            Op::Transpose(o) => (Some(o.input), None, None),
-            Op::Requantize(o) => (Some(o.input), None, None),
-            Op::Lut(o) => (Some(o.input), None, None),
-            Op::Softmax(o) => (Some(o.input), None, None),
-            Op::Mul(o) => tensors(&o.operands),
-            Op::Sub(o) | Op::BroadcastAdd(o) => tensors(&o.operands),
-            Op::ResizeNearest(o) => (Some(o.input), None, None),
-        };
-        one.into_iter()
-            .chain(two)
-            .chain(many.into_iter().flatten().map(|r| r.tensor))
+        let op = *self;
+        (0..).map_while(move |i| op.input(i))
     }
 
-    /// The operator's name, for people.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Op::Conv2d(_) => "Conv2d",
-            Op::DepthwiseConv2d(_) => "DepthwiseConv2d",
-            Op::FullyConnected(_) => "FullyConnected",
-            Op::Add(_) => "Add",
-            Op::MaxPool(_) => "MaxPool",
-            Op::AveragePool(_) => "AveragePool",
-            Op::Mean(_) => "Mean",
-            Op::Pad(_) => "Pad",
-            Op::Concat(_) => "Concat",
-            Op::Reshape(_) => "Reshape",
-            Op::Transpose(_) => "Transpose",
-            Op::Requantize(_) => "Requantize",
-            Op::Lut(_) => "Lut",
-            Op::Softmax(_) => "Softmax",
-            Op::Mul(_) => "Mul",
-            Op::Sub(_) => "Sub",
-            Op::BroadcastAdd(_) => "BroadcastAdd",
-            Op::ResizeNearest(_) => "ResizeNearest",
-        }
+    /// The tensor that it reads as its input `i`.
+    pub fn input(&self, i: usize) -> Option<TensorId> {
+        let two = |o: &[Operand; 2]| {
+            // Constants are no tensors, and the tensor behind one moves up.
+            let [a, b] = [o[0].tensor(), o[1].tensor()];
+            match (i, a) {
+                (0, Some(_)) => a,
+                (0, None) | (1, Some(_)) => b,
+                _ => None,
+            }
+        };
+        let one = match self {
+            Op::Conv2d(o) | Op::DepthwiseConv2d(o) => o.input,
+            Op::FullyConnected(o) => o.input,
+            Op::Add(o) => return o.inputs.get(i).copied(),
+            Op::MaxPool(o) | Op::AveragePool(o) => o.input,
+            Op::Mean(o) => o.input,
+            Op::Pad(o) => o.input,
+            Op::Concat(o) => return o.record(i).map(|r| r.tensor),
+            Op::Reshape(o) => o.input,
+            Op::Transpose(o) => o.input,
+            Op::Requantize(o) => o.input,
+            Op::Lut(o) => o.input,
+            Op::Softmax(o) => o.input,
+            Op::Mul(o) => return two(&o.operands),
+            Op::Sub(o) | Op::BroadcastAdd(o) => return two(&o.operands),
+            Op::ResizeNearest(o) => o.input,
+        };
+        (i == 0).then_some(one)
     }
 
     /// Whether its output may take exactly the place of an input (of the same number of elements):

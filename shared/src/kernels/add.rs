@@ -29,7 +29,8 @@ pub struct AddParams {
 
 impl AddParams {
     /// The sum of one pair of elements.
-    #[inline(always)]
+    #[cfg_attr(feature = "fast", inline(always))]
+    #[cfg_attr(not(feature = "fast"), inline(never))]
     pub fn apply(&self, a: i8, b: i8) -> i8 {
         let scaled = |x: i8, i: usize| {
             let difference = x as i32 - self.input_zero_points[i] as i32;

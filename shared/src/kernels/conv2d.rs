@@ -14,10 +14,13 @@
 use super::Shape;
 use super::window::Axis;
 use crate::image::{Channels, Window};
-use crate::weights::{Row, Rows};
+#[cfg(feature = "fast")]
+use crate::weights::Row;
+use crate::weights::Rows;
 
 /// Rows of at most this many weights are unpacked once per output channel, on the stack; longer
 /// ones are unpacked on the fly at each position.
+#[cfg(feature = "fast")]
 const ROW_BUFFER: usize = 576;
 
 /// A convolution, grouped or depthwise.
@@ -41,6 +44,11 @@ pub struct ConvParams<'a> {
 
 /// A convolution: see the module's head for formula and layout.
 pub fn conv2d(p: &ConvParams, input: &[i8], output: &mut [i8]) {
+    #[cfg(not(feature = "fast"))]
+    for oc in 0..p.output[2] {
+        channel(p, oc, &AnyRow(&p.weights, oc), input, output);
+    }
+    #[cfg(feature = "fast")]
     match p.weights.bits {
         2 => convolve::<2>(p, input, output),
         3 => convolve::<3>(p, input, output),
@@ -49,6 +57,7 @@ pub fn conv2d(p: &ConvParams, input: &[i8], output: &mut [i8]) {
     }
 }
 
+#[cfg(feature = "fast")]
 fn convolve<const BITS: u32>(p: &ConvParams, input: &[i8], output: &mut [i8]) {
     let mut buffer = [0i8; ROW_BUFFER];
     for oc in 0..p.output[2] {
@@ -69,8 +78,22 @@ trait Weights {
     fn dot(&self, start: usize, x: &[i8], zero_point: i32) -> i32;
 }
 
+/// A row of any width, unpacked at each position.
+#[cfg(not(feature = "fast"))]
+struct AnyRow<'a>(&'a Rows<'a>, usize);
+
+#[cfg(not(feature = "fast"))]
+impl Weights for AnyRow<'_> {
+    #[inline(always)]
+    fn dot(&self, start: usize, x: &[i8], zero_point: i32) -> i32 {
+        self.0.dot(self.1, start, x, zero_point)
+    }
+}
+
+#[cfg(feature = "fast")]
 struct Unpacked<'a>(&'a [i8]);
 
+#[cfg(feature = "fast")]
 impl Weights for Unpacked<'_> {
     #[inline(always)]
     fn dot(&self, start: usize, x: &[i8], zero_point: i32) -> i32 {
@@ -81,6 +104,7 @@ impl Weights for Unpacked<'_> {
     }
 }
 
+#[cfg(feature = "fast")]
 impl<const BITS: u32> Weights for Row<'_, BITS> {
     #[inline(always)]
     fn dot(&self, start: usize, x: &[i8], zero_point: i32) -> i32 {

@@ -15,6 +15,7 @@ const LANES: usize = 8;
 
 /// Filters of at most this many taps are unpacked once per group of [`LANES`] channels, on the
 /// stack; larger ones at each position.
+#[cfg(feature = "fast")]
 const TAP_BUFFER: usize = 64;
 
 /// A depthwise convolution: see the module's head for formula and layout.
@@ -25,7 +26,9 @@ pub fn depthwise_conv2d(p: &ConvParams, input: &[i8], output: &mut [i8]) {
 /// Output channels from `start` on.
 pub(super) fn channels_from(p: &ConvParams, start: usize, input: &[i8], output: &mut [i8]) {
     let out_c = p.output[2];
+    #[cfg(feature = "fast")]
     let taps = p.window.kernel[0] as usize * p.window.kernel[1] as usize;
+    #[cfg(feature = "fast")]
     let mut buffer = [[0i8; LANES]; TAP_BUFFER];
     for first in (start..out_c).step_by(LANES) {
         let lanes = LANES.min(out_c - first);
@@ -34,6 +37,10 @@ pub(super) fn channels_from(p: &ConvParams, start: usize, input: &[i8], output: 
             p.weights.decode(tap, first, &mut w[..lanes]);
             w
         };
+        // Unpacked at each position, always or where there are too many.
+        #[cfg(not(feature = "fast"))]
+        channels(p, first..first + lanes, unpack, input, output);
+        #[cfg(feature = "fast")]
         match buffer.get_mut(..taps) {
             Some(buffer) => {
                 for (tap, w) in buffer.iter_mut().enumerate() {

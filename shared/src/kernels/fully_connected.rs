@@ -25,18 +25,30 @@ pub struct FullyConnectedParams<'a> {
 
 /// A fully connected layer: see the module's head for the formula.
 pub fn fully_connected(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]) {
+    let zero_point = p.input_zero_point as i32;
+    #[cfg(not(feature = "fast"))]
+    connect(p, |o| p.weights.dot(o, 0, input, zero_point), output);
+    #[cfg(feature = "fast")]
     match p.weights.bits {
-        2 => connect::<2>(p, input, output),
-        3 => connect::<3>(p, input, output),
-        4 => connect::<4>(p, input, output),
-        _ => connect::<8>(p, input, output),
+        2 => connect(p, dot::<2>(p, input, zero_point), output),
+        3 => connect(p, dot::<3>(p, input, zero_point), output),
+        4 => connect(p, dot::<4>(p, input, zero_point), output),
+        _ => connect(p, dot::<8>(p, input, zero_point), output),
     }
 }
 
-fn connect<const BITS: u32>(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]) {
-    let zero_point = p.input_zero_point as i32;
+#[cfg(feature = "fast")]
+fn dot<const BITS: u32>(
+    p: &FullyConnectedParams,
+    input: &[i8],
+    zero_point: i32,
+) -> impl Fn(usize) -> i32 {
+    move |o| p.weights.row::<BITS>(o).dot(0, input, zero_point)
+}
+
+fn connect(p: &FullyConnectedParams, dot: impl Fn(usize) -> i32, output: &mut [i8]) {
     for (o, out) in output.iter_mut().enumerate() {
-        let dot = p.weights.row::<BITS>(o).dot(0, input, zero_point);
+        let dot = dot(o);
         let acc = p.channels.bias(o).wrapping_add(dot);
         let multiplier = p.channels.multiplier(o);
         let scaled = match p.rounding {

@@ -3,11 +3,9 @@
 //! COBS after Cheshire and Baker, "Consistent Overhead Byte Stuffing", SIGCOMM 1997. The check is
 //! CRC-32/ISO-HDLC, little-endian, behind the message.
 
-use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use serde::Serialize;
 
-/// One table of 1 KiB, for frames, patches and slots.
-pub(crate) static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
+pub use crate::crc::crc32;
 
 /// Longest run of bytes behind one COBS code byte.
 const RUN: usize = 254;
@@ -29,11 +27,6 @@ pub enum FrameError {
     TooShort,
     /// The CRC differs.
     Crc,
-}
-
-/// CRC-32/ISO-HDLC of `bytes`, as in frames and in [`super::Response::Digests`].
-pub fn crc32(bytes: &[u8]) -> u32 {
-    CRC.checksum(bytes)
 }
 
 /// Serialises `message` into `scratch`, and hands the frame's bytes to `emit` piece by piece, the
@@ -76,8 +69,11 @@ fn unstuff(bytes: &mut [u8]) -> Option<usize> {
         if code == 0 || read + code > bytes.len() {
             return None;
         }
-        bytes.copy_within(read + 1..read + code, write);
-        write += code - 1;
+        // Byte by byte: the library's function for ranges that overlap is larger than all of this.
+        for at in read + 1..read + code {
+            bytes[write] = bytes[at];
+            write += 1;
+        }
         read += code;
         if code <= RUN && read < bytes.len() {
             bytes[write] = 0;

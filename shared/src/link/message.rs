@@ -2,8 +2,15 @@
 //!
 //! A change to the messages raises [`PROTOCOL`]. [`Request::Identify`] and [`Identity`] never
 //! change, so that ends of different versions can tell each other which they are.
+//!
+//! What went wrong travels as the error's own enumeration, numbers of a few bytes: the words are
+//! the host's.
 
 use serde::{Deserialize, Serialize};
+
+use crate::engine::RunError;
+use crate::image::ImageError;
+use crate::slot::SlotError;
 
 /// Version of the messages. Both ends must agree.
 pub const PROTOCOL: u8 = 3;
@@ -143,6 +150,10 @@ pub enum Response<'a> {
     Model(ModelInfo),
     /// The model ran.
     Ran {
+        /// Number of the run since the image was opened, which [`Response::Data`] repeats.
+        run: u32,
+        /// CRC-32/ISO-HDLC of the input that it ran on: a late [`Request::WriteInput`] shows here.
+        input_crc: u32,
         /// Clock ticks from before the engine's first instruction to after its last.
         ticks: u64,
         /// The output's first elements, as many as [`Identity::chunk`] allows.
@@ -150,11 +161,23 @@ pub enum Response<'a> {
         output: &'a [u8],
     },
     /// Elements asked for.
-    Data(#[serde(borrow)] &'a [u8]),
+    Data {
+        /// The run that they are of.
+        run: u32,
+        /// The elements.
+        #[serde(borrow)]
+        data: &'a [u8],
+    },
     /// CRCs asked for.
     Digests(#[serde(borrow)] Digests<'a>),
     /// The tensor is kept.
     Kept {
+        /// The run that it is of.
+        run: u32,
+        /// CRC-32/ISO-HDLC of the input that it ran on.
+        input_crc: u32,
+        /// The operator whose output it is.
+        operator: u16,
         /// Its number of elements.
         len: u32,
     },
@@ -165,10 +188,10 @@ pub enum Response<'a> {
     /// Which images there are.
     Slots(SlotStatus),
     /// Not done, and why.
-    Refused(#[serde(borrow)] Refusal<'a>),
+    Refused(Refusal),
     /// The firmware panicked and is at its end. Sent unasked, with sequence number 0.
     Panicked {
-        /// Source file.
+        /// Source file; empty in firmware that leaves such texts out.
         #[serde(borrow)]
         file: &'a str,
         /// Line in it.
@@ -176,6 +199,10 @@ pub enum Response<'a> {
         /// The message, where it needs no formatting.
         #[serde(borrow)]
         message: &'a str,
+        /// Words on the stack that may be return addresses, innermost first, 4 bytes little-endian
+        /// each.
+        #[serde(borrow)]
+        trace: &'a [u8],
     },
     /// Whom the device takes images from.
     Trust(Trust),
@@ -218,8 +245,8 @@ pub struct Description {
     pub image_versions: u32,
     /// Bit *n* is set where weight layout *n* is read.
     pub weight_layouts: u32,
-    /// Operators with numbers below this are known.
-    pub operators: u8,
+    /// Bit *n* is set where the operator of number *n* ([`crate::image::Op::number`]) is built in.
+    pub operators: u32,
     /// Bytes that are written at once.
     pub write_unit: u8,
     /// Address of the flash that holds the slots.
@@ -287,6 +314,8 @@ pub struct Trust {
 /// One self-test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SelfTestResult {
+    /// Which.
+    pub vector: u32,
     /// How many the image has; where it has none, nothing was run.
     pub count: u32,
     /// The first element that is not as it must be, what it must be, and what it is.
@@ -321,12 +350,14 @@ pub struct ModelInfo {
     pub arena_bytes: u32,
 }
 
-/// CRCs of operators' outputs.
+/// CRCs of operators' outputs, or of sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digests<'a> {
-    /// The first operator.
+    /// The first operator or sector.
     pub first: u16,
-    /// CRC-32/ISO-HDLC of each output's bytes, 4 bytes little-endian each.
+    /// CRC-32/ISO-HDLC of the input that ran, or the one announced for the image that is written.
+    pub of: u32,
+    /// CRC-32/ISO-HDLC of each one's bytes, 4 bytes little-endian each.
     #[serde(borrow)]
     pub crcs: &'a [u8],
 }
@@ -354,7 +385,7 @@ pub struct Stats {
 /// Why a request was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum Refusal<'a> {
+pub enum Refusal {
     /// A frame was damaged or held no message of this protocol: ask again.
     BadMessage,
     /// The image is larger than the slot.
@@ -371,11 +402,7 @@ pub enum Refusal<'a> {
     /// [`Request::OpenImage`] comes first.
     NoImage,
     /// The slot's image is not sound.
-    BadImage {
-        /// The reason.
-        #[serde(borrow)]
-        reason: &'a str,
-    },
+    BadImage(ImageError),
     /// Arena, input and output do not fit the device's memory.
     PoolTooSmall {
         /// Bytes needed.
@@ -393,17 +420,9 @@ pub enum Refusal<'a> {
     /// There is no such operator.
     NoSuchOperator,
     /// The engine refused.
-    RunFailed {
-        /// The reason.
-        #[serde(borrow)]
-        reason: &'a str,
-    },
+    RunFailed(RunError),
     /// The slots refused; the image that counted before still counts.
-    Slot {
-        /// The reason.
-        #[serde(borrow)]
-        reason: &'a str,
-    },
+    Slot(SlotError),
     /// A write out of order: go on, or start a sector again.
     Order {
         /// Where the next write is expected.

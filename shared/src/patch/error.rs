@@ -1,13 +1,15 @@
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Why bytes are no patch, or not one for this base.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PatchError {
     /// Fewer bytes than a header.
     TooShort {
         /// Bytes that there are.
-        given: usize,
+        given: u32,
     },
     /// The first four bytes are not `QPAT`.
     Magic([u8; 4]),
@@ -20,7 +22,7 @@ pub enum PatchError {
         /// Body bytes that the header states.
         stated: u32,
         /// Bytes behind the header.
-        given: usize,
+        given: u32,
     },
     /// The bytes were changed or damaged.
     Crc {
@@ -32,14 +34,14 @@ pub enum PatchError {
     /// An operation that is cut off, empty, or reaches outside the base.
     Op {
         /// Where it starts, from the body's first byte.
-        at: usize,
+        at: u32,
     },
     /// The operations give another number of bytes than the header states.
     TargetLength {
         /// The header's.
         stated: u32,
         /// What the operations give.
-        given: u64,
+        given: u32,
     },
     /// The image that is there is not the one that the patch was made for.
     Base {

@@ -1,7 +1,8 @@
 //! The 32 bytes before the operations.
 
 use super::error::PatchError;
-use crate::link::frame::CRC;
+use crate::crc::Digest;
+use crate::image::stated;
 
 /// Length of the header.
 pub const HEADER_BYTES: usize = 32;
@@ -55,7 +56,9 @@ impl Header {
     /// The first thing that is wrong.
     pub fn parse(bytes: &[u8]) -> Result<Self, PatchError> {
         let Some((b, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
-            return Err(PatchError::TooShort { given: bytes.len() });
+            return Err(PatchError::TooShort {
+                given: stated(bytes.len()),
+            });
         };
         let magic = [b[0], b[1], b[2], b[3]];
         if magic != MAGIC {
@@ -78,7 +81,7 @@ impl Header {
         if header.body_len as usize != body.len() {
             return Err(PatchError::Length {
                 stated: header.body_len,
-                given: body.len(),
+                given: stated(body.len()),
             });
         }
         let (stated, computed) = (field(28), crc(b, body));
@@ -90,7 +93,7 @@ impl Header {
 }
 
 fn crc(header: &[u8; HEADER_BYTES], body: &[u8]) -> u32 {
-    let mut digest = CRC.digest();
+    let mut digest = Digest::new();
     digest.update(&header[..28]);
     digest.update(body);
     digest.finalize()

@@ -3,7 +3,8 @@
 use super::error::PatchError;
 use super::header::{HEADER_BYTES, Header};
 use super::op::{Op, take_varint, unzigzag};
-use crate::link::frame::{CRC, crc32};
+use crate::crc::{Digest, crc32};
+use crate::image::stated;
 
 /// A patch whose CRC is right and whose operations stay inside its base and fill its target.
 ///
@@ -26,7 +27,7 @@ impl<'a> Patch<'a> {
         let (mut rest, mut given, mut place) = (body, 0i64, 0i64);
         while !rest.is_empty() {
             let fail = PatchError::Op {
-                at: body.len() - rest.len(),
+                at: stated(body.len() - rest.len()),
             };
             // A replacement may reach beyond the base, of which it reads nothing.
             let (len, end) = match Op::take(&mut rest).ok_or(fail)? {
@@ -47,7 +48,7 @@ impl<'a> Patch<'a> {
         if given != i64::from(header.target_len) {
             return Err(PatchError::TargetLength {
                 stated: header.target_len,
-                given: given as u64,
+                given: u32::try_from(given).unwrap_or(u32::MAX),
             });
         }
         Ok(Self { header, body })
@@ -88,7 +89,7 @@ impl<'a> Patch<'a> {
     pub fn check(&self, base: &[u8]) -> Result<(), PatchError> {
         self.check_base(base)?;
         let mut reader = self.reader();
-        let mut digest = CRC.digest();
+        let mut digest = Digest::new();
         let mut block = [0u8; 64];
         loop {
             let n = reader.read(base, &mut block);

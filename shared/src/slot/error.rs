@@ -1,11 +1,13 @@
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::storage::StorageError;
 use crate::image::ImageError;
 use crate::patch::PatchError;
 
 /// Why a slot was not changed, or not committed. The image that counted before still counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SlotError {
     /// The regions do not fit the storage: see [`super::Layout::check`].

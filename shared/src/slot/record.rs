@@ -62,17 +62,28 @@ impl Record {
         (record.to_bytes() == *b).then_some(record)
     }
 
-    /// All sound records of a slot, oldest first.
-    pub(super) fn all<'a>(
-        bytes: &'a [u8],
+    /// The newest sound record of some slots whose sequence number and slot are below these.
+    pub(super) fn newest(
+        bytes: &[u8],
         layout: &Layout,
-        slot: u8,
-    ) -> impl Iterator<Item = Record> + 'a {
-        let area = layout.slots[slot as usize & 1].records;
-        area.of(bytes)
-            .chunks_exact(RECORD_BYTES)
-            .filter_map(Record::from_bytes)
-            .filter(move |r| r.slot == slot)
+        slots: &[u8],
+        below: (u32, u8),
+    ) -> Option<Record> {
+        let mut newest = None::<Record>;
+        for &slot in slots {
+            let area = layout.slots[slot as usize & 1].records;
+            for cell in area.of(bytes).chunks_exact(RECORD_BYTES) {
+                let Some(record) = Record::from_bytes(cell) else {
+                    continue;
+                };
+                let at = (record.sequence, record.slot);
+                let newer = newest.is_none_or(|n| at >= (n.sequence, n.slot));
+                if record.slot == slot && at < below && newer {
+                    newest = Some(record);
+                }
+            }
+        }
+        newest
     }
 
     /// Appends the record to its slot's area, which is erased first where it is full, and reads it

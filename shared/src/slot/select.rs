@@ -2,7 +2,7 @@
 
 use super::error::SlotError;
 use super::layout::Layout;
-use super::record::Record;
+use super::record::{RECORD_BYTES, Record};
 use super::storage::Storage;
 use crate::image::Model;
 use crate::link::frame::crc32;
@@ -31,18 +31,17 @@ impl Selected {
     }
 }
 
+/// Above the sequence number and slot of every record.
+const EVERY: (u32, u8) = (u32::MAX, 2);
+
 /// The newest record whose image has its length and CRC and passes every check; none where there
 /// is no such image.
 ///
 /// What is older is looked at only where what is newer is spoilt.
 pub fn select(bytes: &[u8], layout: &Layout) -> Option<Selected> {
-    let mut below = (u32::MAX, 2u8);
+    let mut below = EVERY;
     loop {
-        let newest = [0, 1]
-            .into_iter()
-            .flat_map(|slot| Record::all(bytes, layout, slot))
-            .filter(|r| (r.sequence, r.slot) < below)
-            .max_by_key(|r| (r.sequence, r.slot))?;
+        let newest = Record::newest(bytes, layout, &[0, 1], below)?;
         if sound(&newest, bytes, layout) {
             return Some(Selected { record: newest });
         }
@@ -63,12 +62,8 @@ fn sound(record: &Record, bytes: &[u8], layout: &Layout) -> bool {
 
 /// The sequence number of the next commit.
 pub(super) fn next_sequence(bytes: &[u8], layout: &Layout) -> Result<u32, SlotError> {
-    [0, 1]
-        .into_iter()
-        .flat_map(|slot| Record::all(bytes, layout, slot))
-        .map(|r| r.sequence)
-        .max()
-        .unwrap_or(0)
+    Record::newest(bytes, layout, &[0, 1], EVERY)
+        .map_or(0, |r| r.sequence)
         .checked_add(1)
         // The largest number bounds the search of `select`.
         .filter(|&n| n < u32::MAX)
@@ -81,12 +76,18 @@ pub(super) fn next_sequence(bytes: &[u8], layout: &Layout) -> Result<u32, SlotEr
 /// An area of records is erased only where it is not that of the image that counts, whose version
 /// is the highest as long as nothing older is taken.
 pub fn highest_version(bytes: &[u8], layout: &Layout) -> u32 {
-    [0, 1]
-        .into_iter()
-        .flat_map(|slot| Record::all(bytes, layout, slot))
-        .map(|r| r.version)
-        .max()
-        .unwrap_or(0)
+    let mut highest = 0;
+    for (number, slot) in layout.slots.iter().enumerate() {
+        for cell in slot.records.of(bytes).chunks_exact(RECORD_BYTES) {
+            match Record::from_bytes(cell) {
+                Some(record) if record.slot as usize == number => {
+                    highest = highest.max(record.version);
+                }
+                _ => {}
+            }
+        }
+    }
+    highest
 }
 
 /// Length and CRC of the other slot's image, where [`roll_back`] could go.
@@ -98,8 +99,7 @@ pub fn other_image(bytes: &[u8], layout: &Layout, selected: &Selected) -> Option
 /// where the slot has no record and yet an image.
 pub fn other_record(bytes: &[u8], layout: &Layout, selected: &Selected) -> Option<Record> {
     let slot = selected.other();
-    let newest = Record::all(bytes, layout, slot).max_by_key(|r| r.sequence);
-    match newest {
+    match Record::newest(bytes, layout, &[slot], EVERY) {
         Some(record) => sound(&record, bytes, layout).then_some(record),
         // A full area is erased before a record goes into it, and the power may have been cut just
         // then: the image's own check has to do.

@@ -69,8 +69,11 @@ pub fn read_image(bytes: &[u8]) -> Result<QuantizedModel, ExportError> {
             });
         }
     }
+    let name = std::str::from_utf8(manifest.name).map_err(|_| ExportError::Notes {
+        problem: "are behind a model's name that is not UTF-8".into(),
+    })?;
     Ok(QuantizedModel {
-        name: manifest.name.into(),
+        name: name.into(),
         rounding: model.rounding(),
         tensors,
         nodes,
@@ -187,7 +190,7 @@ impl Reader<'_> {
             let scale = f32::from_bits(c.scale_bits);
             if !(scale.is_finite() && scale > 0.0) {
                 return Err(ExportError::Model {
-                    name: self.model.manifest().name.into(),
+                    name: String::from_utf8_lossy(self.model.manifest().name).into_owned(),
                     problem: format!("the constant of operator {index} has scale {scale}"),
                 });
             }

@@ -63,7 +63,7 @@ pub fn write_image_in(model: &QuantizedModel, layout: Layout) -> Result<Vec<u8>,
     };
     let notes = writer.notes.to_bytes();
     let manifest = Manifest {
-        name: &model.name,
+        name: model.name.as_bytes(),
         tensors: &tensors,
         ops: &ops,
         input: model.input.0 as u16,
