@@ -7,6 +7,7 @@
 #   firmware/build.sh --operators conv2d,softmax,... [BOARD]
 #                                an agent with these operators alone (names: firmware/Cargo.toml), as
 #                                agent-BOARD-custom.elf; BOARD is microbit (the default) or stm32f405
+#   firmware/build.sh --rtt      agent-BOARD-rtt.elf: the link is RTT, through the debug port
 #   firmware/build.sh --sizes    how large agents are, as the table in docs/device.md
 #   firmware/build.sh --kernels  the kernels' benchmark and check, for Cortex-M0+, M3 and M4
 #   firmware/build.sh --which    only say with what it would be built
@@ -185,6 +186,10 @@ case ${1:-} in
             optional_program "${entry#*:}-none-eabi" firmware-small "agent-$board" "agent-$board" \
                 --bin "agent-$board" --no-default-features --features "all-operators,fast,$board"
         done
+        ;;
+    --rtt)
+        program thumbv7em-none-eabi firmware agent-netduinoplus2 agent-netduinoplus2-rtt --bin agent-netduinoplus2 --features rtt
+        program thumbv7em-none-eabi firmware-small agent-stm32f405 agent-stm32f405-rtt --bin agent-stm32f405 --features rtt
         ;;
     --operators)
         [ -n "${2:-}" ] || fail "--operators takes a list: conv2d,softmax,..."

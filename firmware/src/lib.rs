@@ -5,6 +5,7 @@
 //! - [`bench`]: the kernel benchmark's layers; [`kernel_check`]: the kernels against the portable ones.
 //! - [`port`]: the traits that a board implements: bytes in and out, a clock;
 //!   its flash implements [`qmend_shared::slot::Storage`].
+//! - `rtt`: a link through the debug port.
 //! - [`ram_flash`]: RAM in flash's place, where an emulator has none.
 //! - `boards`: one file a board (only in builds for a microcontroller).
 //!
@@ -22,5 +23,7 @@ pub mod ram_flash;
 pub mod boards;
 #[cfg(all(target_arch = "arm", target_os = "none"))]
 pub mod cortex_m_port;
+#[cfg(all(target_arch = "arm", target_os = "none", feature = "rtt"))]
+pub mod rtt;
 #[cfg(all(target_arch = "arm", target_os = "none"))]
 pub mod semihosting;

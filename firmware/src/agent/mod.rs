@@ -16,9 +16,11 @@ mod trust;
 
 use core::convert::Infallible;
 
+#[cfg(feature = "self-test")]
+use qmend_shared::link::BootTest;
 use qmend_shared::link::capabilities::describe;
 use qmend_shared::link::{
-    BootTest, FrameReader, Identity, PROTOCOL, Packet, Refusal, Request, Response, write_frame,
+    FrameReader, Identity, PROTOCOL, Packet, Refusal, Request, Response, write_frame,
 };
 use qmend_shared::slot::Storage;
 
@@ -87,6 +89,7 @@ pub struct Agent<'a, L, S, M, const N: usize> {
     info: BoardInfo,
     flash: Flashing<S>,
     trust: Trust,
+    #[cfg(feature = "self-test")]
     boot_test: Option<BootTest>,
     meter: M,
     pool: &'a mut [i8],
@@ -134,6 +137,7 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
         Self {
             flash: Flashing::new(storage, info.layout),
             trust: Trust::built_in(),
+            #[cfg(feature = "self-test")]
             boot_test: None,
             info,
             meter,
@@ -234,12 +238,20 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
             if matches!(body, Request::OpenImage) {
                 return Ok(sequence);
             }
-            let sizes = (self.pool.len(), Self::CHUNK, self.boot_test);
+            let sizes = (self.pool.len(), Self::CHUNK);
             room.clear();
-            let answer = about(&body, &self.info, &self.flash, &self.meter, sizes)
-                .or_else(|| self.trust.answer(&body, self.flash.view()))
-                .or_else(|| self.flash.answer(&body, self.pool, &mut room, &self.trust))
-                .unwrap_or(Response::Refused(Refusal::NoImage));
+            let answer = about(
+                &body,
+                &self.info,
+                &self.flash,
+                &self.meter,
+                sizes,
+                #[cfg(feature = "self-test")]
+                self.boot_test,
+            )
+            .or_else(|| self.trust.answer(&body, self.flash.view()))
+            .or_else(|| self.flash.answer(&body, self.pool, &mut room, &self.trust))
+            .unwrap_or(Response::Refused(Refusal::NoImage));
             to.send(sequence, answer)?;
         }
     }
@@ -284,9 +296,17 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
             if let Some(body) = Pending::of(&body) {
                 return Ok(Some(Packet { sequence, body }));
             }
-            let sizes = (capacity, Self::CHUNK, self.boot_test);
-            let answer = about(&body, &self.info, &self.flash, &self.meter, sizes)
-                .or_else(|| self.trust.answer(&body, self.flash.view()));
+            let sizes = (capacity, Self::CHUNK);
+            let answer = about(
+                &body,
+                &self.info,
+                &self.flash,
+                &self.meter,
+                sizes,
+                #[cfg(feature = "self-test")]
+                self.boot_test,
+            )
+            .or_else(|| self.trust.answer(&body, self.flash.view()));
             match answer {
                 Some(answer) => to.send(sequence, answer)?,
                 None => {
@@ -334,14 +354,14 @@ fn parse(message: &[u8]) -> Option<Packet<Request<'_>>> {
     }
 }
 
-/// Answers what only asks about the device. The tuple: memory for tensors, data in a
-/// message, and what came of the self-tests at the start.
+/// Answers what only asks about the device. `sizes`: memory for tensors, and data in a message.
 fn about<S: Storage>(
     request: &Request<'_>,
     info: &BoardInfo,
     flash: &Flashing<S>,
     meter: &impl Meter,
-    (pool, chunk, boot_test): (usize, usize, Option<BootTest>),
+    (pool, chunk): (usize, usize),
+    #[cfg(feature = "self-test")] boot_test: Option<BootTest>,
 ) -> Option<Response<'static>> {
     match request {
         Request::Identify => Some(Response::Identity(Identity {
@@ -361,7 +381,10 @@ fn about<S: Storage>(
             info.flash_address,
         ))),
         Request::Slots => Some(Response::Slots(flash.status())),
+        #[cfg(feature = "self-test")]
         Request::BootTest => Some(Response::BootTest(boot_test)),
+        #[cfg(not(feature = "self-test"))]
+        Request::BootTest => Some(Response::Refused(Refusal::Unsupported)),
         _ => None,
     }
 }

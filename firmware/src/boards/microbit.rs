@@ -221,6 +221,11 @@ impl Meter for Timer {
         CLOCK_HZ
     }
 
+    fn counts_cycles(&self) -> bool {
+        // The timer runs at the processor's frequency, of the same oscillator.
+        true
+    }
+
     fn start(&mut self) {
         timer::CLEAR.set(1);
         timer::START.set(1);

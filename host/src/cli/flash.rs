@@ -11,14 +11,14 @@ use qmend_shared::slot::Record;
 use qmend_shared::slot::boards::{BOARDS, Board};
 use serde_json::{Value, json};
 
-use super::args::parse_machine;
+use super::args::{ProbeArgs, parse_machine};
 use super::context::{Context, Done, UserError};
 use super::export::intel_hex;
-use super::models;
 use super::stages::PORT_LIMIT;
+use super::{models, probe};
 use crate::device::port::BAUD;
 use crate::device::{
-    Device, FlashReport, LinkDevice, Machine, Port, PortName, Qemu, QemuOptions, Transport,
+    Device, FlashReport, Gdb, LinkDevice, Machine, Port, PortName, Qemu, QemuOptions, Transport,
 };
 use crate::export::elf::{overlap, read_elf, write_elf};
 use crate::export::signature;
@@ -38,7 +38,7 @@ use crate::report::Bar;
 /// --out writes flash contents to a file, for a programmer.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["model", "patch", "rollback"])))]
-#[command(group(clap::ArgGroup::new("where").required(true).args(["port", "qemu", "out"])))]
+#[command(group(clap::ArgGroup::new("where").required(true).args(["port", "qemu", "gdb", "chip", "out"])))]
 pub struct Args {
     /// The integer model (.qmend, int8 .tflite)
     model: Option<PathBuf>,
@@ -54,6 +54,10 @@ pub struct Args {
     /// Speed of a serial port in bits per second
     #[arg(long, value_name = "N", default_value_t = BAUD, requires = "port")]
     baud: u32,
+    /// A board behind a debugger with a GDB server (OpenOCD, pyOCD, probe-rs, J-Link), whose agent
+    /// speaks by RTT (firmware/build.sh --rtt)
+    #[arg(long, value_name = "HOST:PORT")]
+    gdb: Option<String>,
     /// An emulated board, whose flash is empty at the start: to try whether a model fits and runs
     #[arg(long, value_name = "MACHINE", value_parser = parse_machine)]
     qemu: Option<Machine>,
@@ -64,12 +68,15 @@ pub struct Args {
     /// The board that --out is for
     #[arg(long, value_name = "BOARD", value_parser = parse_board, requires = "out")]
     board: Option<Board>,
-    /// Put this firmware (.elf, as `firmware/build.sh` makes it) into the file of --out too
-    #[arg(long, value_name = "FILE.elf", requires = "out")]
+    /// With --out: put this firmware (.elf, as `firmware/build.sh` makes it) into the file too. With
+    /// --chip: write it with the probe first
+    #[arg(long, value_name = "FILE.elf", conflicts_with_all = ["port", "qemu", "gdb"])]
     with_firmware: Option<PathBuf>,
     /// Replace the file of --out if it exists
     #[arg(long, requires = "out")]
     force: bool,
+    #[command(flatten)]
+    probe: ProbeArgs,
 }
 
 fn parse_board(name: &str) -> Result<Board, String> {
@@ -96,6 +103,14 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         }
         (None, None) => What::RollBack,
     };
+    if args.probe.chip.is_some() {
+        let device = probe::open(&args.probe, args.with_firmware.as_deref(), context)?;
+        return on_device(args, context, device, &what);
+    }
+    if let Some(address) = &args.gdb {
+        let device = Gdb::device(address, PORT_LIMIT)?;
+        return on_device(args, context, device, &what);
+    }
     match (&args.port, args.qemu, &args.out, args.board, what) {
         (Some(port), _, _, _, what) => {
             let device = Port::connect(port, args.baud, PORT_LIMIT)?;
@@ -113,7 +128,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         }
         _ => Err(UserError::new(
             "nothing to do",
-            "give a model, --patch or --rollback, and --port, --qemu or --out with --board",
+            "give a model, --patch or --rollback, and --port, --gdb, --chip, --qemu or --out with --board",
         )
         .into()),
     }

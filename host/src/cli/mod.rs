@@ -22,6 +22,7 @@ mod localize;
 mod models;
 mod on_device;
 mod pair;
+mod probe;
 mod quantize;
 mod repair;
 mod sign;

@@ -40,11 +40,14 @@ pub struct Args {
     #[arg(long, value_name = "FILE.json")]
     certificate: Option<PathBuf>,
     /// What runs the image: host, qemu[:MACHINE] for an emulated board with the real firmware, or
-    /// serial:PORT for a board (also tcp:HOST:PORT), which is flashed first where it has another
+    /// serial:PORT for a board (also tcp:HOST:PORT), which is flashed first where it has another;
+    /// gdb:HOST:PORT for a board behind a debugger's GDB server (OpenOCD, pyOCD, probe-rs, J-Link)
+    /// whose agent speaks by RTT; probe:CHIP for one behind a debug probe (in builds with the feature
+    /// `probe`; PROBE_RS_PROBE, PROBE_RS_SPEED and the like say more)
     #[arg(
         long,
         default_value = "host",
-        value_name = "host|qemu[:MACHINE]|serial:PORT"
+        value_name = "host|qemu[:MACHINE]|serial:PORT|gdb:HOST:PORT|probe:CHIP"
     )]
     device: DeviceArg,
     /// The integer model before the repair: what the certificate says of it is replayed too
@@ -287,6 +290,13 @@ pub fn say(report: &VerifyReport, context: &Context) {
         context.say(format_args!(
             "instructions an inference: {} (from {} to {})",
             i.median, i.min, i.max
+        ));
+    }
+    if let Some(t) = &report.time {
+        let unit = if t.clock.cycles { "cycles" } else { "ticks" };
+        context.say(format_args!(
+            "{unit} an inference: {} (from {} to {}) at {} Hz, {} microseconds",
+            t.median, t.min, t.max, t.clock.hz, t.median_microseconds
         ));
     }
     let m = &report.memory;

@@ -13,10 +13,15 @@ impl<T: Transport> LinkDevice<T> {
     /// # Errors
     /// Where the device does not answer.
     pub fn trust(&mut self) -> Result<Trust, DeviceError> {
-        self.ask("trust", Request::Trust, |answer| match answer {
+        let answer = self.ask("trust", Request::Trust, |answer| match answer {
             Response::Trust(trust) => Some(Ok(trust)),
             _ => None,
-        })
+        });
+        match answer {
+            // From anybody.
+            Err(DeviceError::Unsupported { .. }) => Ok(Trust::default()),
+            answer => answer,
+        }
     }
 
     /// Says that what comes was signed, where the device asks for it; refuses what it would refuse.

@@ -250,6 +250,30 @@ pub enum DeviceError {
         /// The request.
         request: &'static str,
     },
+    /// A debugger finds no RTT control block.
+    #[error(
+        "no RTT control block between {from:#010x} and {to:#010x}: flash an agent that speaks by RTT (`firmware/build.sh --rtt`) and let it run"
+    )]
+    NoControlBlock {
+        /// First address that was looked at.
+        from: u32,
+        /// The one behind the last.
+        to: u32,
+    },
+    /// A debugger cannot read or write there.
+    #[error("the debugger cannot access memory at {address:#010x}")]
+    NoMemory {
+        /// The address.
+        address: u32,
+    },
+    /// A debug probe, or the chip behind it, is not there or does not do what it should.
+    #[error("{problem}; {help}")]
+    Probe {
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        help: String,
+    },
 }
 
 fn hex(words: &[u32]) -> String {

@@ -9,7 +9,7 @@ use qmend_shared::link::{
 };
 
 use super::{
-    Device, DeviceError, DeviceIdentity, DeviceStats, Inference, LoadedModel, SelfTestRun,
+    Clock, Device, DeviceError, DeviceIdentity, DeviceStats, Inference, LoadedModel, SelfTestRun,
     to_bytes, to_elements,
 };
 
@@ -49,6 +49,8 @@ pub struct LinkDevice<T> {
     conversation: Conversation,
     ticks_per_second: u64,
     instructions_per_second: Option<u64>,
+    /// Whether its clock is the device's own.
+    timed: bool,
 }
 
 impl<T: Transport + ?Sized> Transport for Box<T> {
@@ -133,7 +135,14 @@ impl<T: Transport> LinkDevice<T> {
             conversation,
             ticks_per_second,
             instructions_per_second,
+            timed: instructions_per_second.is_none(),
         })
+    }
+
+    /// The same device, whose clock says nothing: that of an emulator is its host's.
+    pub fn untimed(mut self) -> Self {
+        self.timed = false;
+        self
     }
 
     /// Most data bytes in one message.
@@ -215,6 +224,7 @@ impl<T: Transport> LinkDevice<T> {
         Ok(Inference {
             output,
             instructions: self.instructions(ticks),
+            ticks: self.timed.then_some(ticks),
         })
     }
 
@@ -525,11 +535,16 @@ impl<T: Transport> Device for LinkDevice<T> {
     }
 
     fn stats(&mut self) -> Result<DeviceStats, DeviceError> {
+        let (timed, hz) = (self.timed, self.ticks_per_second);
         self.ask("stats", Request::Stats, |answer| match answer {
             Response::Stats(s) => Some(Ok(DeviceStats {
                 arena_bytes: s.arena_bytes as u64,
                 tensor_bytes: s.pool_used as u64,
                 stack_high_water: (s.stack_watched > 0).then_some(s.stack_high_water as u64),
+                clock: timed.then_some(Clock {
+                    hz,
+                    cycles: s.cycles,
+                }),
             })),
             _ => None,
         })

@@ -102,6 +102,7 @@ impl Device for HostDevice {
         Ok(Inference {
             output,
             instructions: None,
+            ticks: None,
         })
     }
 
@@ -159,6 +160,7 @@ impl Device for HostDevice {
             arena_bytes: loaded.arena_bytes as u64,
             tensor_bytes: (loaded.arena_bytes + loaded.input_len + loaded.output_len) as u64,
             stack_high_water: None,
+            clock: None,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Device, DeviceError, DeviceIdentity, DeviceStats, HostDevice};
+use super::{Clock, Device, DeviceError, DeviceIdentity, DeviceStats, HostDevice};
 use crate::model::QuantizedModel;
 
 /// The first element in which host and device disagree.
@@ -36,6 +36,21 @@ pub struct Instructions {
     pub max: u64,
 }
 
+/// Time of one inference, over all inputs, in ticks of a clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Time {
+    /// The clock.
+    pub clock: Clock,
+    /// Fewest ticks.
+    pub min: u64,
+    /// Middle one (the lower of two).
+    pub median: u64,
+    /// Most.
+    pub max: u64,
+    /// The middle one in microseconds.
+    pub median_microseconds: u64,
+}
+
 /// What [`verify`] found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VerifyReport {
@@ -51,6 +66,8 @@ pub struct VerifyReport {
     pub first_difference: Option<Difference>,
     /// Instructions of one inference, where the device counts them. They are not cycles.
     pub instructions: Option<Instructions>,
+    /// Time of one inference by the device's own clock, where it has one.
+    pub time: Option<Time>,
     /// Flash for the image in bytes (the firmware's own is `device.code_bytes`).
     pub image_bytes: usize,
     /// Memory in use.
@@ -102,14 +119,16 @@ pub fn verify(
         differing: 0,
         first_difference: None,
         instructions: None,
+        time: None,
         image_bytes: qmend_shared::signature::split(image).0.len(),
         memory: DeviceStats::default(),
     };
-    let mut counts = Vec::new();
+    let (mut counts, mut ticks) = (Vec::new(), Vec::new());
     for (index, input) in inputs.chunks_exact(len).enumerate() {
         let ours = host.infer(input)?.output;
         let theirs = device.infer(input)?;
         counts.extend(theirs.instructions);
+        ticks.extend(theirs.ticks);
         let differing = ours
             .iter()
             .zip(&theirs.output)
@@ -141,6 +160,20 @@ pub fn verify(
         });
     }
     report.memory = device.stats()?;
+    ticks.sort_unstable();
+    if let (Some(&min), Some(&max), Some(clock)) =
+        (ticks.first(), ticks.last(), report.memory.clock)
+    {
+        let median = ticks[(ticks.len() - 1) / 2];
+        let microseconds = u128::from(median) * 1_000_000 / u128::from(clock.hz.max(1));
+        report.time = Some(Time {
+            clock,
+            min,
+            median,
+            max,
+            median_microseconds: u64::try_from(microseconds).unwrap_or(u64::MAX),
+        });
+    }
     Ok(report)
 }
 

@@ -17,6 +17,7 @@ mod images;
 mod interrupt;
 mod localize;
 mod output;
+mod probes;
 mod quantize;
 mod repair_tflite;
 mod road;

@@ -119,7 +119,8 @@ pub enum Request<'a> {
         /// roll back twice.
         from: u32,
     },
-    /// Whom does the device take images from? Answered by [`Response::Trust`].
+    /// Whom does the device take images from? Answered by `Response::Trust`; firmware without
+    /// signatures, which takes them from anybody, refuses with [`Refusal::Unsupported`].
     Trust,
     /// Says, before anything is begun, that the image that is going to come was signed. Touches
     /// nothing. A device without a key refuses with [`Refusal::Unsupported`].
@@ -128,13 +129,13 @@ pub enum Request<'a> {
         #[serde(borrow)]
         block: &'a [u8],
     },
-    /// Runs one of the self-tests that the open image carries. Answered by [`Response::SelfTest`]; a
+    /// Runs one of the self-tests that the open image carries. Answered by `Response::SelfTest`; a
     /// firmware without them refuses with [`Refusal::Unsupported`].
     SelfTest {
         /// Which, from 0.
         vector: u32,
     },
-    /// What came of the self-tests at the start. Answered by [`Response::BootTest`].
+    /// What came of the self-tests at the start. Answered by `Response::BootTest`.
     BootTest,
 }
 
@@ -204,12 +205,17 @@ pub enum Response<'a> {
         #[serde(borrow)]
         trace: &'a [u8],
     },
-    /// Whom the device takes images from.
-    Trust(Trust),
+    // Answers that small firmware leaves out. They are the last ones, and `signed` brings `self-test`
+    // along, so that each has one number in every build.
     /// The self-test was run.
+    #[cfg(feature = "self-test")]
     SelfTest(SelfTestResult),
     /// The self-tests that were run at the start; none where none were asked for, or there are none.
+    #[cfg(feature = "self-test")]
     BootTest(Option<BootTest>),
+    /// Whom the device takes images from.
+    #[cfg(feature = "signed")]
+    Trust(Trust),
 }
 
 /// Who a device is and what it can hold.
@@ -380,6 +386,8 @@ pub struct Stats {
     pub stack_watched: u32,
     /// Runs since the image was opened.
     pub runs: u32,
+    /// Whether a tick of [`Response::Ran`] is a cycle of the processor.
+    pub cycles: bool,
 }
 
 /// Why a request was not done.
