@@ -1,10 +1,10 @@
-//! An emulated STM32F405 whose firmware holds a public key: built by
+//! Emulated boards whose firmware holds a public key: built by
 //! `QMEND_PUBLIC_KEY=tests/keys/rfc8410.pub firmware/build.sh`.
 
 use std::path::Path;
 use std::time::Instant;
 
-use qmend::device::qemu::{Machine, NETDUINOPLUS2};
+use qmend::device::qemu::{MICROBIT, Machine, NETDUINOPLUS2};
 use qmend::device::{DeviceError, QemuOptions, verify};
 use qmend::export::patch::write_patch;
 use qmend::export::signature::SigningKey;
@@ -17,19 +17,34 @@ const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK
 
 #[test]
 fn the_emulated_stm32f405_takes_what_its_key_signed_and_nothing_else() {
-    let test = "the_emulated_stm32f405_takes_what_its_key_signed_and_nothing_else";
-    let firmware = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../target-firmware/agent-netduinoplus2-signed.elf"
+    signed_alone(
+        "the_emulated_stm32f405_takes_what_its_key_signed_and_nothing_else",
+        NETDUINOPLUS2,
     );
-    if !Path::new(firmware).is_file() {
+}
+
+#[test]
+fn the_emulated_microbit_takes_what_its_key_signed_and_nothing_else() {
+    signed_alone(
+        "the_emulated_microbit_takes_what_its_key_signed_and_nothing_else",
+        MICROBIT,
+    );
+}
+
+fn signed_alone(test: &str, machine: Machine) {
+    let firmware = format!(
+        "{}/../target-firmware/agent-{}-signed.elf",
+        env!("CARGO_MANIFEST_DIR"),
+        machine.name
+    );
+    if !Path::new(&firmware).is_file() {
         println!(
             "SKIPPED {test}: {firmware} is not there; QMEND_PUBLIC_KEY=tests/keys/rfc8410.pub firmware/build.sh builds it"
         );
         return;
     }
     let options = QemuOptions {
-        machine: Machine { ..NETDUINOPLUS2 },
+        machine,
         firmware: Some(firmware.into()),
         ..QemuOptions::default()
     };
@@ -88,7 +103,7 @@ fn the_emulated_stm32f405_takes_what_its_key_signed_and_nothing_else() {
     let report = verify(&model, &signed(1, 3), &inputs, &mut device, |_| ()).unwrap();
     assert!(report.identical(), "{report:?}");
     println!(
-        "firmware {} bytes, stack {:?}",
-        report.device.code_bytes, report.memory.stack_high_water
+        "{}: firmware {} bytes, stack {:?}",
+        machine.name, report.device.code_bytes, report.memory.stack_high_water
     );
 }
