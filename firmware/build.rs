@@ -5,8 +5,8 @@ use std::{env, fs, path::PathBuf};
 /// Board (its file in `src/boards`) and the arguments' scope: its programs, or `examples`.
 const PROGRAMS: [(&str, &str); 10] = [
     ("microbit", "bin=agent-microbit"),
-    ("mps2_an386", "bin=agent-mps2-an386"),
     // For the board of the target's core.
+    ("mps2", "bin=agent-mps2"),
     ("mps2", "bin=bench-mps2"),
     ("mps2", "bin=kernels-mps2"),
     ("stm32f405", "bin=agent-netduinoplus2"),
@@ -54,13 +54,29 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     #[cfg(feature = "signed")]
     public_key();
+    println!(
+        "cargo::rustc-check-cfg=cfg(qmend_mps2, values(\"an385\", \"an385_m0plus\", \"an386\", \"an500\", \"an505\"))"
+    );
     if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
         return;
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     // The boards for Armv6-M and v7-M have the same memory map.
     let target = env::var("TARGET").unwrap_or_default();
-    let mps2 = if target.starts_with("thumbv8m") {
+    // The M7 has the M4's target: build.sh says which.
+    println!("cargo::rerun-if-env-changed=QMEND_MPS2");
+    let an500 = env::var("QMEND_MPS2").as_deref() == Ok("an500");
+    let board = match target.split('-').next().unwrap_or_default() {
+        "thumbv8m.main" => "an505",
+        "thumbv7m" => "an385",
+        "thumbv6m" => "an385_m0plus",
+        _ if an500 => "an500",
+        _ => "an386",
+    };
+    println!("cargo::rustc-cfg=qmend_mps2=\"{board}\"");
+    let mps2 = if an500 {
+        "mps2_an500"
+    } else if target.starts_with("thumbv8m") {
         "mps2_an505"
     } else {
         "mps2_an386"
@@ -73,7 +89,12 @@ fn main() {
             continue;
         }
         let board = if board == "mps2" { mps2 } else { board };
-        let script = format!("src/boards/{board}.x");
+        // Where RAM is scarce, verifying signatures takes it from the tensors.
+        let signed = board == "microbit" && env::var_os("CARGO_FEATURE_SIGNED").is_some();
+        let script = format!(
+            "src/boards/{board}{}.x",
+            if signed { "_signed" } else { "" }
+        );
         println!("cargo::rerun-if-changed={script}");
         // cortex-m-rt's link.x includes `memory.x`, whatever the board: each has its own folder.
         let folder = out.join(board);

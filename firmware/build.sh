@@ -172,13 +172,19 @@ case ${1:-} in
         done
         ;;
     "")
-        program thumbv7em-none-eabi firmware agent-mps2-an386 agent-mps2-an386 --bin agent-mps2-an386
+        program thumbv7em-none-eabi firmware agent-mps2 agent-mps2-an386 --bin agent-mps2
         program thumbv7em-none-eabi firmware examples/minimal_mps2_an386 minimal_mps2_an386 --example minimal_mps2_an386
         program thumbv7em-none-eabi firmware agent-netduinoplus2 agent-netduinoplus2 --bin agent-netduinoplus2
         program thumbv7em-none-eabi firmware-small agent-stm32f405 agent-stm32f405 --bin agent-stm32f405
         # Words of their own.
         # shellcheck disable=SC2046
         optional_program thumbv6m-none-eabi firmware-small agent-microbit agent-microbit --bin agent-microbit $(small)
+        optional_program thumbv7m-none-eabi firmware agent-mps2 agent-mps2-an385 --bin agent-mps2
+        optional_program thumbv8m.main-none-eabi firmware agent-mps2 agent-mps2-an505 --bin agent-mps2
+        # The board is read where the firmware's build script runs.
+        QMEND_MPS2=an500
+        export QMEND_MPS2
+        program thumbv7em-none-eabi firmware agent-mps2 agent-mps2-an500 --bin agent-mps2
         ;;
     --boards)
         for entry in nrf52840-dk:thumbv7em nucleo-f411re:thumbv7em pico:thumbv6m; do

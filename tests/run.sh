@@ -34,6 +34,8 @@ if $device; then
     # An old firmware would test an old engine.
     rm -f target-firmware/*.elf
     step "firmware" firmware/build.sh || device=false
+    # Boards that no emulator models are built all the same.
+    $device && { step "firmware of further boards" firmware/build.sh --boards || device=false; }
     $device && { step "kernels' check and benchmark" firmware/build.sh --kernels || device=false; }
 fi
 if ! $device && [ "$ci" != true ]; then
@@ -59,6 +61,13 @@ if ! $quick; then
         rustup*)
             step "firmware lints" cargo clippy --release --locked --quiet -p qmend-firmware --lib --bins --examples \
                 --target thumbv7em-none-eabi --target-dir target-firmware/rustup -- -D warnings
+            small="--no-default-features --features all-operators"
+            step "firmware lints, small" cargo clippy --release --locked --quiet -p qmend-firmware --bin agent-microbit $small \
+                --target thumbv6m-none-eabi --target-dir target-firmware/rustup -- -D warnings
+            step "firmware lints, further boards" cargo clippy --release --locked --quiet -p qmend-firmware --lib --bins $small,nrf52840-dk,nucleo-f411re \
+                --target thumbv7em-none-eabi --target-dir target-firmware/rustup -- -D warnings
+            step "firmware lints, Pico" cargo clippy --release --locked --quiet -p qmend-firmware --lib --bin agent-pico $small,pico \
+                --target thumbv6m-none-eabi --target-dir target-firmware/rustup -- -D warnings
             ;;
         esac
     else
@@ -73,6 +82,7 @@ run_tests() {
     cargo test --release --workspace --features qmend/ndarray --locked --no-fail-fast -- --show-output 2>&1 | tee "$log"
 }
 step "tests" run_tests
+step "tests, small portable kernels" cargo test --release --locked --quiet -p qmend-shared --no-default-features --features all-operators
 if $device; then step "instruction counts" tests/bench-device.sh --check >/dev/null; fi
 while IFS= read -r line; do skipped+=("$line"); done < <(grep SKIPPED "$log" | sort -u)
 

@@ -24,7 +24,7 @@ fn SysTick() {
 
 unsafe extern "C" {
     static _stack_start: u32;
-    static __ebss: u32;
+    static _stack_end: u32;
     static __vector_table: u32;
     static __stext: u32;
     static __etext: u32;
@@ -101,7 +101,10 @@ impl Meter for SysTickMeter {
 }
 
 fn stack_range() -> (*mut u32, *mut u32) {
-    let (top, floor) = (addr_of!(_stack_start) as usize, addr_of!(__ebss) as usize);
+    let (top, floor) = (
+        addr_of!(_stack_start) as usize,
+        addr_of!(_stack_end) as usize,
+    );
     let bottom = top.saturating_sub(WATCHED_STACK).max((floor + 3) & !3);
     (bottom as *mut u32, top as *mut u32)
 }
@@ -113,7 +116,7 @@ pub fn paint_stack() {
     let mut word = bottom;
     // Some words below the stack pointer are left for this function's own use.
     while word < top && (word as usize) < (here as usize).saturating_sub(64) {
-        // SAFETY: between the end of .bss and the stack pointer there is only unused stack.
+        // SAFETY: between the stack's end and the stack pointer there is only unused stack.
         unsafe {
             word.write_volatile(PAINT);
             word = word.add(1);

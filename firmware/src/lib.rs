@@ -7,6 +7,7 @@
 //!   its flash implements [`qmend_shared::slot::Storage`].
 //! - `rtt`: a link through the debug port.
 //! - [`ram_flash`]: RAM in flash's place, where an emulator has none.
+//! - `small_division`: division on processors that have none, where flash is scarce.
 //! - `boards`: one file a board (only in builds for a microcontroller).
 //!
 //! To run a model in firmware of your own, none of this is needed: see `examples/`, which uses
@@ -27,3 +28,5 @@ pub mod cortex_m_port;
 pub mod rtt;
 #[cfg(all(target_arch = "arm", target_os = "none"))]
 pub mod semihosting;
+#[cfg(all(qmend_mps2 = "an385_m0plus", not(feature = "fast")))]
+mod small_division;

@@ -76,8 +76,9 @@ impl Layout {
 /// Where number `column` of a row of fields starts, in bits from the row's start.
 #[inline(always)]
 const fn field_bit(column: usize, bits: u32) -> usize {
-    let per_word = (32 / bits) as usize;
-    let (word, within) = (column / per_word, column % per_word);
+    // 16 numbers of 2 bits in a word, 8 of 4. No division: small processors have none.
+    let log2 = 5 - bits / 2;
+    let (word, within) = (column >> log2, column & ((1 << log2) - 1));
     let (four, which) = (within / 4, within % 4);
     // a, b in the lower half; c, d in the upper one.
     let half = (which / 2) * 16;
@@ -425,8 +426,8 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// As [`Self::decode`], by one loop for all widths and layouts: a byte of bits at a time, or a
-    /// number where its field is.
+    /// As [`Self::decode`], by one loop for all widths: eight numbers at a time, or a number where its
+    /// field is.
     #[cfg(any(test, not(feature = "fast")))]
     fn decode_any(&self, r: usize, start: usize, out: &mut [i8]) {
         let (row, bits) = (self.row_bytes(r), self.bits as u32);
@@ -447,21 +448,22 @@ impl<'a> Rows<'a> {
             }
             return;
         }
-        let first = start * bits as usize;
-        let mut bytes = row[first / 8..].iter();
-        let (mut held, mut held_bits) = (0u32, 0);
-        // The bits before the first number, then numbers.
-        let mut skip = (first % 8) as u32;
-        for out in out {
-            while held_bits < skip + bits {
-                held |= (bytes.next().map_or(0, |b| *b) as u32) << held_bits;
-                held_bits += 8;
+        // Eight numbers have as many bytes as a number has bits: at most four.
+        let (group, within) = (start / 8, start % 8);
+        let mut groups = row[group * bits as usize..].chunks(bits as usize);
+        let (head, tail) = out.split_at_mut(out.len().min(8 - within));
+        let mut skip = within as u32 * bits;
+        for out in core::iter::once(head).chain(tail.chunks_mut(8)) {
+            let mut word = 0;
+            for &byte in groups.next().unwrap_or(&[]).iter().rev() {
+                word = word << 8 | byte as u32;
             }
-            held >>= skip;
-            *out = ((held << top) as i32 >> top) as i8;
-            held >>= bits;
-            held_bits -= skip + bits;
+            word >>= skip;
             skip = 0;
+            for out in out {
+                *out = ((word << top) as i32 >> top) as i8;
+                word >>= bits;
+            }
         }
     }
 

@@ -36,7 +36,7 @@ const SELF_TEST_AT_BOOT: bool =
     matches!(option_env!("QMEND_SELF_TEST_AT_BOOT"), Some(v) if matches!(v.as_bytes(), b"1"));
 
 /// What a message needs besides its data: the fields around them, CRC and stuffing.
-pub const MESSAGE_OVERHEAD: usize = 128;
+pub const MESSAGE_OVERHEAD: usize = 64;
 
 /// Receive and send buffers; a `static` of the board's program. `N` is the most data bytes in one
 /// message, a multiple of 32 and at least 256, and [`MESSAGE_OVERHEAD`].

@@ -14,7 +14,11 @@ use crate::cortex_m_port::{Register, code_bytes, paint_stack, painted_stack};
 use crate::port::{BoardInfo, Link, Meter};
 
 /// Bytes for arena, input, output and a kept tensor.
-pub const POOL_BYTES: usize = 10 * 1024;
+pub const POOL_BYTES: usize = if cfg!(feature = "signed") {
+    8 * 1024
+} else {
+    12 * 1024
+};
 
 const CLOCK_HZ: u32 = 16_000_000;
 const PAGE: u32 = 1024;

@@ -3,7 +3,7 @@
 //! Those behind a feature of their name use the hardware abstraction layer of their chip.
 
 pub mod microbit;
-pub mod mps2_an386;
+pub mod mps2;
 #[cfg(feature = "nrf52840-dk")]
 pub mod nrf52840_dk;
 #[cfg(feature = "nucleo-f411re")]

@@ -89,7 +89,7 @@ pub fn check_fits(
 }
 
 /// The firmware's feature that builds an operator in: `max-pool` for `MaxPool`.
-fn operator_feature(kind: &str) -> String {
+pub fn operator_feature(kind: &str) -> String {
     let mut name = String::new();
     let mut before = false;
     for c in kind.chars() {

@@ -21,7 +21,7 @@ const ATTEMPTS: usize = 4;
 /// and as a part of the time limit; twice as long each further time.
 const PATIENCE: (Duration, u32) = (Duration::from_secs(2), 30);
 /// The same for what takes a device its time: inferences, checks of whole images.
-const LONG_PATIENCE: (Duration, u32) = (Duration::from_secs(20), 3);
+const LONG_PATIENCE: (Duration, u32) = (Duration::from_secs(20), 8);
 
 /// Bytes to and from a device.
 pub trait Transport {

@@ -28,7 +28,7 @@ pub mod simulation;
 mod verify;
 
 pub use error::DeviceError;
-pub use flash::{FlashReport, check_fits};
+pub use flash::{FlashReport, check_fits, operator_feature};
 pub use gdb::Gdb;
 pub use layers::{LayersReport, verify_layers};
 pub use link::{LinkDevice, Transport};

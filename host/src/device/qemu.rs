@@ -40,6 +40,24 @@ pub const MPS2_AN386: Machine = Machine {
     firmware: "agent-mps2-an386.elf",
     wire: Wire::Semihosting,
 };
+/// Arm's MPS2 board with a Cortex-M3.
+pub const MPS2_AN385: Machine = Machine {
+    name: "mps2-an385",
+    firmware: "agent-mps2-an385.elf",
+    wire: Wire::Semihosting,
+};
+/// Arm's MPS2 board with a Cortex-M7.
+pub const MPS2_AN500: Machine = Machine {
+    name: "mps2-an500",
+    firmware: "agent-mps2-an500.elf",
+    wire: Wire::Semihosting,
+};
+/// Arm's MPS2 board with a Cortex-M33.
+pub const MPS2_AN505: Machine = Machine {
+    name: "mps2-an505",
+    firmware: "agent-mps2-an505.elf",
+    wire: Wire::Semihosting,
+};
 /// BBC micro:bit: nRF51822, Cortex-M0, 256 KiB of flash with its controller, 16 KiB of RAM.
 pub const MICROBIT: Machine = Machine {
     name: "microbit",
@@ -53,7 +71,14 @@ pub const NETDUINOPLUS2: Machine = Machine {
     wire: Wire::Uart,
 };
 /// All of them, the default first.
-pub const MACHINES: [Machine; 3] = [MPS2_AN386, MICROBIT, NETDUINOPLUS2];
+pub const MACHINES: [Machine; 6] = [
+    MPS2_AN386,
+    MICROBIT,
+    NETDUINOPLUS2,
+    MPS2_AN385,
+    MPS2_AN500,
+    MPS2_AN505,
+];
 const SEMIHOSTING: &[&str] = &[
     "-serial",
     "none",

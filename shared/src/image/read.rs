@@ -322,6 +322,7 @@ mod tests {
         let mut rest = bytes;
         let ours = Op::take(&mut rest).map(|op| (op, rest));
         let theirs = postcard::take_from_bytes::<Op<'_>>(bytes).ok();
+        let theirs = theirs.filter(|(op, _)| is_built_in(op.number() as u32));
         assert_eq!(ours, theirs, "{bytes:?}");
         ours.is_some()
     }
@@ -351,7 +352,9 @@ mod tests {
                 refused += 1;
             }
         }
-        assert!(read.iter().all(|&n| n > 100), "{read:?}");
+        for (number, &n) in (0..).zip(&read) {
+            assert_eq!(n > 100, is_built_in(number), "{read:?}");
+        }
         assert!(refused > 20_000, "{refused}");
     }
 
@@ -395,7 +398,13 @@ mod tests {
         for number in 0..super::super::OPERATORS.len() as u8 {
             let mut bytes = [0u8; 64];
             bytes[0] = number;
-            let op = Op::take(&mut &bytes[..]).expect("zeros are a message of any operator");
+            let Some(op) = Op::take(&mut &bytes[..]) else {
+                assert!(
+                    !is_built_in(number as u32),
+                    "zeros are a message of any operator"
+                );
+                continue;
+            };
             assert_eq!(op.number(), number);
             assert_eq!(std::format!("{op:?}").split('(').next(), Some(op.kind()));
         }

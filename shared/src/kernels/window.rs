@@ -55,17 +55,18 @@ impl Axis {
     pub fn taps(&self, o: usize) -> Taps {
         // All positions are counted from the first padding position.
         let start = o * self.stride;
+        // Most windows have no gaps, and small processors no division.
+        let steps = |distance: usize| match self.dilation {
+            1 => distance,
+            dilation => distance.div_ceil(dilation),
+        };
         let from = if start < self.pad {
-            (self.pad - start).div_ceil(self.dilation)
+            steps(self.pad - start)
         } else {
             0
         };
         let end = self.pad + self.input;
-        let to = if start < end {
-            (end - start).div_ceil(self.dilation)
-        } else {
-            0
-        };
+        let to = if start < end { steps(end - start) } else { 0 };
         let to = to.min(self.kernel);
         if from >= to {
             return Taps {

@@ -370,7 +370,7 @@ pub struct Digests<'a> {
 
 impl Digests<'_> {
     /// Most CRCs in one response.
-    pub const MAX: usize = 64;
+    pub const MAX: usize = 32;
 }
 
 /// Memory in use, in bytes.

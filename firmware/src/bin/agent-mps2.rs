@@ -1,11 +1,11 @@
-//! The agent on the emulated Cortex-M4.
+//! The agent on the emulated MPS2 boards.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
 mod device {
     use cortex_m_rt::entry;
     use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Pool, report_panic};
-    use qmend_firmware::boards::mps2_an386::{CLOCK_HZ, POOL_BYTES, flash, info};
+    use qmend_firmware::boards::mps2::{CLOCK_HZ, POOL_BYTES, flash, info};
     use qmend_firmware::cortex_m_port::{SysTickMeter, trace};
     use qmend_firmware::semihosting::{Console, exit};
 
