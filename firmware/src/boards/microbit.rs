@@ -15,7 +15,7 @@ use crate::port::{BoardInfo, Link, Meter};
 
 /// Bytes for arena, input, output and a kept tensor.
 pub const POOL_BYTES: usize = if cfg!(feature = "signed") {
-    8 * 1024
+    4 * 1024
 } else {
     12 * 1024
 };
