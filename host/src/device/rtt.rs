@@ -275,6 +275,10 @@ mod tests {
                 let (write, read) = (get(&self.ram, down + 12), get(&self.ram, down + 16));
                 let (to, from) = (get(&self.ram, up + 12), get(&self.ram, up + 16));
                 let (up_size, down_size) = (get(&self.ram, up + 8), get(&self.ram, down + 8));
+                // No device sets up a block like this.
+                if up_size == 0 || down_size == 0 {
+                    return;
+                }
                 let next = (to + 1) % up_size;
                 if write == read || next == from {
                     return;

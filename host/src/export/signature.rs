@@ -79,7 +79,7 @@ impl SigningKey {
 
     /// The private key's file.
     pub fn to_pem(&self) -> String {
-        self.0.sk.to_pem() + "\n"
+        self.0.sk.to_pem()
     }
 
     /// The key that verifies what this one signs.
@@ -126,7 +126,7 @@ impl VerifyingKey {
 
     /// The public key's file.
     pub fn to_pem(&self) -> String {
-        PublicKey::new(self.0).to_pem() + "\n"
+        PublicKey::new(self.0).to_pem()
     }
 
     /// Its short name.
