@@ -17,8 +17,43 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("mps2_an386", "examples"),
 ];
 
+/// The key whose owner's images are taken, for `src/agent/trust.rs`.
+#[cfg(feature = "signed")]
+fn public_key() {
+    const KEY: &str = "QMEND_PUBLIC_KEY";
+    const OLDER: &str = "QMEND_ALLOW_OLDER";
+    println!("cargo::rerun-if-env-changed={KEY}");
+    println!("cargo::rerun-if-env-changed={OLDER}");
+    let key = env::var_os(KEY).map(|path| {
+        let shown = PathBuf::from(&path);
+        println!("cargo::rerun-if-changed={}", shown.display());
+        let text = fs::read_to_string(&shown)
+            .unwrap_or_else(|e| panic!("{KEY}={}: {e}", shown.display()));
+        let key = ed25519_compact::PublicKey::from_pem(&text).unwrap_or_else(|_| {
+            panic!(
+                "{KEY}={}: no Ed25519 public key in PEM, as `qmend keygen` writes beside the private one",
+                shown.display()
+            )
+        });
+        *key
+    });
+    let on_a_device = env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none");
+    assert!(
+        key.is_some() || !on_a_device,
+        "the feature `signed` needs {KEY}=FILE.pub, of `qmend keygen`"
+    );
+    let protection = env::var_os(OLDER).is_none_or(|v| v != "1");
+    let code = format!(
+        "const PUBLIC_KEY: Option<[u8; KEY_BYTES]> = {key:?};\nconst ROLLBACK_PROTECTION: bool = {protection};\n"
+    );
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    fs::write(out.join("public_key.rs"), code).expect("OUT_DIR can be written");
+}
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    #[cfg(feature = "signed")]
+    public_key();
     println!(
         "cargo::rustc-check-cfg=cfg(qmend_mps2, values(\"an385\", \"an385_m0plus\", \"an386\", \"an500\", \"an505\"))"
     );
@@ -65,7 +100,12 @@ fn main() {
             continue;
         }
         let board = if board == "mps2" { mps2 } else { board };
-        let script = format!("src/boards/{board}.x");
+        // Where RAM is scarce, verifying signatures takes it from the tensors.
+        let signed = board == "microbit" && env::var_os("CARGO_FEATURE_SIGNED").is_some();
+        let script = format!(
+            "src/boards/{board}{}.x",
+            if signed { "_signed" } else { "" }
+        );
         println!("cargo::rerun-if-changed={script}");
         // cortex-m-rt's link.x includes `memory.x`, whatever the board: each has its own folder.
         let folder = out.join(board);

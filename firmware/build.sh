@@ -7,10 +7,13 @@
 #   firmware/build.sh --operators conv2d,softmax,... [BOARD]
 #                                an agent with these operators alone (names: firmware/Cargo.toml), as
 #                                agent-BOARD-custom.elf; BOARD is microbit (the default) or stm32f405
+#   firmware/build.sh --rtt      agent-BOARD-rtt.elf: the link is RTT, through the debug port
 #   firmware/build.sh --sizes    how large agents are, as the table in docs/device.md
 #   firmware/build.sh --kernels  the kernels' benchmark and check, for Cortex-M0+, M3, M4, M55 and for
 #                                RISC-V, and the check for M33
 #   firmware/build.sh --which    only say with what it would be built
+#   QMEND_PUBLIC_KEY=key.pub firmware/build.sh         agent-BOARD-signed.elf: take only images signed with this key (qmend keygen)
+#   QMEND_ALLOW_OLDER=1      with a key: older versions are taken again
 #   QMEND_TOOLCHAIN=debian|rustup firmware/build.sh    insist on one
 set -eu
 
@@ -88,6 +91,12 @@ cpu=
 program() {
     target=$1 profile=$2 path=$3 name=$4.elf
     shift 4
+    if [ -n "${QMEND_PUBLIC_KEY:-}" ]; then
+        case $name in
+            agent-*) name=${name%.elf}-signed.elf; set -- "$@" --features signed ;;
+            *) return 0 ;;
+        esac
+    fi
     find_toolchain
     [ "$way" = "$said" ] || say "built with $way"
     said=$way
@@ -113,6 +122,13 @@ optional_program() {
     fi
 }
 
+# Cargo runs the build script in the package's folder.
+if [ -n "${QMEND_PUBLIC_KEY:-}" ]; then
+    [ -f "$QMEND_PUBLIC_KEY" ] || fail "QMEND_PUBLIC_KEY=$QMEND_PUBLIC_KEY: there is no such file"
+    QMEND_PUBLIC_KEY=$(cd "$(dirname "$QMEND_PUBLIC_KEY")" && pwd)/$(basename "$QMEND_PUBLIC_KEY")
+    export QMEND_PUBLIC_KEY
+    say "agents take only images signed with the key of $QMEND_PUBLIC_KEY"
+fi
 # Small agents: portable kernels that are small rather than fast, and the operators named.
 small() { echo "--no-default-features --features ${1:-all-operators}"; }
 
@@ -193,6 +209,10 @@ case ${1:-} in
             optional_program "${entry#*:}-none-eabi" firmware-small "agent-$board" "agent-$board" \
                 --bin "agent-$board" --no-default-features --features "all-operators,fast,$board"
         done
+        ;;
+    --rtt)
+        program thumbv7em-none-eabi firmware agent-netduinoplus2 agent-netduinoplus2-rtt --bin agent-netduinoplus2 --features rtt
+        program thumbv7em-none-eabi firmware-small agent-stm32f405 agent-stm32f405-rtt --bin agent-stm32f405 --features rtt
         ;;
     --operators)
         [ -n "${2:-}" ] || fail "--operators takes a list: conv2d,softmax,..."

@@ -64,6 +64,11 @@ impl Meter for SysTickMeter {
         self.hz
     }
 
+    fn counts_cycles(&self) -> bool {
+        // As DWT's CYCCNT would, which not every core has.
+        true
+    }
+
     fn start(&mut self) {
         self.systick.disable_counter();
         self.systick.clear_current();

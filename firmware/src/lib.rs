@@ -6,6 +6,7 @@
 //!   What the programs that run either do on every emulated board is in `programs`.
 //! - [`port`]: the traits that a board implements: bytes in and out, a clock;
 //!   its flash implements [`qmend_shared::slot::Storage`].
+//! - `rtt`: a link through the debug port.
 //! - [`ram_flash`]: RAM in flash's place, where an emulator has none.
 //! - `small_division`: division on processors that have none, where flash is scarce.
 //! - `boards`: one file a board (only in builds for a microcontroller).
@@ -28,6 +29,8 @@ pub mod cortex_m_port;
 pub mod programs;
 #[cfg(all(target_arch = "riscv32", target_os = "none"))]
 pub mod riscv_port;
+#[cfg(all(target_arch = "arm", target_os = "none", feature = "rtt"))]
+pub mod rtt;
 #[cfg(target_os = "none")]
 pub mod semihosting;
 #[cfg(all(qmend_mps2 = "an385_m0plus", not(feature = "fast")))]

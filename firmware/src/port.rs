@@ -19,6 +19,11 @@ pub trait Meter {
     /// Clock frequency in Hz.
     fn ticks_per_second(&self) -> u32;
 
+    /// Whether a tick is a cycle of the processor.
+    fn counts_cycles(&self) -> bool {
+        false
+    }
+
     /// Starts counting from zero.
     fn start(&mut self);
 

@@ -13,6 +13,7 @@
 //! - [`engine`]: operators in turn,
 //! - [`patch`]: what changed between two images,
 //! - [`slot`]: two places for an image in flash, and which of them counts,
+//! - [`signature`]: who may write,
 //! - [`link`]: the messages between a host and a device.
 #![no_std]
 #![deny(unsafe_code)]
@@ -24,6 +25,7 @@ pub mod image;
 pub mod kernels;
 pub mod link;
 pub mod patch;
+pub mod signature;
 pub mod slot;
 pub mod weights;
 

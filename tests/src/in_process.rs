@@ -1,14 +1,17 @@
 //! The firmware's agent on a thread of the test: the same code as on a device, with a pipe as its
 //! link and a vector as its flash.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use qmend::device::{DeviceError, LinkDevice, Transport};
-use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD};
+use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Trust};
 use qmend_firmware::port::{BoardInfo, Link, Meter};
 use qmend_firmware::ram_flash::RamFlash;
-use qmend_shared::slot::{Layout, Region, SlotLayout};
+use qmend_shared::link::frame::crc32;
+use qmend_shared::slot::{Layout, Record, Region, Sector, SlotLayout, Storage, StorageError};
 
 /// What every byte passes through, in both directions.
 pub type Noise = Box<dyn FnMut(u8) -> u8 + Send>;
@@ -18,6 +21,14 @@ pub struct Pipe {
     to_agent: Sender<u8>,
     from_agent: Receiver<u8>,
     noise: Noise,
+    operations: Arc<AtomicU64>,
+}
+
+impl Pipe {
+    /// How often the agent has erased or written flash.
+    pub fn operations(&self) -> u64 {
+        self.operations.load(Ordering::SeqCst)
+    }
 }
 
 impl Transport for Pipe {
@@ -81,6 +92,36 @@ impl Meter for NoMeter {
     }
 }
 
+/// Flash that counts what is done to it.
+struct Counted<S> {
+    flash: S,
+    operations: Arc<AtomicU64>,
+}
+
+impl<S: Storage> Storage for Counted<S> {
+    fn bytes(&self) -> &[u8] {
+        self.flash.bytes()
+    }
+
+    fn write_unit(&self) -> usize {
+        self.flash.write_unit()
+    }
+
+    fn sector(&self, offset: u32) -> Option<Sector> {
+        self.flash.sector(offset)
+    }
+
+    fn erase(&mut self, sector: Sector) -> Result<(), StorageError> {
+        self.operations.fetch_add(1, Ordering::SeqCst);
+        self.flash.erase(sector)
+    }
+
+    fn write(&mut self, offset: u32, data: &[u8]) -> Result<(), StorageError> {
+        self.operations.fetch_add(1, Ordering::SeqCst);
+        self.flash.write(offset, data)
+    }
+}
+
 /// Sector of the flash.
 const SECTOR: u32 = 1024;
 
@@ -101,9 +142,52 @@ fn layout(len: u32) -> Layout {
 /// Starts an agent with `slot` bytes (whole KiB) for an image and `pool` bytes for tensors. It ends
 /// with the returned pipe. `noise` is what bytes pass through to and from the agent.
 pub fn start_raw(slot: usize, pool: usize, noise: [Noise; 2]) -> Pipe {
+    start_trusting(slot, pool, noise, Trust::built_in())
+}
+
+/// As [`start_raw`], an agent that takes images from whom `trust` says.
+pub fn start_trusting(slot: usize, pool: usize, noise: [Noise; 2], trust: Trust) -> Pipe {
+    start_with(slot, pool, noise, None, move |agent| agent.trusting(trust))
+}
+
+/// An agent with this image in its flash, that runs the image's self-tests before it serves.
+pub fn start_tested_at_boot(slot: usize, pool: usize, image: Option<&[u8]>) -> Pipe {
+    start_with(slot, pool, quiet(), image, |mut agent| {
+        agent.self_test();
+        agent
+    })
+}
+
+type Memory<'a> = Counted<RamFlash<'a>>;
+type InProcess<'a> = Agent<'a, AgentEnd, Memory<'a>, NoMeter, { 4096 + MESSAGE_OVERHEAD }>;
+
+fn start_with(
+    slot: usize,
+    pool: usize,
+    noise: [Noise; 2],
+    image: Option<&[u8]>,
+    prepare: impl FnOnce(InProcess<'_>) -> InProcess<'_> + Send + 'static,
+) -> Pipe {
+    let operations = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&operations);
     let (to_agent, from_host) = channel();
     let (to_host, from_agent) = channel();
     let [to, from] = noise;
+    let layout = layout(slot as u32);
+    let mut bytes = vec![0xff; 2 * (slot + SECTOR as usize)];
+    if let Some(image) = image {
+        let record = Record {
+            slot: 0,
+            sequence: 1,
+            len: image.len() as u32,
+            crc: crc32(image),
+            version: 0,
+        };
+        let places = layout.slots[0];
+        bytes[places.image.start as usize..][..image.len()].copy_from_slice(image);
+        let record = record.to_bytes();
+        bytes[places.records.start as usize..][..record.len()].copy_from_slice(&record);
+    }
     std::thread::spawn(move || {
         let link = AgentEnd {
             from_host,
@@ -116,17 +200,21 @@ pub fn start_raw(slot: usize, pool: usize, noise: [Noise; 2]) -> Pipe {
             board: "in-process",
             core: "none",
             code_bytes: 0,
-            layout: layout(slot as u32),
+            layout,
             flash_address: 0,
         };
-        let mut bytes = vec![0xff; 2 * (slot + SECTOR as usize)];
-        let flash = RamFlash::new(&mut bytes, SECTOR);
-        let Err(Ended) = Agent::new(info, link, flash, NoMeter, &mut pool, &mut buffers).serve();
+        let flash = Counted {
+            flash: RamFlash::new(&mut bytes, SECTOR),
+            operations: counter,
+        };
+        let agent = Agent::new(info, link, flash, NoMeter, &mut pool, &mut buffers);
+        let Err(Ended) = prepare(agent).serve();
     });
     Pipe {
         to_agent,
         from_agent,
         noise: to,
+        operations,
     }
 }
 

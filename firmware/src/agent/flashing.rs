@@ -4,10 +4,12 @@ use qmend_shared::link::frame::crc32;
 use qmend_shared::link::{Digests, Refusal, Request, Response, SlotImage, SlotStatus};
 use qmend_shared::patch::Patch;
 use qmend_shared::slot::{
-    Layout, Selected, SlotError, Storage, Update, apply_patch, other_image, roll_back, select,
+    Layout, Selected, SlotError, Storage, Update, apply_patch_of_version, other_image, roll_back,
+    select,
 };
 
 use super::session::pool_bytes;
+use super::trust::{Trust, View};
 
 /// What was begun.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +52,15 @@ impl<S: Storage> Flashing<S> {
         Some(self.selected?.image(self.storage.bytes(), &self.layout))
     }
 
+    /// All of it, to be looked at.
+    pub fn view(&self) -> View<'_> {
+        View {
+            bytes: self.storage.bytes(),
+            layout: &self.layout,
+            selected: self.selected.as_ref(),
+        }
+    }
+
     #[inline(never)]
     pub fn status(&self) -> SlotStatus {
         let bytes = self.storage.bytes();
@@ -72,17 +83,18 @@ impl<S: Storage> Flashing<S> {
         request: &Request<'_>,
         pool: &mut [i8],
         room: &'b mut Room,
+        trust: &Trust,
     ) -> Option<Response<'b>> {
         let answer = match *request {
-            Request::BeginImage { len, crc } => self.begin_image(len, crc),
+            Request::BeginImage { len, crc } => self.begin_image(len, crc, trust),
             Request::WriteImage { offset, data } => self.write_image(offset, data),
             Request::SectorDigests { first } => {
                 return Some(self.digests(first, room));
             }
-            Request::BeginPatch { len } => self.begin_patch(len, pool.len()),
+            Request::BeginPatch { len } => self.begin_patch(len, pool.len(), trust),
             Request::WritePatch { offset, data } => self.write_patch(offset, data, pool),
-            Request::Commit { crc } => self.commit(crc, pool),
-            Request::RollBack { from } => self.roll_back(from),
+            Request::Commit { crc } => self.commit(crc, pool, trust),
+            Request::RollBack { from } => self.roll_back(from, trust),
             _ => return None,
         };
         Some(match answer {
@@ -99,8 +111,9 @@ impl<S: Storage> Flashing<S> {
         })
     }
 
-    fn begin_image(&mut self, len: u32, crc: u32) -> Answer {
+    fn begin_image(&mut self, len: u32, crc: u32, trust: &Trust) -> Answer {
         self.job = Job::Nothing;
+        let version = trust.version_of(len, crc)?;
         let update = Update::begin(
             &self.storage,
             &self.layout,
@@ -108,7 +121,7 @@ impl<S: Storage> Flashing<S> {
             len,
             crc,
         )?;
-        self.job = Job::Image(update);
+        self.job = Job::Image(update.with_version(version));
         Ok(Response::Done)
     }
 
@@ -152,8 +165,9 @@ impl<S: Storage> Flashing<S> {
         })
     }
 
-    fn begin_patch(&mut self, len: u32, capacity: usize) -> Answer {
+    fn begin_patch(&mut self, len: u32, capacity: usize, trust: &Trust) -> Answer {
         self.job = Job::Nothing;
+        trust.begin_patch()?;
         if self.selected.is_none() {
             return Err(SlotError::Empty.into());
         }
@@ -186,12 +200,13 @@ impl<S: Storage> Flashing<S> {
     }
 
     #[inline(never)]
-    fn commit(&mut self, crc: u32, pool: &[i8]) -> Answer {
+    fn commit(&mut self, crc: u32, pool: &[i8], trust: &Trust) -> Answer {
         let capacity = pool.len() as u64;
         let fits = |model: &qmend_shared::image::Model<'_>| pool_bytes(model) <= capacity;
         let job = core::mem::replace(&mut self.job, Job::Nothing);
         let selected = match (job, self.selected) {
             (Job::Image(update), _) if update.announced().1 == crc => {
+                trust.check_bytes(update.written(&self.storage))?;
                 update.finish(&mut self.storage, &self.layout, fits)?
             }
             (Job::Patch { len, written }, Some(selected)) if len == written => {
@@ -200,7 +215,15 @@ impl<S: Storage> Flashing<S> {
                 if patch.header().target_crc != crc {
                     return Err(Refused::Plain(Refusal::NothingBegun));
                 }
-                apply_patch(&mut self.storage, &self.layout, &selected, &patch, fits)?
+                let header = patch.header();
+                let version = trust.version_of(header.target_len, header.target_crc)?;
+                let base = selected.image(self.storage.bytes(), &self.layout);
+                trust.check_patched(&patch, base)?;
+                let accept = |model: &qmend_shared::image::Model<'_>| {
+                    fits(model) && trust.check_bytes(model.bytes()).is_ok()
+                };
+                let (storage, layout) = (&mut self.storage, &self.layout);
+                apply_patch_of_version(storage, layout, &selected, &patch, version, accept)?
             }
             // The answer to the first request was lost.
             (Job::Nothing, Some(selected)) if selected.record.crc == crc => selected,
@@ -211,10 +234,11 @@ impl<S: Storage> Flashing<S> {
     }
 
     #[inline(never)]
-    fn roll_back(&mut self, from: u32) -> Answer {
+    fn roll_back(&mut self, from: u32, trust: &Trust) -> Answer {
         self.job = Job::Nothing;
         let selected = self.selected.ok_or(SlotError::NothingToRollBackTo)?;
         if selected.record.sequence == from {
+            trust.roll_back(self.view())?;
             self.selected = Some(roll_back(&mut self.storage, &self.layout, &selected)?);
         } else if selected.record.sequence.checked_sub(1) != Some(from) {
             return Err(Refused::Plain(Refusal::NothingBegun));
@@ -243,6 +267,12 @@ impl Room {
 enum Refused {
     Plain(Refusal),
     Slot(SlotError),
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Refused::Plain(refusal)
+    }
 }
 
 impl From<SlotError> for Refused {

@@ -9,10 +9,15 @@
 //! Nothing else grows with the model.
 
 mod flashing;
+#[cfg(feature = "self-test")]
+mod self_test;
 mod session;
+mod trust;
 
 use core::convert::Infallible;
 
+#[cfg(feature = "self-test")]
+use qmend_shared::link::BootTest;
 use qmend_shared::link::capabilities::describe;
 use qmend_shared::link::{
     FrameReader, Identity, PROTOCOL, Packet, Refusal, Request, Response, write_frame,
@@ -22,6 +27,13 @@ use qmend_shared::slot::Storage;
 use crate::port::{BoardInfo, Link, Meter};
 use flashing::{Flashing, Room};
 use session::{Session, open};
+pub use trust::Trust;
+
+/// Whether the firmware was built with `QMEND_SELF_TEST_AT_BOOT=1`: then [`Agent::serve`] begins with
+/// [`Agent::self_test`].
+#[cfg(feature = "self-test")]
+const SELF_TEST_AT_BOOT: bool =
+    matches!(option_env!("QMEND_SELF_TEST_AT_BOOT"), Some(v) if matches!(v.as_bytes(), b"1"));
 
 /// What a message needs besides its data: the fields around them, CRC and stuffing.
 pub const MESSAGE_OVERHEAD: usize = 64;
@@ -76,6 +88,9 @@ impl<const N: usize> Default for Pool<N> {
 pub struct Agent<'a, L, S, M, const N: usize> {
     info: BoardInfo,
     flash: Flashing<S>,
+    trust: Trust,
+    #[cfg(feature = "self-test")]
+    boot_test: Option<BootTest>,
     meter: M,
     pool: &'a mut [i8],
     wire: Wire<'a, L, N>,
@@ -121,6 +136,9 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
         let Buffers { reader, scratch } = buffers;
         Self {
             flash: Flashing::new(storage, info.layout),
+            trust: Trust::built_in(),
+            #[cfg(feature = "self-test")]
+            boot_test: None,
             info,
             meter,
             pool,
@@ -132,6 +150,43 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
         }
     }
 
+    /// The same agent, which takes images from whom `trust` says.
+    pub fn trusting(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// Runs the self-tests that the image that counts carries, and remembers for the host what came of
+    /// them. None where there is no image that can be opened, or it has none.
+    #[cfg(feature = "self-test")]
+    #[inline(never)]
+    pub fn self_test(&mut self) -> Option<BootTest> {
+        let (model, info) = open(self.flash.image()?, self.pool.len()).ok()?;
+        let mut session = Session::new(model, info, Self::CHUNK, self.pool);
+        let mut done = BootTest::default();
+        loop {
+            let vector = done.passed + done.failed;
+            match session.self_test(vector) {
+                Ok(result) if result.count == 0 => break,
+                Ok(result) => {
+                    match result.failed_at {
+                        None => done.passed += 1,
+                        Some(_) => {
+                            done.failed += 1;
+                            done.first_failing.get_or_insert(vector);
+                        }
+                    }
+                    if vector + 1 == result.count {
+                        self.boot_test = Some(done);
+                        break;
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+        self.boot_test
+    }
+
     const CHUNK: usize = N - MESSAGE_OVERHEAD;
 
     /// Answers requests until the link ends.
@@ -139,6 +194,10 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
     /// # Errors
     /// The link's, when it has ended.
     pub fn serve(&mut self) -> Result<Infallible, L::Error> {
+        #[cfg(feature = "self-test")]
+        if SELF_TEST_AT_BOOT {
+            self.self_test();
+        }
         // An empty frame: the agent is there.
         self.wire.link.write(&[0])?;
         let mut pending = None;
@@ -154,7 +213,9 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
     fn serve_closed(&mut self, pending: Option<Packet<Pending>>) -> Result<u8, L::Error> {
         let mut room = Room::new();
         if let Some(Packet { sequence, body }) = pending {
-            let answer = self.flash.answer(&body.request(), self.pool, &mut room);
+            let answer = self
+                .flash
+                .answer(&body.request(), self.pool, &mut room, &self.trust);
             let mut to = Sender {
                 link: &mut self.wire.link,
                 scratch: self.wire.scratch,
@@ -179,17 +240,24 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
             }
             let sizes = (self.pool.len(), Self::CHUNK);
             let packet = (sequence, &body);
-            if let Some(sent) =
-                answer_about(packet, &self.info, &self.flash, &self.meter, sizes, &mut to)
-            {
+            let about = About {
+                info: &self.info,
+                flash: &self.flash,
+                meter: &self.meter,
+                sizes,
+                #[cfg(feature = "self-test")]
+                boot_test: self.boot_test,
+            };
+            if let Some(sent) = about.send(packet, &mut self.trust, &mut to) {
                 sent?;
                 continue;
             }
             room.clear();
-            match self.flash.answer(&body, self.pool, &mut room) {
-                Some(answer) => to.send(sequence, answer)?,
-                None => to.send(sequence, Response::Refused(Refusal::NoImage))?,
-            }
+            let answer = self
+                .flash
+                .answer(&body, self.pool, &mut room, &self.trust)
+                .unwrap_or(Response::Refused(Refusal::NoImage));
+            to.send(sequence, answer)?;
         }
     }
 
@@ -235,7 +303,15 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
             }
             let sizes = (capacity, Self::CHUNK);
             let packet = (sequence, &body);
-            match answer_about(packet, &self.info, &self.flash, &self.meter, sizes, &mut to) {
+            let about = About {
+                info: &self.info,
+                flash: &self.flash,
+                meter: &self.meter,
+                sizes,
+                #[cfg(feature = "self-test")]
+                boot_test: self.boot_test,
+            };
+            match about.send(packet, &mut self.trust, &mut to) {
                 Some(sent) => sent?,
                 None => {
                     session.answer(body, &mut self.meter, |answer| to.send(sequence, answer))?
@@ -282,47 +358,58 @@ fn parse(message: &[u8]) -> Option<Packet<Request<'_>>> {
     }
 }
 
-/// Sends the answer to what only asks about the device; `None` for any other request.
-// Not part of its callers: its memory is not needed while they do what takes much.
-#[inline(never)]
-fn answer_about<S: Storage, L: Link>(
-    (sequence, request): (u8, &Request<'_>),
-    info: &BoardInfo,
-    flash: &Flashing<S>,
-    meter: &impl Meter,
+/// What the device can be asked about.
+struct About<'b, S, M> {
+    info: &'b BoardInfo,
+    flash: &'b Flashing<S>,
+    meter: &'b M,
+    /// Memory for tensors, and data in a message.
     sizes: (usize, usize),
-    to: &mut Sender<'_, L>,
-) -> Option<Result<(), L::Error>> {
-    about(request, info, flash, meter, sizes).map(|answer| to.send(sequence, answer))
+    #[cfg(feature = "self-test")]
+    boot_test: Option<BootTest>,
 }
 
-/// Answers what only asks about the device. `sizes`: memory for tensors, and data in a message.
-fn about<S: Storage>(
-    request: &Request<'_>,
-    info: &BoardInfo,
-    flash: &Flashing<S>,
-    meter: &impl Meter,
-    (pool, chunk): (usize, usize),
-) -> Option<Response<'static>> {
-    match request {
-        Request::Identify => Some(Response::Identity(Identity {
-            protocol: PROTOCOL,
-            firmware: env!("CARGO_PKG_VERSION"),
-            board: info.board,
-            core: info.core,
-            slot_bytes: info.layout.capacity(),
-            pool_bytes: pool as u32,
-            chunk: chunk as u16,
-            ticks_per_second: meter.ticks_per_second(),
-            code_bytes: info.code_bytes,
-        })),
-        Request::Describe => Some(Response::Description(describe(
-            &flash.storage,
-            &info.layout,
-            info.flash_address,
-        ))),
-        Request::Slots => Some(Response::Slots(flash.status())),
-        _ => None,
+impl<S: Storage, M: Meter> About<'_, S, M> {
+    /// Sends the answer to what only asks, or offers a signature; `None` for any other request.
+    // Not part of its callers: its memory is not needed while they do what takes much.
+    #[inline(never)]
+    fn send<L: Link>(
+        &self,
+        (sequence, request): (u8, &Request<'_>),
+        trust: &mut Trust,
+        to: &mut Sender<'_, L>,
+    ) -> Option<Result<(), L::Error>> {
+        self.answer(request)
+            .or_else(|| trust.answer(request, self.flash.view()))
+            .map(|answer| to.send(sequence, answer))
+    }
+
+    fn answer(&self, request: &Request<'_>) -> Option<Response<'static>> {
+        let (pool, chunk) = self.sizes;
+        match request {
+            Request::Identify => Some(Response::Identity(Identity {
+                protocol: PROTOCOL,
+                firmware: env!("CARGO_PKG_VERSION"),
+                board: self.info.board,
+                core: self.info.core,
+                slot_bytes: self.info.layout.capacity(),
+                pool_bytes: pool as u32,
+                chunk: chunk as u16,
+                ticks_per_second: self.meter.ticks_per_second(),
+                code_bytes: self.info.code_bytes,
+            })),
+            Request::Describe => Some(Response::Description(describe(
+                &self.flash.storage,
+                &self.info.layout,
+                self.info.flash_address,
+            ))),
+            Request::Slots => Some(Response::Slots(self.flash.status())),
+            #[cfg(feature = "self-test")]
+            Request::BootTest => Some(Response::BootTest(self.boot_test)),
+            #[cfg(not(feature = "self-test"))]
+            Request::BootTest => Some(Response::Refused(Refusal::Unsupported)),
+            _ => None,
+        }
     }
 }
 

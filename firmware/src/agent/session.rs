@@ -3,6 +3,8 @@
 use heapless::Vec;
 use qmend_shared::engine;
 use qmend_shared::image::Model;
+#[cfg(feature = "self-test")]
+use qmend_shared::link::SelfTestResult;
 use qmend_shared::link::frame::crc32;
 use qmend_shared::link::{Digests, ModelInfo, Refusal, Request, Response, Stats};
 
@@ -125,6 +127,10 @@ impl<'p, 's> Session<'p, 's> {
                 let kept = self.kept.get(..self.kept_len).unwrap_or(&[]);
                 part(self.kept_run, kept, offset, len, self.chunk)
             }
+            #[cfg(feature = "self-test")]
+            Request::SelfTest { vector } => self.self_test(vector).map(Response::SelfTest),
+            #[cfg(not(feature = "self-test"))]
+            Request::SelfTest { .. } => Err(Refusal::Unsupported),
             Request::Stats => {
                 let (stack_high_water, stack_watched) = meter.stack();
                 Ok(Response::Stats(Stats {
@@ -133,12 +139,20 @@ impl<'p, 's> Session<'p, 's> {
                     stack_high_water,
                     stack_watched,
                     runs: self.runs,
+                    cycles: meter.counts_cycles(),
                 }))
             }
             // The image is being read: it is written only after BeginImage.
             _ => Err(Refusal::OutOfRange),
         };
         send(answer.unwrap_or_else(Response::Refused))
+    }
+
+    /// Runs one of the self-tests that the image carries. The last run's output is lost.
+    #[cfg(feature = "self-test")]
+    pub fn self_test(&mut self, vector: u32) -> Result<SelfTestResult, Refusal> {
+        self.runs = self.runs.saturating_add(1);
+        super::self_test::run(&self.model, vector, self.arena, self.output)
     }
 
     fn write_input<'b>(&mut self, offset: u32, data: &[u8]) -> Result<Response<'b>, Refusal> {

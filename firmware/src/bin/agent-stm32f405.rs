@@ -5,8 +5,23 @@
 mod device {
     use cortex_m_rt::entry;
     use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Pool, report_panic};
-    use qmend_firmware::boards::stm32f405::{CLOCK_HZ, Flash, POOL_BYTES, Uart, info};
+    #[cfg(not(feature = "rtt"))]
+    use qmend_firmware::boards::stm32f405::Uart;
+    use qmend_firmware::boards::stm32f405::{CLOCK_HZ, Flash, POOL_BYTES, info};
     use qmend_firmware::cortex_m_port::{SysTickMeter, trace};
+    #[cfg(feature = "rtt")]
+    use qmend_firmware::rtt::Rtt;
+
+    #[cfg(not(feature = "rtt"))]
+    fn link() -> Uart {
+        Uart::start()
+    }
+
+    #[cfg(feature = "rtt")]
+    fn link() -> Rtt {
+        // SAFETY: once at the start, and once more by a panic, which does not return.
+        unsafe { Rtt::start() }
+    }
 
     #[entry]
     fn main() -> ! {
@@ -17,21 +32,14 @@ mod device {
         // SAFETY: main runs once, and nothing else writes flash.
         let flash = unsafe { Flash::new() };
         let meter = SysTickMeter::new(core.SYST, CLOCK_HZ);
-        let Err(never) = Agent::new(
-            info(),
-            Uart::start(),
-            flash,
-            meter,
-            POOL.bytes_mut(),
-            BUFFERS,
-        )
-        .serve();
+        let Err(never) =
+            Agent::new(info(), link(), flash, meter, POOL.bytes_mut(), BUFFERS).serve();
         match never {}
     }
 
     #[panic_handler]
     fn panic(info: &core::panic::PanicInfo) -> ! {
-        report_panic(&mut Uart::start(), info, &trace());
+        report_panic(&mut link(), info, &trace());
         loop {
             cortex_m::asm::wfi();
         }

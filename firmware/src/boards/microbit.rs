@@ -14,7 +14,11 @@ use crate::cortex_m_port::{Register, code_bytes, paint_stack, painted_stack};
 use crate::port::{BoardInfo, Link, Meter};
 
 /// Bytes for arena, input, output and a kept tensor.
-pub const POOL_BYTES: usize = 12 * 1024;
+pub const POOL_BYTES: usize = if cfg!(feature = "signed") {
+    4 * 1024
+} else {
+    12 * 1024
+};
 
 const CLOCK_HZ: u32 = 16_000_000;
 const PAGE: u32 = 1024;
@@ -219,6 +223,11 @@ impl Default for Timer {
 impl Meter for Timer {
     fn ticks_per_second(&self) -> u32 {
         CLOCK_HZ
+    }
+
+    fn counts_cycles(&self) -> bool {
+        // The timer runs at the processor's frequency, of the same oscillator.
+        true
     }
 
     fn start(&mut self) {

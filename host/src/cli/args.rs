@@ -228,6 +228,10 @@ pub enum DeviceArg {
     Qemu(Machine),
     /// A board at a port.
     Port(PortName),
+    /// A board behind a debug probe, by RTT: its chip.
+    Probe(String),
+    /// A board behind a debugger with a GDB server, by RTT: HOST:PORT.
+    Gdb(String),
 }
 
 impl std::fmt::Display for DeviceArg {
@@ -237,6 +241,8 @@ impl std::fmt::Display for DeviceArg {
             DeviceArg::Qemu(m) if *m == qemu::MPS2_AN386 => f.write_str("qemu"),
             DeviceArg::Qemu(m) => write!(f, "qemu:{}", m.name),
             DeviceArg::Port(name) => write!(f, "serial:{name}"),
+            DeviceArg::Probe(chip) => write!(f, "probe:{chip}"),
+            DeviceArg::Gdb(address) => write!(f, "gdb:{address}"),
         }
     }
 }
@@ -249,8 +255,10 @@ impl std::str::FromStr for DeviceArg {
             None if s == "qemu" => Ok(DeviceArg::Qemu(qemu::MPS2_AN386)),
             Some(("qemu", name)) => parse_machine(name).map(DeviceArg::Qemu),
             Some(("serial", name)) => name.parse().map(DeviceArg::Port),
+            Some(("probe", chip)) if !chip.is_empty() => Ok(DeviceArg::Probe(chip.into())),
+            Some(("gdb", address)) if address.contains(':') => Ok(DeviceArg::Gdb(address.into())),
             _ => Err(
-                "devices are host, qemu, qemu:MACHINE, serial:PORT and serial:tcp:HOST:PORT".into(),
+                "devices are host, qemu, qemu:MACHINE, serial:PORT, serial:tcp:HOST:PORT, gdb:HOST:PORT and probe:CHIP".into(),
             ),
         }
     }
@@ -263,6 +271,28 @@ pub fn parse_machine(name: &str) -> Result<Machine, String> {
         .into_iter()
         .find(|m| m.name == name)
         .ok_or_else(|| format!("the machines are {names}"))
+}
+
+/// A debug probe: names and meanings as in probe-rs's own tools.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Debug probe (in builds with the feature `probe`)")]
+pub struct ProbeArgs {
+    /// The chip behind the probe, as `probe-rs chip list` names it; its agent speaks by RTT
+    /// (firmware/build.sh --rtt)
+    #[arg(long, value_name = "CHIP")]
+    pub chip: Option<String>,
+    /// Which probe, where there are several: VID:PID or VID:PID:SERIAL
+    #[arg(long, value_name = "VID:PID[:SERIAL]", requires = "chip")]
+    pub probe: Option<String>,
+    /// The wires' protocol
+    #[arg(long, value_name = "swd|jtag", requires = "chip")]
+    pub protocol: Option<String>,
+    /// Speed of the wires in kHz
+    #[arg(long, value_name = "KHZ", requires = "chip")]
+    pub speed: Option<u32>,
+    /// Attach while the chip is held in reset: where its program turns the debug port off
+    #[arg(long, requires = "chip")]
+    pub connect_under_reset: bool,
 }
 
 /// Where an image is written.
@@ -326,6 +356,8 @@ mod tests {
             "qemu:microbit",
             "serial:/dev/ttyACM0",
             "serial:tcp:a:1",
+            "gdb:localhost:3333",
+            "probe:STM32F405RGTx",
         ] {
             assert_eq!(
                 name.parse::<DeviceArg>().map(|d| d.to_string()),

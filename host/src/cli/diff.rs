@@ -14,7 +14,7 @@ use crate::export::patch::{apply_patch, changed_ranges, write_patch};
 ///
 /// The patch holds the lengths and CRCs of both images and the changed bytes alone: what a repair
 /// changes goes over a slow link in seconds. It applies to exactly the image of BASE, and gives
-/// exactly that of TARGET.
+/// exactly that of TARGET. Where TARGET is signed, its signature lies behind the patch.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The integer model that the device has (.qmend, int8 .tflite)
@@ -32,16 +32,21 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
     context.check_targets([&args.output], &[&args.base, &args.target], args.force)?;
     let base = models::load_integer(&args.base)?.image;
-    let target = models::load_integer(&args.target)?.image;
-    let patch = write_patch(&base, &target)?;
+    let signed = models::load_integer(&args.target)?;
+    let target = &signed.image[..];
+    let mut patch = write_patch(&base, target)?;
     // What is sent to a device has been applied once.
     let same = apply_patch(&base, &patch)? == target;
     anyhow::ensure!(
         same,
         "the patch does not give the target: please report this"
     );
+    let bare = patch.len();
+    // Who signed the target has signed what the patch gives.
+    let block = signed.signed_image().split_off(target.len());
+    patch.extend(&block);
     context.write(&args.output, &patch, args.force)?;
-    let ranges = changed_ranges(&base, &target);
+    let ranges = changed_ranges(&base, target);
     let changed: usize = ranges.iter().map(|r| r.1).sum();
     let share = patch.len() as f64 / target.len().max(1) as f64;
     context.say(format_args!(
@@ -65,6 +70,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         "changed_bytes": changed,
         "ranges": listed,
         "patch_bytes": patch.len(),
+        "signed": patch.len() > bare,
         "share": share,
     })))
 }

@@ -238,7 +238,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let report = match device {
         Some((m, device)) => {
             let inputs = data.model_inputs(&m.model);
-            let report = stages::on_device(context, device, &m.model, &m.image, &inputs)?;
+            let report = stages::on_device(context, device, &m.model, &m.signed_image(), &inputs)?;
             verify::say(&report, context);
             if !report.identical() {
                 context.say("what follows is this machine's, not the device's");

@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::json;
 
+use super::args::{PreprocessArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
-use super::models;
+use super::{models, stages};
+use crate::data::DataSpec;
+use crate::engine::Engine;
+use crate::export::self_test::with_self_tests;
 use crate::export::tflite::write_tflite;
 use crate::model::QuantizedModel;
 
@@ -31,9 +35,17 @@ pub struct Args {
     /// nearest, although some outputs may then differ by one
     #[arg(long)]
     round_multipliers: bool,
+    /// Put the first samples of these data (say FILE:0..8) into the image with the outputs that the
+    /// model gives for them: `verify --self-test` lets a device run them. Not for .tflite
+    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
+    self_test: Option<DataSpec>,
     /// Replace the file if it exists
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
+    #[command(flatten)]
+    read: ReadArgs,
 }
 
 fn parse_address(s: &str) -> Result<u32, String> {
@@ -56,7 +68,21 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
             UserError::new("--address belongs to .hex", "leave it out, or write a .hex").into(),
         );
     }
-    let source = models::load_integer(&args.quant)?;
+    let mut source = models::load_integer(&args.quant)?;
+    if let Some(spec) = &args.self_test {
+        if extension == "tflite" {
+            return Err(UserError::new(
+                "a .tflite holds no self-tests",
+                "leave out --self-test, or write a .qmend",
+            )
+            .into());
+        }
+        let (read, pre) = (&args.read, (&args.preprocess, args.quant.as_path()));
+        let data = stages::integer_data(context, spec, read, &mut source, pre)?;
+        let inputs = data.model_inputs(&source.model);
+        let outputs = Engine::new(&source.model)?.run(&inputs);
+        source.image = with_self_tests(&source.image, &inputs, &outputs)?;
+    }
     let image = &source.image;
     let mut rounded = 0;
     let bytes = match extension.as_str() {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
 use qmend_shared::link::SlotStatus;
 use qmend_shared::link::frame::crc32;
@@ -9,15 +11,17 @@ use qmend_shared::slot::Record;
 use qmend_shared::slot::boards::{BOARDS, Board};
 use serde_json::{Value, json};
 
-use super::args::parse_machine;
+use super::args::{ProbeArgs, parse_machine};
 use super::context::{Context, Done, UserError};
 use super::export::intel_hex;
-use super::models;
 use super::stages::PORT_LIMIT;
+use super::{models, probe};
 use crate::device::port::BAUD;
 use crate::device::{
-    Device, FlashReport, LinkDevice, Machine, Port, PortName, Qemu, QemuOptions, Transport,
+    Device, FlashReport, Gdb, LinkDevice, Machine, Port, PortName, Qemu, QemuOptions, Transport,
 };
+use crate::export::elf::{overlap, read_elf, write_elf};
+use crate::export::signature;
 use crate::report::Bar;
 
 /// Put an integer model on a device, safely: until it is there, whole and checked, the old one runs
@@ -27,11 +31,14 @@ use crate::report::Bar;
 /// then one record makes it count. A power cut at any point leaves the old model or the new one.
 /// What does not fit (flash, memory, format, operators) is refused before anything is erased.
 ///
+/// A signed model (`qmend sign`) or patch is announced by its signature first; a device with a key
+/// takes no other.
+///
 /// --patch sends only what `qmend diff` found changed. --rollback goes back to the model before.
 /// --out writes flash contents to a file, for a programmer.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["model", "patch", "rollback"])))]
-#[command(group(clap::ArgGroup::new("where").required(true).args(["port", "qemu", "out"])))]
+#[command(group(clap::ArgGroup::new("where").required(true).args(["port", "qemu", "gdb", "chip", "out"])))]
 pub struct Args {
     /// The integer model (.qmend, int8 .tflite)
     model: Option<PathBuf>,
@@ -47,19 +54,29 @@ pub struct Args {
     /// Speed of a serial port in bits per second
     #[arg(long, value_name = "N", default_value_t = BAUD, requires = "port")]
     baud: u32,
+    /// A board behind a debugger with a GDB server (OpenOCD, pyOCD, probe-rs, J-Link), whose agent
+    /// speaks by RTT (firmware/build.sh --rtt)
+    #[arg(long, value_name = "HOST:PORT")]
+    gdb: Option<String>,
     /// An emulated board, whose flash is empty at the start: to try whether a model fits and runs
     #[arg(long, value_name = "MACHINE", value_parser = parse_machine)]
     qemu: Option<Machine>,
-    /// Write the flash contents (slot 0 with its commit record) to this file instead: .hex, .uf2,
+    /// Write the flash contents (slot 0 with its commit record) to this file instead: .hex, .uf2, .elf,
     /// or .bin, which starts at the address that is printed
     #[arg(long, value_name = "FILE", requires = "board", conflicts_with_all = ["patch", "rollback"])]
     out: Option<PathBuf>,
     /// The board that --out is for
     #[arg(long, value_name = "BOARD", value_parser = parse_board, requires = "out")]
     board: Option<Board>,
+    /// With --out: put this firmware (.elf, as `firmware/build.sh` makes it) into the file too. With
+    /// --chip: write it with the probe first
+    #[arg(long, value_name = "FILE.elf", conflicts_with_all = ["port", "qemu", "gdb"])]
+    with_firmware: Option<PathBuf>,
     /// Replace the file of --out if it exists
     #[arg(long, requires = "out")]
     force: bool,
+    #[command(flatten)]
+    probe: ProbeArgs,
 }
 
 fn parse_board(name: &str) -> Result<Board, String> {
@@ -79,13 +96,21 @@ enum What {
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let what = match (&args.model, &args.patch) {
-        (Some(model), _) => What::Image(models::load_integer(model)?.image),
+        (Some(model), _) => What::Image(models::load_integer(model)?.signed_image()),
         (None, Some(patch)) => {
             let bytes = std::fs::read(patch).with_context(|| patch.display().to_string())?;
             What::Patch(bytes)
         }
         (None, None) => What::RollBack,
     };
+    if args.probe.chip.is_some() {
+        let device = probe::open(&args.probe, args.with_firmware.as_deref(), context)?;
+        return on_device(args, context, device, &what);
+    }
+    if let Some(address) = &args.gdb {
+        let device = Gdb::device(address, PORT_LIMIT)?;
+        return on_device(args, context, device, &what);
+    }
     match (&args.port, args.qemu, &args.out, args.board, what) {
         (Some(port), _, _, _, what) => {
             let device = Port::connect(port, args.baud, PORT_LIMIT)?;
@@ -103,7 +128,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         }
         _ => Err(UserError::new(
             "nothing to do",
-            "give a model, --patch or --rollback, and --port, --qemu or --out with --board",
+            "give a model, --patch or --rollback, and --port, --gdb, --chip, --qemu or --out with --board",
         )
         .into()),
     }
@@ -178,14 +203,10 @@ fn status_json(status: &SlotStatus) -> Value {
 }
 
 /// Slot 0 with a first record.
-fn to_file(
-    args: &Args,
-    context: &Context,
-    out: &Path,
-    board: &Board,
-    image: &[u8],
-) -> Result<Done> {
-    let inputs: Vec<&Path> = args.model.iter().map(PathBuf::as_path).collect();
+fn to_file(args: &Args, context: &Context, out: &Path, board: &Board, file: &[u8]) -> Result<Done> {
+    let (image, signature) = signature::take(file)?;
+    let read = args.model.iter().chain(&args.with_firmware);
+    let inputs: Vec<&Path> = read.map(PathBuf::as_path).collect();
     context.check_targets([&out.to_path_buf()], &inputs, args.force)?;
     let slot = board.layout.slots[0];
     if image.len() as u64 > u64::from(board.layout.capacity()) {
@@ -205,11 +226,30 @@ fn to_file(
         sequence: 1,
         len: image.len() as u32,
         crc: crc32(image),
+        version: signature.map_or(0, |s| s.version),
     };
     let mut parts = vec![
         (board.address + slot.image.start, image.to_vec()),
         (board.address + slot.records.start, record.to_bytes().into()),
     ];
+    let mut entry = 0;
+    if let Some(path) = &args.with_firmware {
+        let shown = || path.display().to_string();
+        let file = std::fs::read(path).with_context(shown)?;
+        let (firmware, start) = read_elf(&file).with_context(shown)?;
+        parts.extend(firmware);
+        entry = start;
+        if let Some((a, b)) = overlap(&parts) {
+            return Err(UserError::new(
+                format!(
+                    "{}: what lies at {a:#010x} reaches into what lies at {b:#010x}",
+                    path.display()
+                ),
+                format!("take the firmware of {}, or another --board", board.name),
+            )
+            .into());
+        }
+    }
     parts.sort_by_key(|p| p.0);
     let extension = out.extension().unwrap_or_default().to_ascii_lowercase();
     let bytes = match extension.to_str() {
@@ -223,11 +263,12 @@ fn to_file(
             })?;
             uf2(&parts, family)
         }
-        Some("bin") => flat(&parts),
+        Some("bin") => flat(&parts)?,
+        Some("elf") => write_elf(&parts, entry),
         _ => {
             return Err(UserError::new(
                 format!("{}: not one of the known forms", out.display()),
-                "give a name that ends in .hex, .uf2 or .bin",
+                "give a name that ends in .hex, .uf2, .elf or .bin",
             )
             .into());
         }
@@ -248,7 +289,9 @@ fn to_file(
         "bytes": bytes.len(),
         "image_bytes": image.len(),
         "image_crc": record.crc,
+        "version": record.version,
         "address": address,
+        "firmware": args.with_firmware,
         "image_address": board.address + slot.image.start,
         "record_address": board.address + slot.records.start,
     })))
@@ -265,44 +308,56 @@ fn hex(parts: &[(u32, Vec<u8>)]) -> Result<String, UserError> {
 }
 
 /// From the first address to the last byte, 0xFF between the parts.
-fn flat(parts: &[(u32, Vec<u8>)]) -> Vec<u8> {
+fn flat(parts: &[(u32, Vec<u8>)]) -> Result<Vec<u8>, UserError> {
     let start = parts.first().map_or(0, |p| p.0);
     let mut bytes = Vec::new();
     for (address, part) in parts {
-        bytes.resize((address - start) as usize, 0xff);
+        let at = (address - start) as usize;
+        // RAM is no place for a programmer to write to, and far away.
+        if at > MAX_FLAT {
+            return Err(UserError::new(
+                format!("from {start:#010x} to {address:#010x} a .bin would be mostly empty"),
+                "write a .hex or .elf",
+            ));
+        }
+        bytes.resize(at, 0xff);
         bytes.extend_from_slice(part);
     }
-    bytes
+    Ok(bytes)
 }
+
+/// The longest gap-filled file: more than any microcontroller's flash.
+const MAX_FLAT: usize = 64 << 20;
 
 /// UF2 (Microsoft, "USB Flashing Format"): blocks of 512 bytes with 256 of data each.
 fn uf2(parts: &[(u32, Vec<u8>)], family: u32) -> Vec<u8> {
     const FAMILY_PRESENT: u32 = 0x2000;
-    let count: usize = parts.iter().map(|p| p.1.len().div_ceil(256)).sum();
-    let mut file = Vec::with_capacity(count * 512);
+    // Bootloaders take whole pages of 256 bytes, each once.
+    let mut pages: BTreeMap<u32, [u8; 256]> = BTreeMap::new();
     for (address, part) in parts {
-        for (i, data) in part.chunks(256).enumerate() {
-            let number = (file.len() / 512) as u32;
-            let mut block = Vec::with_capacity(512);
-            let address = address + 256 * i as u32;
-            for word in [
-                0x0A32_4655,
-                0x9E5D_5157,
-                FAMILY_PRESENT,
-                address,
-                256,
-                number,
-                count as u32,
-                family,
-            ] {
-                block.extend_from_slice(&u32::to_le_bytes(word));
-            }
-            block.extend_from_slice(data);
-            block.resize(32 + 256, 0xff);
-            block.resize(508, 0);
-            block.extend_from_slice(&0x0AB1_6F30u32.to_le_bytes());
-            file.extend(block);
+        for (at, byte) in (*address..).zip(part) {
+            pages.entry(at & !255).or_insert([0xff; 256])[at as usize & 255] = *byte;
         }
+    }
+    let mut file = Vec::with_capacity(pages.len() * 512);
+    for (number, (address, page)) in pages.iter().enumerate() {
+        let mut block = Vec::with_capacity(512);
+        for word in [
+            0x0A32_4655,
+            0x9E5D_5157,
+            FAMILY_PRESENT,
+            *address,
+            256,
+            number as u32,
+            pages.len() as u32,
+            family,
+        ] {
+            block.extend_from_slice(&u32::to_le_bytes(word));
+        }
+        block.extend_from_slice(page);
+        block.resize(508, 0);
+        block.extend_from_slice(&0x0AB1_6F30u32.to_le_bytes());
+        file.extend(block);
     }
     file
 }
@@ -314,25 +369,28 @@ mod tests {
     #[test]
     fn files_hold_every_part_at_its_address() {
         let parts = [(0x0800_FFF0u32, vec![1u8; 300]), (0x0801_1000, vec![2; 32])];
-        let bin = flat(&parts);
+        let bin = flat(&parts).expect("near each other");
         assert_eq!(bin.len(), 0x1010 + 32);
         assert_eq!((bin[299], bin[300], bin[0x1010]), (1, 0xff, 2));
 
         let blocks = uf2(&parts, 0x5775_5a57);
-        assert_eq!(blocks.len(), 3 * 512);
+        // From 0x0800_FFF0 on, the 300 bytes touch three pages.
+        assert_eq!(blocks.len(), 4 * 512);
         let word = |block: usize, at: usize| {
             let at = 512 * block + at;
             u32::from_le_bytes(blocks[at..at + 4].try_into().expect("four bytes"))
         };
         assert_eq!(
-            [0, 1, 2].map(|b| word(b, 12)),
-            [0x0800_FFF0, 0x0801_00F0, 0x0801_1000]
+            [0, 1, 2, 3].map(|b| word(b, 12)),
+            [0x0800_FF00, 0x0801_0000, 0x0801_0100, 0x0801_1000]
         );
-        assert_eq!([0, 1, 2].map(|b| word(b, 20)), [0, 1, 2]);
-        assert_eq!(word(2, 24), 3);
+        assert_eq!([0, 1, 2, 3].map(|b| word(b, 20)), [0, 1, 2, 3]);
+        assert_eq!(word(2, 24), 4);
         assert_eq!((word(1, 0), word(1, 508)), (0x0A32_4655, 0x0AB1_6F30));
-        assert_eq!(blocks[512 + 32 + 43], 1);
-        assert_eq!(blocks[512 + 32 + 44], 0xff);
+        // The end of the first page and the beginning of the third.
+        let data = |block: usize, at: usize| blocks[512 * block + 32 + at];
+        assert_eq!([data(0, 239), data(0, 240), data(0, 255)], [0xff, 1, 1]);
+        assert_eq!([data(2, 27), data(2, 28)], [1, 0xff]);
 
         let text = hex(&parts).expect("below 2^32");
         assert_eq!(text.matches(":00000001FF").count(), 1);

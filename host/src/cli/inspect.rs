@@ -2,17 +2,20 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use qmend_shared::image::Model;
 use serde_json::{Value, json};
 
 use super::args::{ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
 use super::layers::{Window, float_activation, integer_activation};
 use super::models::{self, AnyModel, Integer, Kind};
+use super::sign::verifying_key;
 use crate::data::{DataSpec, Dataset, load_spec};
 use crate::export::plan;
+use crate::export::signature::{SignatureError, VerifyingKey, check, hex};
 use crate::graph::Graph;
 use crate::model::{Preprocess, QuantizedModel};
 use crate::repair::certificate::{Certificate, sha256_hex};
@@ -28,6 +31,10 @@ pub struct Args {
     /// The file (.onnx, .tflite, .qmend, .npz, .npy, IDX, CSV, .json) or image folder
     #[arg(value_name = "FILE", value_parser = spec_parser())]
     file: DataSpec,
+    /// Verify an integer model's signature with this public key (.pub, of `qmend keygen`); exit code
+    /// 1 where it does not hold or there is none
+    #[arg(long, value_name = "FILE.pub")]
+    key: Option<PathBuf>,
     #[command(flatten)]
     read: ReadArgs,
 }
@@ -39,10 +46,23 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         return certificate(path, context);
     }
     if path.is_file() && (ends("onnx") || ends("tflite") || models::kind(path)? != Kind::Other) {
-        return Ok(match models::load_any(path)? {
-            AnyModel::Float(graph) => float(&graph, context),
-            AnyModel::Integer(model) => integer(&model, context)?,
-        });
+        match (models::load_any(path)?, &args.key) {
+            (AnyModel::Float(graph), None) => return Ok(float(&graph, context)),
+            (AnyModel::Integer(model), key) => {
+                let mut done = integer(&model, context)?;
+                let key = key.as_deref().map(verifying_key).transpose()?;
+                done.holds = signature(&model, key.as_ref(), context, &mut done.fields);
+                return Ok(done);
+            }
+            _ => {}
+        }
+    }
+    if args.key.is_some() {
+        return Err(UserError::new(
+            format!("{}: only integer models are signed", path.display()),
+            "leave out --key",
+        )
+        .into());
     }
     let data = load_spec(&args.file, &args.read.options(None, &[]))?;
     Ok(dataset(&data, context))
@@ -182,6 +202,10 @@ fn integer(file: &Integer, context: &Context) -> Result<Done> {
     let Integer { model, image, .. } = file;
     let (input, output) = (model.tensor(model.input), model.tensor(model.output));
     let plan = plan(model)?;
+    let self_tests = Model::from_bytes(image)
+        .ok()
+        .and_then(|m| m.self_tests())
+        .map_or(0, |tests| tests.count());
     let hash = sha256_hex(&file.file);
     context.say(format_args!(
         "integer model {}: input {} (scale {}, zero point {}), output {} (scale {}, zero point {})",
@@ -197,6 +221,9 @@ fn integer(file: &Integer, context: &Context) -> Result<Done> {
     context.say(preprocess_words(&model.preprocess));
     if !model.labels.is_empty() {
         context.say(format_args!("classes: {}", model.labels.join(", ")));
+    }
+    if self_tests > 0 {
+        context.say(format_args!("{self_tests} self-tests in the image"));
     }
     context.say(format_args!(
         "{} bytes of flash, {} bytes of RAM for activations ({:.1} % more than the most that tensors need at once, {}), SHA-256 {hash}",
@@ -214,11 +241,46 @@ fn integer(file: &Integer, context: &Context) -> Result<Done> {
         "preprocess": model.preprocess,
         "classes": model.labels,
         "image_bytes": image.len(),
+        "self_tests": self_tests,
         "arena_bytes": plan.arena_bytes,
         "arena_lower_bound_bytes": plan.lower_bound,
         "image_sha256": hash,
         "layers": layers_json(model),
     })))
+}
+
+/// What the signature says and whether that is so; whether all holds that was asked for.
+fn signature(
+    file: &Integer,
+    key: Option<&VerifyingKey>,
+    context: &Context,
+    fields: &mut Value,
+) -> bool {
+    let Some(block) = &file.signature else {
+        fields["signature"] = Value::Null;
+        if key.is_some() {
+            context.say("not signed");
+        }
+        return key.is_none();
+    };
+    let found = check(&file.image, block, key);
+    let id = hex(&block.key_id);
+    let verdict = match (&found, key) {
+        (Err(e), _) => format!("does NOT hold: {e}"),
+        (Ok(()), Some(_)) => "holds".into(),
+        (Ok(()), None) => "speaks of this image; `--key FILE.pub` verifies who made it".to_string(),
+    };
+    context.say(format_args!(
+        "signature: version {}, key {id}; {verdict}",
+        block.version
+    ));
+    fields["signature"] = json!({
+        "version": block.version,
+        "key_id": id,
+        "image_matches": !matches!(found, Err(SignatureError::OtherImage)),
+        "verified": key.map(|_| found.is_ok()),
+    });
+    found.is_ok()
 }
 
 fn preprocess_words(p: &Preprocess) -> String {

@@ -16,12 +16,16 @@ mod export;
 mod flash;
 mod inspect;
 mod interrupt;
+mod keygen;
 mod layers;
 mod localize;
 mod models;
+mod on_device;
 mod pair;
+mod probe;
 mod quantize;
 mod repair;
+mod sign;
 mod stages;
 mod verify;
 
@@ -70,6 +74,8 @@ enum Command {
     Verify(verify::Args),
     Diff(diff::Args),
     Flash(flash::Args),
+    Keygen(keygen::Args),
+    Sign(sign::Args),
     Bench(bench::Args),
     Completions(completions::Args),
 }
@@ -95,6 +101,8 @@ pub fn main() -> ExitCode {
             Command::Verify(a) => ("verify", verify::run(a, &context)),
             Command::Diff(a) => ("diff", diff::run(a, &context)),
             Command::Flash(a) => ("flash", flash::run(a, &context)),
+            Command::Keygen(a) => ("keygen", keygen::run(a, &context)),
+            Command::Sign(a) => ("sign", sign::run(a, &context)),
             Command::Bench(a) => ("bench", bench::run(a, &context)),
             Command::Completions(a) => ("completions", completions::run(a)),
         },

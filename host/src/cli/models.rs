@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result};
 use super::args::PreprocessArgs;
 use super::context::UserError;
 use crate::data::{Dataset, Values};
-use crate::export::{read_image, write_image};
+use crate::export::{read_image, signature, write_image};
 use crate::graph::Graph;
 use crate::import::tflite::{TfliteError, import_tflite_int8, import_tflite_int8_as, is_tflite};
 use crate::import::{load_graph, load_qdq};
 use crate::model::{Preprocess, QuantizedModel, Rounding};
+use qmend_shared::signature::Signed;
 
 /// First bytes of an image.
 const IMAGE_MAGIC: &[u8] = b"QMND";
@@ -35,11 +36,25 @@ pub struct Integer {
     pub model: QuantizedModel,
     /// What a device runs.
     pub image: Vec<u8>,
-    /// The file as it is: the image, a .tflite, or a QDQ .onnx.
+    /// The file as it is: the image, a .tflite, or a QDQ .onnx; without its signature.
     pub file: Vec<u8>,
+    /// The signature behind the image, which nobody has verified.
+    pub signature: Option<Signed>,
 }
 
 impl Integer {
+    /// What is sent to a device: the image and, where it has one that speaks of just this image, its
+    /// signature.
+    pub fn signed_image(&self) -> Vec<u8> {
+        let mut bytes = self.image.clone();
+        if let Some(block) = &self.signature
+            && signature::check(&self.image, block, None).is_ok()
+        {
+            bytes.extend_from_slice(&block.to_bytes());
+        }
+        bytes
+    }
+
     /// Whether the file is a .tflite.
     pub fn is_tflite(&self) -> bool {
         is_tflite(&self.file)
@@ -177,10 +192,23 @@ pub fn load_integer(path: &Path) -> Result<Integer> {
     };
     match kind(path)? {
         Kind::Image => {
-            let image = bytes(path)?;
-            let model = read_image(&image).with_context(|| path.display().to_string())?;
+            let shown = || path.display().to_string();
+            let file = bytes(path)?;
+            let (image, signature) = signature::take(&file).map_err(|e| {
+                UserError::new(
+                    format!("{}: {e}", path.display()),
+                    "sign the model again with this version's `qmend sign`",
+                )
+            })?;
+            let model = read_image(image).with_context(shown)?;
+            let image = image.to_vec();
             let file = image.clone();
-            Ok(Integer { model, image, file })
+            Ok(Integer {
+                model,
+                image,
+                file,
+                signature,
+            })
         }
         Kind::Tflite => Ok(tflite(path)?
             .ok_or_else(|| other("a float network, where the integer model belongs"))?),
@@ -202,7 +230,13 @@ fn tflite(path: &Path) -> Result<Option<Integer>> {
         model.name = stem.to_string_lossy().into_owned();
     }
     let image = write_image(&model).with_context(shown)?;
-    Ok(Some(Integer { model, image, file }))
+    let signature = None;
+    Ok(Some(Integer {
+        model,
+        image,
+        file,
+        signature,
+    }))
 }
 
 /// A QDQ network, named after its file; `None` for anything else.
@@ -215,7 +249,13 @@ fn qdq(path: &Path) -> Result<Option<Integer>> {
     }
     let image = write_image(&model).with_context(|| path.display().to_string())?;
     let file = bytes(path)?;
-    Ok(Some(Integer { model, image, file }))
+    let signature = None;
+    Ok(Some(Integer {
+        model,
+        image,
+        file,
+        signature,
+    }))
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>> {

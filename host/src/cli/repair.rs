@@ -10,7 +10,7 @@ use super::args::{BackendArgs, ImageOutputArgs, PreprocessArgs, ReadArgs, spec_p
 use super::context::{Context, Done, UserError};
 use super::pair::{PairArgs, split};
 use super::quantize::parse_word;
-use super::{interrupt, models, stages};
+use super::{interrupt, models, on_device, stages};
 use crate::data::DataSpec;
 use crate::export::tflite::{Patchable, Replaced};
 use crate::export::write_image;
@@ -88,6 +88,10 @@ pub struct Args {
     /// Write a certificate (.json) that `qmend verify` can replay
     #[arg(long, value_name = "FILE.json")]
     certificate: Option<PathBuf>,
+    /// Put the first N repaired tests into the image, with the outputs that the repaired model gives
+    /// for them: `verify --self-test` lets a device run them
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    self_test: Option<usize>,
     /// Certify which repaired tests keep their class for every input within this many steps of the
     /// input's integers, and the most steps for each (in the certificate too)
     #[arg(long, value_name = "K")]
@@ -224,6 +228,13 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     }
     let kept = stages::tests(&teacher, model, &holdout, args.targets)?;
     let target = Target::new(&args.output.output, &original, args.repair_multipliers)?;
+    if args.self_test.is_some() && !matches!(target, Target::Image) {
+        return Err(UserError::new(
+            "a .tflite holds no self-tests",
+            "leave out --self-test, or write a .qmend",
+        )
+        .into());
+    }
     let matched = stages::matched_layers(context, &teacher.graph, model);
     let config = RepairConfig {
         strategy: args.strategy.clone(),
@@ -253,7 +264,18 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         format!("{} proposals, {} kept", o.steps.len(), accepted(o))
     })?;
 
-    let (written, replaced) = target.bytes(&outcome.model)?;
+    let (mut written, replaced) = target.bytes(&outcome.model)?;
+    let mut self_tests = 0;
+    if let Some(n) = args.self_test {
+        let chosen = &outcome.repaired[..outcome.repaired.len().min(n)];
+        written = on_device::with_repaired(&written, &outcome.model, &tests.integers, chosen)?;
+        self_tests = chosen.len();
+        if self_tests < n {
+            context.warn(format_args!(
+                "{self_tests} tests were repaired, so the image has no more self-tests than these"
+            ));
+        }
+    }
     let mut certified = None;
     if args.certificate.is_some() || args.robust.is_some() {
         let mut c = Certificate::new(
@@ -306,6 +328,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     }
     let mut fields = outcome_json(&outcome);
     fields["robust"] = json!(robust);
+    fields["self_tests"] = json!(self_tests);
     fields["output"] = json!(args.output.output);
     fields["certificate"] = json!(args.certificate);
     fields["targets"] = json!(args.targets);

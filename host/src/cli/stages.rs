@@ -15,7 +15,7 @@ use crate::classes::classes;
 use crate::data::{DataSpec, Dataset, Values, load_spec, overlap};
 use crate::device::port::BAUD;
 use crate::device::{
-    Device, Difference, HostDevice, Port, Qemu, QemuOptions, VerifyReport, verify,
+    Device, Difference, Gdb, HostDevice, Port, Qemu, QemuOptions, VerifyReport, verify,
 };
 use crate::engine::Engine;
 use crate::float::{Backend, FloatNet};
@@ -327,6 +327,8 @@ pub fn open_device(device: &DeviceArg) -> Result<Box<dyn Device>> {
             machine: *machine,
             ..QemuOptions::default()
         })?),
+        DeviceArg::Probe(chip) => Box::new(super::probe::open_chip(chip)?),
+        DeviceArg::Gdb(address) => Box::new(Gdb::device(address, PORT_LIMIT)?),
         DeviceArg::Port(name) => Box::new(Port::connect(name, BAUD, PORT_LIMIT)?),
     })
 }
@@ -376,6 +378,7 @@ pub fn device_json(report: &VerifyReport) -> Value {
         "differing_inputs": report.differing_inputs,
         "first_difference": report.first_difference,
         "instructions": report.instructions,
+        "time": report.time,
         "image_bytes": report.image_bytes,
         "code_bytes": report.device.code_bytes,
         "memory": report.memory,

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::{DeviceArg, PreprocessArgs, ReadArgs, spec_parser};
 use super::context::{Context, Done, UserError};
 use super::inspect::read_certificate;
-use super::{models, stages};
+use super::{models, on_device, stages};
 use crate::classes::classes;
 use crate::data::DataSpec;
 use crate::device::VerifyReport;
@@ -34,17 +34,20 @@ pub struct Args {
     quant: PathBuf,
     /// Inputs to run: FILE, FOLDER, or either with a range as in FILE:0..2500; raw values as
     /// `quantize` took them
-    #[arg(long, value_name = "DATA", value_parser = spec_parser())]
-    data: DataSpec,
+    #[arg(long, value_name = "DATA", value_parser = spec_parser(), required_unless_present = "self_test")]
+    data: Option<DataSpec>,
     /// The certificate (.json) that `qmend repair --certificate` wrote
     #[arg(long, value_name = "FILE.json")]
     certificate: Option<PathBuf>,
     /// What runs the image: host, qemu[:MACHINE] for an emulated board with the real firmware, or
-    /// serial:PORT for a board (also tcp:HOST:PORT), which is flashed first where it has another
+    /// serial:PORT for a board (also tcp:HOST:PORT), which is flashed first where it has another;
+    /// gdb:HOST:PORT for a board behind a debugger's GDB server (OpenOCD, pyOCD, probe-rs, J-Link)
+    /// whose agent speaks by RTT; probe:CHIP for one behind a debug probe (in builds with the feature
+    /// `probe`; PROBE_RS_PROBE, PROBE_RS_SPEED and the like say more)
     #[arg(
         long,
         default_value = "host",
-        value_name = "host|qemu[:MACHINE]|serial:PORT"
+        value_name = "host|qemu[:MACHINE]|serial:PORT|gdb:HOST:PORT|probe:CHIP"
     )]
     device: DeviceArg,
     /// The integer model before the repair: what the certificate says of it is replayed too
@@ -59,6 +62,14 @@ pub struct Args {
     /// replayed in full on the host)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     inputs: Option<u64>,
+    /// Compare every intermediate tensor on the device with the engine, and name the first element
+    /// that differs
+    #[arg(long)]
+    layers: bool,
+    /// Let the device run the self-tests that the model carries (of `repair --self-test` or `export
+    /// --self-test`); needs no --data
+    #[arg(long)]
+    self_test: bool,
     #[command(flatten)]
     preprocess: PreprocessArgs,
     #[command(flatten)]
@@ -67,9 +78,28 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let mut file = models::load_integer(&args.quant)?;
+    let mut self_tested = None;
+    if args.self_test {
+        let (fields, holds) = on_device::self_test(context, &args.device, &file)?;
+        self_tested = Some((fields, holds));
+    }
+    let Some(spec) = &args.data else {
+        let (tested, holds) = self_tested.unwrap_or_default();
+        let fields = json!({
+            "model": args.quant,
+            "image_sha256": sha256_hex(&file.file),
+            "self_test": tested,
+        });
+        let plain = None;
+        return Ok(Done {
+            fields,
+            holds,
+            plain,
+        });
+    };
     let data = stages::integer_data(
         context,
-        &args.data,
+        spec,
         &args.read,
         &mut file,
         (&args.preprocess, &args.quant),
@@ -147,7 +177,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         .iter()
         .flat_map(|&i| inputs[i * sample..(i + 1) * sample].iter().copied())
         .collect();
-    let mut report = stages::on_device(context, &args.device, model, &file.image, &chosen)?;
+    let mut report =
+        stages::on_device(context, &args.device, model, &file.signed_image(), &chosen)?;
     if let Some(d) = &mut report.first_difference {
         d.input = order.get(d.input).copied().unwrap_or(d.input);
     }
@@ -164,6 +195,22 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     holds &= report.identical();
     fields["identical"] = json!(report.identical());
     fields["device"] = stages::device_json(&report);
+    if args.layers {
+        let sent = file.signed_image();
+        let (found, same) = on_device::layers(
+            context,
+            (&args.device, &report.device.name),
+            model,
+            &sent,
+            (&chosen, &order),
+        )?;
+        fields["layers"] = found;
+        holds &= same;
+    }
+    if let Some((tested, passed)) = self_tested {
+        fields["self_test"] = tested;
+        holds &= passed;
+    }
     Ok(Done {
         fields,
         holds,
@@ -243,6 +290,13 @@ pub fn say(report: &VerifyReport, context: &Context) {
         context.say(format_args!(
             "instructions an inference: {} (from {} to {})",
             i.median, i.min, i.max
+        ));
+    }
+    if let Some(t) = &report.time {
+        let unit = if t.clock.cycles { "cycles" } else { "ticks" };
+        context.say(format_args!(
+            "{unit} an inference: {} (from {} to {}) at {} Hz, {} microseconds",
+            t.median, t.min, t.max, t.clock.hz, t.median_microseconds
         ));
     }
     let m = &report.memory;

@@ -204,6 +204,76 @@ pub enum DeviceError {
         /// The reason.
         reason: String,
     },
+    /// The device takes signed images only.
+    #[error(
+        "the device takes signed models only, and this one is not signed; sign it with `qmend sign MODEL --key KEY` (a patch, by `qmend diff` to a signed model)"
+    )]
+    Unsigned,
+    /// The block was not signed by the device's key.
+    #[error(
+        "the device does not accept the signature: it was changed, or made with another key than the firmware's; sign the model again with the key that the firmware was built for"
+    )]
+    BadSignature,
+    /// Signed with another key.
+    #[error(
+        "the model is signed with key {file}, and the device takes key {device} only; sign it with that one (`qmend sign`)"
+    )]
+    OtherKey {
+        /// In the file.
+        file: String,
+        /// The firmware's.
+        device: String,
+    },
+    /// An older version than the device has had.
+    #[error(
+        "the model is version {version}, and the device takes none below {lowest} any more; sign it as a newer one (`qmend sign --version {lowest}`), if it is one"
+    )]
+    OldVersion {
+        /// The image's.
+        version: u32,
+        /// The lowest that is taken.
+        lowest: u32,
+    },
+    /// What was sent is not what was signed.
+    #[error(
+        "what the device would run is not the model that was signed: the file was changed after it; sign the model again"
+    )]
+    OtherThanSigned,
+    /// The image has no self-tests.
+    #[error(
+        "the model has no self-tests; put some in with `qmend repair --self-test N` or `qmend export --self-test DATA`"
+    )]
+    NoSelfTests,
+    /// The firmware was built without what was asked for.
+    #[error("the firmware was built without what `{request}` needs; build it with all features")]
+    Unsupported {
+        /// The request.
+        request: &'static str,
+    },
+    /// A debugger finds no RTT control block.
+    #[error(
+        "no RTT control block between {from:#010x} and {to:#010x}: flash an agent that speaks by RTT (`firmware/build.sh --rtt`) and let it run"
+    )]
+    NoControlBlock {
+        /// First address that was looked at.
+        from: u32,
+        /// The one behind the last.
+        to: u32,
+    },
+    /// A debugger cannot read or write there.
+    #[error("the debugger cannot access memory at {address:#010x}")]
+    NoMemory {
+        /// The address.
+        address: u32,
+    },
+    /// A debug probe, or the chip behind it, is not there or does not do what it should.
+    #[error("{problem}; {help}")]
+    Probe {
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        help: String,
+    },
 }
 
 fn hex(words: &[u32]) -> String {

@@ -4,8 +4,10 @@ use qmend_shared::image::{Header, ImageError, Model};
 use qmend_shared::link::frame::crc32;
 use qmend_shared::link::{Description, Digests, Request, Response, SlotStatus};
 use qmend_shared::patch::Patch;
+use qmend_shared::signature::split;
 use serde::Serialize;
 
+use super::authorize::newer;
 use super::{DeviceError, DeviceIdentity, LinkDevice, Transport};
 
 /// How often a sector, or the whole, is started again where the device takes messages for out of
@@ -120,7 +122,8 @@ fn sectors(description: &Description, slot: u8, len: usize) -> Vec<(usize, usize
 impl<T: Transport> LinkDevice<T> {
     /// Makes the device run this image: sectors of the other slot that hold the right bytes
     /// already are left as they are, the others are written; then it is read back and committed.
-    /// Until then, and where anything fails, the old image counts.
+    /// Until then, and where anything fails, the old image counts. Where a signature follows the
+    /// image, it is announced first to a device that asks for one.
     ///
     /// # Errors
     /// What does not fit is refused before anything is erased; then the device's refusals.
@@ -151,6 +154,7 @@ impl<T: Transport> LinkDevice<T> {
         image: &[u8],
         progress: OnProgress<'_>,
     ) -> Result<FlashReport, DeviceError> {
+        let (image, block) = split(image);
         let description = self.description()?;
         check_fits(image, super::Device::identity(self), &description)?;
         let crc = crc32(image);
@@ -160,13 +164,16 @@ impl<T: Transport> LinkDevice<T> {
             image_bytes: image.len(),
             ..FlashReport::default()
         };
+        let trust = self.trust()?;
         if let Some(now) = status.selected
             && (now.len as usize, now.crc) == (image.len(), crc)
+            && !newer(&trust, block)
         {
             report.already_there = true;
             (report.slot, report.sequence) = (now.slot, now.sequence);
             return Ok(report);
         }
+        self.authorize(&trust, image, block)?;
         self.close();
         let target = status.selected.map_or(0, |now| 1 - now.slot.min(1));
         let sectors = sectors(&description, target, image.len());
@@ -256,6 +263,7 @@ impl<T: Transport> LinkDevice<T> {
         patch: &[u8],
         progress: OnProgress<'_>,
     ) -> Result<FlashReport, DeviceError> {
+        let (patch, block) = split(patch);
         let header = *Patch::parse(patch)
             .map_err(|e| DeviceError::BadPatch {
                 reason: e.to_string(),
@@ -292,6 +300,8 @@ impl<T: Transport> LinkDevice<T> {
                 capacity,
             });
         }
+        let trust = self.trust()?;
+        self.authorize(&trust, patch, block)?;
         self.close();
         let len = u32::try_from(patch.len()).unwrap_or(u32::MAX);
         self.done("begin patch", Request::BeginPatch { len })?;

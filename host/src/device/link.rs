@@ -9,7 +9,8 @@ use qmend_shared::link::{
 };
 
 use super::{
-    Device, DeviceError, DeviceIdentity, DeviceStats, Inference, LoadedModel, to_bytes, to_elements,
+    Clock, Device, DeviceError, DeviceIdentity, DeviceStats, Inference, LoadedModel, SelfTestRun,
+    to_bytes, to_elements,
 };
 
 /// Largest frame that a device may send: u16 data bytes and the fields around them.
@@ -48,6 +49,8 @@ pub struct LinkDevice<T> {
     conversation: Conversation,
     ticks_per_second: u64,
     instructions_per_second: Option<u64>,
+    /// Whether its clock is the device's own.
+    timed: bool,
 }
 
 impl<T: Transport + ?Sized> Transport for Box<T> {
@@ -132,7 +135,14 @@ impl<T: Transport> LinkDevice<T> {
             conversation,
             ticks_per_second,
             instructions_per_second,
+            timed: instructions_per_second.is_none(),
         })
+    }
+
+    /// The same device, whose clock says nothing: that of an emulator is its host's.
+    pub fn untimed(mut self) -> Self {
+        self.timed = false;
+        self
     }
 
     /// Most data bytes in one message.
@@ -214,6 +224,7 @@ impl<T: Transport> LinkDevice<T> {
         Ok(Inference {
             output,
             instructions: self.instructions(ticks),
+            ticks: self.timed.then_some(ticks),
         })
     }
 
@@ -311,6 +322,8 @@ impl Conversation {
             | Request::OpenImage
             | Request::Commit { .. }
             | Request::RollBack { .. }
+            | Request::Authorize { .. }
+            | Request::SelfTest { .. }
             | Request::Slots => LONG_PATIENCE,
             _ => PATIENCE,
         };
@@ -419,6 +432,7 @@ fn encode(packet: Packet<Request<'_>>) -> Vec<u8> {
         Request::WriteImage { data, .. }
         | Request::WriteInput { data, .. }
         | Request::WritePatch { data, .. } => data.len(),
+        Request::Authorize { block } => block.len(),
         _ => 0,
     };
     let mut scratch = vec![0; data + 64];
@@ -464,6 +478,11 @@ fn refused(request: &'static str, refusal: Refusal) -> DeviceError {
         // A message that came late has written over the start of the input.
         Refusal::InputIncomplete { .. } => DeviceError::OtherInput,
         Refusal::Order { .. } | Refusal::NothingBegun => DeviceError::OutOfOrder { request },
+        Refusal::Unsupported => DeviceError::Unsupported { request },
+        Refusal::Unsigned => DeviceError::Unsigned,
+        Refusal::BadSignature => DeviceError::BadSignature,
+        Refusal::OldVersion { version, lowest } => DeviceError::OldVersion { version, lowest },
+        Refusal::OtherThanSigned => DeviceError::OtherThanSigned,
         other => DeviceError::Refused {
             request,
             reason: format!("{other:?}"),
@@ -489,6 +508,7 @@ impl<T: Transport> Device for LinkDevice<T> {
         self.loaded = None;
         self.flash(image, &mut |_, _| ())?;
         let (loaded, len, device) = self.open()?;
+        let (image, _) = qmend_shared::signature::split(image);
         let host = crc32(image);
         if device != host || len as usize != image.len() {
             self.loaded = None;
@@ -509,12 +529,22 @@ impl<T: Transport> Device for LinkDevice<T> {
         self.persist(|device| device.operator_once(input, operator))
     }
 
+    fn self_test_vector(&mut self, vector: usize) -> Result<SelfTestRun, DeviceError> {
+        self.loaded.ok_or(DeviceError::NoImage)?;
+        self.persist(|device| device.self_test_once(vector))
+    }
+
     fn stats(&mut self) -> Result<DeviceStats, DeviceError> {
+        let (timed, hz) = (self.timed, self.ticks_per_second);
         self.ask("stats", Request::Stats, |answer| match answer {
             Response::Stats(s) => Some(Ok(DeviceStats {
                 arena_bytes: s.arena_bytes as u64,
                 tensor_bytes: s.pool_used as u64,
                 stack_high_water: (s.stack_watched > 0).then_some(s.stack_high_water as u64),
+                clock: timed.then_some(Clock {
+                    hz,
+                    cycles: s.cycles,
+                }),
             })),
             _ => None,
         })

@@ -5,24 +5,38 @@
 //! - [`link`]: any device behind a byte stream, by the messages of [`qmend_shared::link`].
 //! - [`qemu`]: emulated boards running the real firmware.
 //! - [`port`]: a board at a serial port or a socket.
+//! - [`rtt`]: a board through its debug port; [`gdb`]: by a GDB server, `probe` (feature
+//!   of that name): by a debug probe.
 //! - [`flash`]: images, patches and rollback on any device behind a byte stream.
+//! - [`verify_layers`]: every tensor.
+//! - [`self_test`](self_test()): the self-tests that an image carries.
 //! - [`verify`](verify()): host against device, bit for bit, down to the first differing element.
 
+mod authorize;
 mod error;
 pub mod flash;
+pub mod gdb;
+mod layers;
 pub mod link;
 pub mod port;
+#[cfg(feature = "probe")]
+pub mod probe;
 pub mod qemu;
+pub mod rtt;
+mod self_test;
 pub mod simulation;
 mod verify;
 
 pub use error::DeviceError;
 pub use flash::{FlashReport, check_fits, operator_feature};
+pub use gdb::Gdb;
+pub use layers::{LayersReport, verify_layers};
 pub use link::{LinkDevice, Transport};
 pub use port::{Port, PortName};
 pub use qemu::{Machine, Qemu, QemuOptions};
+pub use self_test::{SelfTestFailure, SelfTestReport, SelfTestRun, self_test};
 pub use simulation::HostDevice;
-pub use verify::{Difference, Instructions, VerifyReport, verify};
+pub use verify::{Difference, Instructions, Time, VerifyReport, verify};
 
 /// Who a device is and what it can hold.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -62,6 +76,9 @@ pub struct Inference {
     /// Instructions that the device spent in the engine, where it counts them. Instructions are not
     /// cycles.
     pub instructions: Option<u64>,
+    /// Ticks of the device's clock, where it has one that says something: not on emulators, whose
+    /// clock is their host's.
+    pub ticks: Option<u64>,
 }
 
 /// Memory in use, in bytes.
@@ -74,6 +91,18 @@ pub struct DeviceStats {
     /// Deepest stack since the image was loaded, the firmware's own frames included; none where it
     /// is not watched.
     pub stack_high_water: Option<u64>,
+    /// What [`Inference::ticks`] are, where there are any.
+    #[serde(skip)]
+    pub clock: Option<Clock>,
+}
+
+/// The clock that times inferences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Clock {
+    /// Ticks a second.
+    pub hz: u64,
+    /// Whether a tick is a cycle of the processor.
+    pub cycles: bool,
 }
 
 /// Something that runs images.
@@ -106,6 +135,18 @@ pub trait Device {
     /// # Errors
     /// As [`Device::infer`], and for an operator that is not there.
     fn operator_output(&mut self, input: &[i8], operator: usize) -> Result<Vec<i8>, DeviceError>;
+
+    /// Runs one of the self-tests that the loaded image carries, from 0; where it has none, only says
+    /// so.
+    ///
+    /// # Errors
+    /// As [`Device::infer`]; [`DeviceError::Unsupported`] where the device cannot.
+    fn self_test_vector(&mut self, vector: usize) -> Result<SelfTestRun, DeviceError> {
+        let _ = vector;
+        Err(DeviceError::Unsupported {
+            request: "self-test",
+        })
+    }
 
     /// Memory in use.
     ///

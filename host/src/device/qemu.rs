@@ -272,6 +272,7 @@ impl Qemu {
             options.limit,
             (options.machine.wire == Wire::Semihosting).then_some(INSTRUCTIONS_PER_SECOND),
         )
+        .map(LinkDevice::untimed)
     }
 
     /// The process's number.

@@ -4,7 +4,10 @@ use qmend_shared::engine;
 use qmend_shared::image::Model;
 use qmend_shared::link::frame::crc32;
 
-use super::{Device, DeviceError, DeviceIdentity, DeviceStats, Inference, LoadedModel, to_bytes};
+use super::{
+    Device, DeviceError, DeviceIdentity, DeviceStats, Inference, LoadedModel, SelfTestFailure,
+    SelfTestRun, to_bytes, to_elements,
+};
 
 /// This machine as a device.
 #[derive(Debug)]
@@ -77,6 +80,7 @@ impl Device for HostDevice {
 
     fn load(&mut self, image: &[u8]) -> Result<LoadedModel, DeviceError> {
         self.loaded = None;
+        let (image, _) = qmend_shared::signature::split(image);
         let model = Model::from_bytes(image).map_err(|e| DeviceError::BadImage {
             reason: e.to_string(),
         })?;
@@ -98,6 +102,7 @@ impl Device for HostDevice {
         Ok(Inference {
             output,
             instructions: None,
+            ticks: None,
         })
     }
 
@@ -121,12 +126,41 @@ impl Device for HostDevice {
         })
     }
 
+    fn self_test_vector(&mut self, vector: usize) -> Result<SelfTestRun, DeviceError> {
+        self.loaded.ok_or(DeviceError::NoImage)?;
+        let model = Model::from_bytes(&self.image).map_err(|e| DeviceError::BadImage {
+            reason: e.to_string(),
+        })?;
+        let Some(tests) = model.self_tests() else {
+            let (count, failure) = (0, None);
+            return Ok(SelfTestRun { count, failure });
+        };
+        let count = tests.count();
+        let Some((input, output)) = tests.vector(vector) else {
+            return Err(DeviceError::Run {
+                reason: format!("there is no self-test {vector}: the image has {count}"),
+            });
+        };
+        let (input, output): (Vec<i8>, Vec<i8>) =
+            (to_elements(input).collect(), to_elements(output).collect());
+        let got = self.run(&input, |_, _| ())?;
+        let element = output.iter().zip(&got).position(|(a, b)| a != b);
+        let failure = element.map(|element| SelfTestFailure {
+            vector,
+            element,
+            expected: output[element],
+            got: got[element],
+        });
+        Ok(SelfTestRun { count, failure })
+    }
+
     fn stats(&mut self) -> Result<DeviceStats, DeviceError> {
         let loaded = self.loaded.ok_or(DeviceError::NoImage)?;
         Ok(DeviceStats {
             arena_bytes: loaded.arena_bytes as u64,
             tensor_bytes: (loaded.arena_bytes + loaded.input_len + loaded.output_len) as u64,
             stack_high_water: None,
+            clock: None,
         })
     }
 }

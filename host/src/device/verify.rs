@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Device, DeviceError, DeviceIdentity, DeviceStats, HostDevice};
+use super::{Clock, Device, DeviceError, DeviceIdentity, DeviceStats, HostDevice};
 use crate::model::QuantizedModel;
 
 /// The first element in which host and device disagree.
@@ -36,6 +36,21 @@ pub struct Instructions {
     pub max: u64,
 }
 
+/// Time of one inference, over all inputs, in ticks of a clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Time {
+    /// The clock.
+    pub clock: Clock,
+    /// Fewest ticks.
+    pub min: u64,
+    /// Middle one (the lower of two).
+    pub median: u64,
+    /// Most.
+    pub max: u64,
+    /// The middle one in microseconds.
+    pub median_microseconds: u64,
+}
+
 /// What [`verify`] found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VerifyReport {
@@ -51,6 +66,8 @@ pub struct VerifyReport {
     pub first_difference: Option<Difference>,
     /// Instructions of one inference, where the device counts them. They are not cycles.
     pub instructions: Option<Instructions>,
+    /// Time of one inference by the device's own clock, where it has one.
+    pub time: Option<Time>,
     /// Flash for the image in bytes (the firmware's own is `device.code_bytes`).
     pub image_bytes: usize,
     /// Memory in use.
@@ -66,7 +83,7 @@ impl VerifyReport {
 
 /// Runs `inputs` (`[n][h][w][c]`, int8) through `image` on the host and on `device` and compares
 /// every output element; the first difference is traced to its operator. `model` is what `image`
-/// was written from, and names the operators. `progress` is called with the number of inputs done.
+/// was written from, and names the operators; a signature may follow it. `progress` is called with the number of inputs done.
 ///
 /// # Errors
 /// Where the image is refused, the inputs are no whole number of samples, or the device fails. A
@@ -102,14 +119,16 @@ pub fn verify(
         differing: 0,
         first_difference: None,
         instructions: None,
-        image_bytes: image.len(),
+        time: None,
+        image_bytes: qmend_shared::signature::split(image).0.len(),
         memory: DeviceStats::default(),
     };
-    let mut counts = Vec::new();
+    let (mut counts, mut ticks) = (Vec::new(), Vec::new());
     for (index, input) in inputs.chunks_exact(len).enumerate() {
         let ours = host.infer(input)?.output;
         let theirs = device.infer(input)?;
         counts.extend(theirs.instructions);
+        ticks.extend(theirs.ticks);
         let differing = ours
             .iter()
             .zip(&theirs.output)
@@ -141,6 +160,20 @@ pub fn verify(
         });
     }
     report.memory = device.stats()?;
+    ticks.sort_unstable();
+    if let (Some(&min), Some(&max), Some(clock)) =
+        (ticks.first(), ticks.last(), report.memory.clock)
+    {
+        let median = ticks[(ticks.len() - 1) / 2];
+        let microseconds = u128::from(median) * 1_000_000 / u128::from(clock.hz.max(1));
+        report.time = Some(Time {
+            clock,
+            min,
+            median,
+            max,
+            median_microseconds: u64::try_from(microseconds).unwrap_or(u64::MAX),
+        });
+    }
     Ok(report)
 }
 

@@ -59,4 +59,10 @@ pub enum ExportError {
         /// What is wrong with them.
         problem: String,
     },
+    /// Bytes that are no ELF file that can be put into flash.
+    #[error("not usable as firmware: {problem}")]
+    Elf {
+        /// What is wrong.
+        problem: String,
+    },
 }

@@ -4,14 +4,20 @@
 //! - [`image`]: the bytes of `shared/FORMAT.md`,
 //! - [`notes`]: what an image carries for the host alone,
 //! - [`tflite`]: TFLite files as results,
-//! - [`patch`]: from one image to another.
+//! - [`elf`]: flash contents as programmers take them,
+//! - [`self_test`]: inputs that travel with their outputs,
+//! - [`patch`]: from one image to another,
+//! - [`signature`]: who made it.
 
+pub mod elf;
 mod error;
 pub mod image;
 pub mod notes;
 pub mod patch;
 mod place;
 pub mod plan;
+pub mod self_test;
+pub mod signature;
 pub mod tflite;
 
 #[cfg(test)]

@@ -15,4 +15,4 @@ pub use progress::{Bar, Progress};
 pub use stats::{Proportion, mcnemar_exact};
 pub use table::Table;
 pub use usage::{cpu_seconds, peak_bytes, reset_peak};
-pub use write::{WriteError, check_target, write_atomic};
+pub use write::{WriteError, check_target, write_atomic, write_private};

@@ -95,20 +95,25 @@ pub fn check_target(path: &Path, overwrite: bool) -> Result<(), WriteError> {
         return Ok(());
     }
     // Permissions, read-only disks and the like: only trying tells.
-    temporary(folder).map_err(|e| WriteError::from_io(path, 0, e))?;
+    temporary(folder, Access::Usual).map_err(|e| WriteError::from_io(path, 0, e))?;
     Ok(())
 }
 
 /// A file that vanishes unless it is renamed.
-fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+fn temporary(folder: &Path, access: Access) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".qmend-").suffix(".tmp");
     #[cfg(unix)]
     {
-        // As any new file, not as a secret one: the umask takes its share.
         use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
+        builder.permissions(std::fs::Permissions::from_mode(match access {
+            // As any new file: the umask takes its share.
+            Access::Usual => 0o666,
+            Access::Owner => 0o600,
+        }));
     }
+    #[cfg(not(unix))]
+    let _ = access;
     builder.tempfile_in(folder)
 }
 
@@ -127,6 +132,31 @@ fn folder_of(path: &Path) -> &Path {
 /// # Errors
 /// [`WriteError`]; without `overwrite` an existing file is [`WriteError::Exists`].
 pub fn write_atomic(path: &Path, bytes: &[u8], overwrite: bool) -> Result<(), WriteError> {
+    write_with(path, bytes, overwrite, Access::Usual)
+}
+
+/// [`write_atomic`] of a secret: the file can be read and written by its owner alone, from its first
+/// byte on (on systems that have such permissions).
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_private(path: &Path, bytes: &[u8], overwrite: bool) -> Result<(), WriteError> {
+    write_with(path, bytes, overwrite, Access::Owner)
+}
+
+/// Who may read a new file.
+#[derive(Clone, Copy)]
+enum Access {
+    Usual,
+    Owner,
+}
+
+fn write_with(
+    path: &Path,
+    bytes: &[u8],
+    overwrite: bool,
+    access: Access,
+) -> Result<(), WriteError> {
     let failed = |e| WriteError::from_io(path, bytes.len(), e);
     check_target(path, overwrite)?;
     // A device or a pipe is written to, not replaced.
@@ -138,7 +168,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], overwrite: bool) -> Result<(), Wr
             .map_err(failed);
     }
     let folder = folder_of(path);
-    let mut file = temporary(folder).map_err(failed)?;
+    let mut file = temporary(folder, access).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     let renamed = if overwrite {

@@ -219,7 +219,7 @@ fn flash_contents_go_to_files_for_a_programmer() {
             "UF2",
         ),
         (
-            vec!["flash", "m.qmend", "--out", "f.elf", "--board", "microbit"],
+            vec!["flash", "m.qmend", "--out", "f.txt", "--board", "microbit"],
             "known forms",
         ),
         (vec!["flash", "m.qmend", "--out", "f.hex"], "--board"),

@@ -17,6 +17,7 @@ mod model;
 mod op;
 mod operators;
 mod read;
+mod self_test;
 
 pub use aligned::Aligned;
 pub use check::{MAX_CONCAT_INPUTS, MAX_OPS};
@@ -30,3 +31,4 @@ pub use model::finish;
 pub use model::{Channels, Model, Ops};
 pub use op::*;
 pub use operators::{BUILT_IN, OPERATORS, is_built_in};
+pub use self_test::{SelfTests, self_test_footer};

@@ -119,6 +119,24 @@ pub enum Request<'a> {
         /// roll back twice.
         from: u32,
     },
+    /// Whom does the device take images from? Answered by `Response::Trust`; firmware without
+    /// signatures, which takes them from anybody, refuses with [`Refusal::Unsupported`].
+    Trust,
+    /// Says, before anything is begun, that the image that is going to come was signed. Touches
+    /// nothing. A device without a key refuses with [`Refusal::Unsupported`].
+    Authorize {
+        /// A block of [`crate::signature::BLOCK_BYTES`].
+        #[serde(borrow)]
+        block: &'a [u8],
+    },
+    /// Runs one of the self-tests that the open image carries. Answered by `Response::SelfTest`; a
+    /// firmware without them refuses with [`Refusal::Unsupported`].
+    SelfTest {
+        /// Which, from 0.
+        vector: u32,
+    },
+    /// What came of the self-tests at the start. Answered by `Response::BootTest`.
+    BootTest,
 }
 
 /// What a device answers.
@@ -187,6 +205,17 @@ pub enum Response<'a> {
         #[serde(borrow)]
         trace: &'a [u8],
     },
+    // Answers that small firmware leaves out. They are the last ones, and `signed` brings `self-test`
+    // along, so that each has one number in every build.
+    /// The self-test was run.
+    #[cfg(feature = "self-test")]
+    SelfTest(SelfTestResult),
+    /// The self-tests that were run at the start; none where none were asked for, or there are none.
+    #[cfg(feature = "self-test")]
+    BootTest(Option<BootTest>),
+    /// Whom the device takes images from.
+    #[cfg(feature = "signed")]
+    Trust(Trust),
 }
 
 /// Who a device is and what it can hold.
@@ -276,6 +305,40 @@ pub struct SlotImage {
     pub crc: u32,
 }
 
+/// Whom a device takes images from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// [`crate::signature::Signed::key_id`] of the key whose signature an image needs; none where
+    /// any image is taken.
+    pub key_id: Option<[u8; 8]>,
+    /// The lowest version that is taken; 0 where rollback protection is off.
+    pub lowest: u32,
+    /// Version of the image that counts; 0 where it was not signed, or there is none.
+    pub version: u32,
+}
+
+/// One self-test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelfTestResult {
+    /// Which.
+    pub vector: u32,
+    /// How many the image has; where it has none, nothing was run.
+    pub count: u32,
+    /// The first element that is not as it must be, what it must be, and what it is.
+    pub failed_at: Option<(u32, i8, i8)>,
+}
+
+/// The self-tests that were run at the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootTest {
+    /// Those whose output was as it must be.
+    pub passed: u32,
+    /// The others.
+    pub failed: u32,
+    /// The first of these.
+    pub first_failing: Option<u32>,
+}
+
 /// What the device reads from an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelInfo {
@@ -323,6 +386,8 @@ pub struct Stats {
     pub stack_watched: u32,
     /// Runs since the image was opened.
     pub runs: u32,
+    /// Whether a tick of [`Response::Ran`] is a cycle of the processor.
+    pub cycles: bool,
 }
 
 /// Why a request was not done.
@@ -381,4 +446,20 @@ pub enum Refusal {
         /// Bytes there are.
         capacity: u32,
     },
+    /// The firmware was built without what was asked for.
+    Unsupported,
+    /// The device takes signed images only, and this one was not announced by
+    /// [`Request::Authorize`]; or the image to roll back to was not signed.
+    Unsigned,
+    /// The block is none, or was not signed by the device's key.
+    BadSignature,
+    /// An older version than the device has had.
+    OldVersion {
+        /// Of the image.
+        version: u32,
+        /// The lowest that is taken.
+        lowest: u32,
+    },
+    /// The image is not the one that was signed.
+    OtherThanSigned,
 }

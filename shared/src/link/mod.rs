@@ -17,6 +17,6 @@ pub mod message;
 
 pub use frame::{FrameError, FrameReader, frame_overhead, write_frame};
 pub use message::{
-    Description, Digests, Identity, ModelInfo, PROTOCOL, Packet, Refusal, Request, Response,
-    SectorRun, SlotDescription, SlotImage, SlotStatus, Stats,
+    BootTest, Description, Digests, Identity, ModelInfo, PROTOCOL, Packet, Refusal, Request,
+    Response, SectorRun, SelfTestResult, SlotDescription, SlotImage, SlotStatus, Stats, Trust,
 };

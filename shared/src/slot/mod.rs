@@ -22,8 +22,8 @@ mod update;
 
 pub use error::SlotError;
 pub use layout::{Layout, Region, SlotLayout};
-pub use patch::apply_patch;
+pub use patch::{apply_patch, apply_patch_of_version};
 pub use record::{RECORD_BYTES, Record};
-pub use select::{Selected, other_image, roll_back, select};
+pub use select::{Selected, highest_version, other_image, other_record, roll_back, select};
 pub use storage::{Sector, Storage, StorageError, WRITE_UNIT_MAX};
 pub use update::Update;

@@ -28,7 +28,22 @@ pub fn apply_patch(
     patch: &Patch<'_>,
     accept: impl FnOnce(&Model<'_>) -> bool,
 ) -> Result<Selected, SlotError> {
-    write_target(storage, layout, selected, patch)?.finish(storage, layout, accept)
+    apply_patch_of_version(storage, layout, selected, patch, 0, accept)
+}
+
+/// [`apply_patch`], where the result is a signed image of this version.
+///
+/// # Errors
+/// As [`apply_patch`].
+pub fn apply_patch_of_version(
+    storage: &mut impl Storage,
+    layout: &Layout,
+    selected: &Selected,
+    patch: &Patch<'_>,
+    version: u32,
+    accept: impl FnOnce(&Model<'_>) -> bool,
+) -> Result<Selected, SlotError> {
+    write_target(storage, layout, selected, patch, version)?.finish(storage, layout, accept)
 }
 
 /// All of it but the commit.
@@ -38,6 +53,7 @@ fn write_target(
     layout: &Layout,
     selected: &Selected,
     patch: &Patch<'_>,
+    version: u32,
 ) -> Result<Update, SlotError> {
     let header = patch.header();
     let update = Update::begin(
@@ -46,7 +62,8 @@ fn write_target(
         Some(selected),
         header.target_len,
         header.target_crc,
-    )?;
+    )?
+    .with_version(version);
     let image = selected.image(storage.bytes(), layout);
     patch.check(image).map_err(SlotError::Patch)?;
     let mut writing = update;

@@ -22,11 +22,14 @@ pub struct Record {
     pub len: u32,
     /// CRC-32 of the image, its header included.
     pub crc: u32,
+    /// [`crate::signature::Signed::version`] of the image; 0 where nobody signed it, or nobody
+    /// looked.
+    pub version: u32,
 }
 
 impl Record {
     /// The record's bytes, little-endian: magic `QREC`, version 1, slot, two zeros; sequence,
-    /// length and CRC of the image; eight zeros; CRC-32 of the 28 bytes before.
+    /// length, CRC and version of the image; four zeros; CRC-32 of the 28 bytes before.
     pub fn to_bytes(&self) -> [u8; RECORD_BYTES] {
         let mut b = [0u8; RECORD_BYTES];
         b[0..4].copy_from_slice(&MAGIC);
@@ -35,6 +38,7 @@ impl Record {
         b[8..12].copy_from_slice(&self.sequence.to_le_bytes());
         b[12..16].copy_from_slice(&self.len.to_le_bytes());
         b[16..20].copy_from_slice(&self.crc.to_le_bytes());
+        b[20..24].copy_from_slice(&self.version.to_le_bytes());
         let crc = crc32(&b[..28]);
         b[28..].copy_from_slice(&crc.to_le_bytes());
         b
@@ -52,6 +56,7 @@ impl Record {
             sequence: field(8),
             len: field(12),
             crc: field(16),
+            version: field(20),
         };
         // Everything else is as this version writes it.
         (record.to_bytes() == *b).then_some(record)
@@ -137,6 +142,7 @@ mod tests {
             sequence: 7,
             len: 5978,
             crc: 0xdead_beef,
+            version: 9,
         };
         let bytes = record.to_bytes();
         assert_eq!(Record::from_bytes(&bytes), Some(record));

@@ -2,7 +2,7 @@
 
 use super::error::SlotError;
 use super::layout::Layout;
-use super::record::Record;
+use super::record::{RECORD_BYTES, Record};
 use super::storage::Storage;
 use crate::image::Model;
 use crate::link::frame::crc32;
@@ -70,16 +70,48 @@ pub(super) fn next_sequence(bytes: &[u8], layout: &Layout) -> Result<u32, SlotEr
         .ok_or(SlotError::SequenceExhausted)
 }
 
+/// The highest version of a signed image in any sound record: nothing older is to be taken where
+/// rollback protection is on.
+///
+/// An area of records is erased only where it is not that of the image that counts, whose version
+/// is the highest as long as nothing older is taken.
+pub fn highest_version(bytes: &[u8], layout: &Layout) -> u32 {
+    let mut highest = 0;
+    for (number, slot) in layout.slots.iter().enumerate() {
+        for cell in slot.records.of(bytes).chunks_exact(RECORD_BYTES) {
+            match Record::from_bytes(cell) {
+                Some(record) if record.slot as usize == number => {
+                    highest = highest.max(record.version);
+                }
+                _ => {}
+            }
+        }
+    }
+    highest
+}
+
 /// Length and CRC of the other slot's image, where [`roll_back`] could go.
 pub fn other_image(bytes: &[u8], layout: &Layout, selected: &Selected) -> Option<(u32, u32)> {
+    other_record(bytes, layout, selected).map(|record| (record.len, record.crc))
+}
+
+/// What [`roll_back`] goes by: the newest record of the other slot, or one of sequence and version 0
+/// where the slot has no record and yet an image.
+pub fn other_record(bytes: &[u8], layout: &Layout, selected: &Selected) -> Option<Record> {
     let slot = selected.other();
     match Record::newest(bytes, layout, &[slot], EVERY) {
-        Some(record) => sound(&record, bytes, layout).then_some((record.len, record.crc)),
+        Some(record) => sound(&record, bytes, layout).then_some(record),
         // A full area is erased before a record goes into it, and the power may have been cut just
         // then: the image's own check has to do.
         None => {
             let model = Model::from_slot(layout.slots[slot as usize & 1].image.of(bytes)).ok()?;
-            Some((model.bytes().len() as u32, crc32(model.bytes())))
+            Some(Record {
+                slot,
+                sequence: 0,
+                len: model.bytes().len() as u32,
+                crc: crc32(model.bytes()),
+                version: 0,
+            })
         }
     }
 }
@@ -95,12 +127,9 @@ pub fn roll_back(
     selected: &Selected,
 ) -> Result<Selected, SlotError> {
     let bytes = storage.bytes();
-    let (len, crc) = other_image(bytes, layout, selected).ok_or(SlotError::NothingToRollBackTo)?;
     let record = Record {
-        slot: selected.other(),
         sequence: next_sequence(bytes, layout)?,
-        len,
-        crc,
+        ..other_record(bytes, layout, selected).ok_or(SlotError::NothingToRollBackTo)?
     };
     record.append(storage, layout)?;
     Ok(Selected { record })

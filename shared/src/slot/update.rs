@@ -48,10 +48,23 @@ impl Update {
                 sequence,
                 len,
                 crc,
+                version: 0,
             },
             region,
             next: 0,
         })
+    }
+
+    /// The same update, of a signed image of this version.
+    pub fn with_version(mut self, version: u32) -> Self {
+        self.record.version = version;
+        self
+    }
+
+    /// What lies where the image belongs.
+    pub fn written<'a>(&self, storage: &'a impl Storage) -> &'a [u8] {
+        let there = self.region.of(storage.bytes());
+        there.get(..self.record.len as usize).unwrap_or(&[])
     }
 
     /// The region that is written.
