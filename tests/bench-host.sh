@@ -1,11 +1,9 @@
 #!/usr/bin/env bash
-# The host's integer engine side by side with LiteRT, onnxruntime and tract on the same int8
-# networks, in one run, the tools in turn and each at its best of three rounds; one and two threads
-# (tract: one).
+# The host's integer engine side by side with LiteRT and onnxruntime on the same int8 networks, in
+# one run, the tools in turn and each at its best of three rounds; one and two threads.
 #
 #   tests/bench-host.sh DATA [OUT.md]     DATA holds resnet8_cifar10_* and kws_dscnn_* models
 #   QMEND=PROGRAM tests/bench-host.sh ...  with a program that is there
-#   TRACT=PROGRAM tests/bench-host.sh ...  with tests/tract built elsewhere; TRACT=- without it
 #
 # Ours takes many samples a call, as repair does; the others one, as an application does.
 set -euo pipefail
@@ -22,42 +20,25 @@ python=tests/python/.venv/bin/python
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# tract is a crate of its own with its own lock, outside the workspace.
-tract=${TRACT:-}
-if [ -z "$tract" ]; then
-    cp -r tests/tract "$work/tract"
-    if nice -n 15 cargo build --release --quiet --manifest-path "$work/tract/Cargo.toml"; then
-        tract=$work/tract/target/release/tract-rate
-    else
-        echo "bench-host.sh: tract is left out: it could not be built (see above)" >&2
-    fi
-fi
-[ "$tract" != - ] || tract=
-
 {
-    echo "| network | threads | qmend | LiteRT (XNNPACK) | LiteRT (no delegate) | onnxruntime (QDQ) | tract (QDQ) | qmend to the fastest peer |"
-    echo "|---|---|---|---|---|---|---|---|"
-    for row in resnet8_cifar10_int8:resnet8_cifar10_folded:1,3,32,32 kws_dscnn_official_int8:kws_dscnn_folded:1,1,49,10; do
-        IFS=: read -r name float shape <<<"$row"
+    echo "| network | threads | qmend | LiteRT (XNNPACK) | LiteRT (no delegate) | onnxruntime (QDQ) | qmend to the fastest peer |"
+    echo "|---|---|---|---|---|---|---|"
+    for row in resnet8_cifar10_int8:resnet8_cifar10_folded kws_dscnn_official_int8:kws_dscnn_folded; do
+        IFS=: read -r name float <<<"$row"
         "$python" tests/python/qdq.py "$models/$float.onnx" "$work/qdq.onnx" >/dev/null 2>&1
         for threads in 1 2; do
             : >"$work/rates"
             for _ in 1 2 3; do
                 ours=$("${QMEND:-target/release/qmend}" bench engine "$models/$name.tflite" --samples 256 --threads "$threads" --json --quiet | tr -d "\n")
                 peers=$("$python" tests/python/peers.py "$models/$name.tflite" "$work/qdq.onnx" --threads "$threads" --seconds 2 2>/dev/null)
-                rate=null
-                if [ -n "$tract" ] && [ "$threads" = 1 ]; then
-                    rate=$("$tract" "$work/qdq.onnx" "$shape" 2) || { rate=null; echo "bench-host.sh: tract does not run $name" >&2; }
-                fi
-                echo "[$ours, $peers, $rate]" >>"$work/rates"
+                echo "[$ours, $peers]" >>"$work/rates"
             done
             "$python" - "$work/rates" "$name" "$threads" <<'PY'
 import json, sys
 rounds = [json.loads(line) for line in open(sys.argv[1])]
-ours = max(o["best_samples_a_second"] for o, _, _ in rounds)
+ours = max(o["best_samples_a_second"] for o, _ in rounds)
 names = ["litert-xnnpack", "litert-builtin", "onnxruntime"]
-peers = [max((p[n] for _, p, _ in rounds if n in p), default=None) for n in names]
-peers.append(max((t for _, _, t in rounds if t is not None), default=None))
+peers = [max((p[n] for _, p in rounds if n in p), default=None) for n in names]
 fastest = max(p for p in peers if p is not None)
 cells = [sys.argv[2], sys.argv[3], f"{ours:.0f}"]
 cells += ["-" if p is None else f"{p:.0f}" for p in peers] + [f"{ours / fastest:.2f}"]

@@ -69,7 +69,7 @@ pub struct Args {
     strategy: Chain,
     /// How descent varies the repair data: any of shift,flip,noise,blend, or none; by default what
     /// suits the input's shape (images: shift,flip,blend; spectrograms: shift along the height, noise,
-    /// blend) and none are both tried for a sixth of the rounds, and the holdout set chooses
+    /// blend) for half of the rounds, none for the others, and the holdout set chooses
     #[arg(long, value_name = "none|shift,flip,noise,blend")]
     augment: Option<Variations>,
     /// Keep a repair only if by chance the holdout set would show its gain with less than this

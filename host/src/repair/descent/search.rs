@@ -12,16 +12,14 @@ use std::time::{Duration, Instant};
 const PACE: usize = 6;
 /// A snapshot is judged every so many rounds.
 const LOOK: usize = 25;
-/// Share of the rounds that each way of varying is tried for, where nobody said which.
-const TRIAL: usize = 6;
 
 /// Descends, and proposes the snapshot that the holdout set likes best; the best of those that meet
 /// its labels no less often than the start joins the `candidates`. At most `share` of the time that is
 /// left is used: if all rounds do not fit, there are fewer.
 ///
-/// How much variation is good depends on how much the network can still learn: one that is far from
-/// its teacher and small learns most from the samples as they are. So unless the user says how, both
-/// are tried for a part of the rounds each, and the holdout set chooses.
+/// How much variation is good depends on how much the network can still learn and from how many
+/// samples: a small one learns most from many as they are, a large one learns few by heart. Short trials
+/// do not tell, so unless the user says how, half of the rounds go each way, and the holdout set chooses.
 ///
 /// # Errors
 /// [`RepairError`] where the model cannot be run or differentiated.
@@ -42,35 +40,22 @@ pub fn run(
         Descent::new(state, context, &*wanted)?.quality()
     };
     let mut snapshots = Snapshots::new(first);
-    let part = most / TRIAL;
-    let mut rounds = 0;
-    let (chosen, trials) = match context.config.augment {
-        Some(v) => (Augment::of(v, shape), 0),
-        None if part < LOOK => (Augment::for_shape(shape), 0),
-        None => {
-            let ways = [Augment::for_shape(shape), Augment::NONE];
-            let mut best = (f64::INFINITY, ways[0]);
-            for way in ways {
-                let limit = limit.map(|l| l / TRIAL as u32);
-                let (made, reached) = descend(state, context, way, part, limit, &mut snapshots)?;
-                rounds += made;
-                if reached < best.0 {
-                    best = (reached, way);
-                }
-            }
-            (best.1, ways.len())
-        }
+    let ways = match context.config.augment {
+        Some(v) => vec![Augment::of(v, shape)],
+        None if most < 2 * LOOK => vec![Augment::for_shape(shape)],
+        None => vec![Augment::for_shape(shape), Augment::NONE],
     };
-    let limit = limit.map(|l| l * (TRIAL - trials) as u32 / TRIAL as u32);
-    rounds += descend(
-        state,
-        context,
-        chosen,
-        most - trials * part,
-        limit,
-        &mut snapshots,
-    )?
-    .0;
+    let mut rounds = 0;
+    let mut chosen = (first.divergence, ways[0]);
+    for &way in &ways {
+        let limit = limit.map(|l| l / ways.len() as u32);
+        let most = most / ways.len();
+        let (made, reached) = descend(state, context, way, most, limit, &mut snapshots)?;
+        rounds += made;
+        if reached < chosen.0 {
+            chosen = (reached, way);
+        }
+    }
 
     // Judged before the state moves on.
     if let Some(proposal) = snapshots.gentle() {
@@ -84,8 +69,8 @@ pub fn run(
     context.report(Step {
         strategy: "descent",
         what: format!(
-            "best snapshot of {rounds} rounds ({chosen}), holdout divergence {:.4} -> {:.4}",
-            first.divergence, reached.divergence
+            "best snapshot of {rounds} rounds ({}), holdout divergence {:.4} -> {:.4}",
+            chosen.1, first.divergence, reached.divergence
         ),
         edits,
         verdict,
