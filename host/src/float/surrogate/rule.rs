@@ -24,7 +24,7 @@ pub(super) enum Rule {
     Table(Box<[f32; 256]>),
     /// By Burn's autodiff through this kernel, from real values to real values.
     Burn {
-        kernel: Kernel,
+        kernel: Box<Kernel>,
         clamp: Option<[f32; 2]>,
     },
 }
@@ -42,7 +42,10 @@ impl Rule {
         let shape = |t: TensorId| model.tensor(t).shape;
         let burn = |clamp: Option<[f32; 2]>| {
             let (kernel, _) = Kernel::build(real, shape(node.inputs[0]), y.shape, device);
-            Rule::Burn { kernel, clamp }
+            Rule::Burn {
+                kernel: Box::new(kernel),
+                clamp,
+            }
         };
         match &node.op {
             Op::Conv2d(Conv2d { linear, .. }) | Op::FullyConnected(FullyConnected { linear }) => {

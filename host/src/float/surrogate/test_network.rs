@@ -87,6 +87,19 @@ impl Builder {
         shape: [usize; 3],
     ) -> TensorId {
         let output = self.tensor(shape);
+        // What only moves elements keeps their scale.
+        let same = match &op {
+            Op::Pad(_) | Op::Reshape | Op::Transpose { .. } | Op::ResizeNearest { .. } => Some(0),
+            Op::MaxPool(_) | Op::AveragePool(_) => Some(0),
+            Op::Concat(c) => c.inputs.iter().position(|i| *i == ConcatInput::Copy),
+            _ => None,
+        };
+        if let Some(k) = same {
+            let from = self.model.tensor(inputs[k]);
+            let (scale, zero_point) = (from.scale, from.zero_point);
+            let to = &mut self.model.tensors[output.0];
+            (to.scale, to.zero_point) = (scale, zero_point);
+        }
         let name = format!("n{}", self.model.nodes.len());
         self.model.nodes.push(Node {
             name,
@@ -240,12 +253,7 @@ impl Builder {
             true => (Op::MaxPool(pool), graph::Op::MaxPool(real)),
             false => (Op::AveragePool(pool), graph::Op::AveragePool(real)),
         };
-        let y = self.node(op, real, &[x], [oh, ow, c]);
-        // Pooling keeps scale and zero point.
-        let (scale, zero_point) = (self.model.tensor(x).scale, self.model.tensor(x).zero_point);
-        let t = &mut self.model.tensors[y.0];
-        (t.scale, t.zero_point) = (scale, zero_point);
-        y
+        self.node(op, real, &[x], [oh, ow, c])
     }
 
     pub fn acts(&self) -> Vec<&[i8]> {
@@ -513,7 +521,7 @@ pub fn network() -> Builder {
     );
     let hidden = b.dense(joined, 9);
     let logits = b.dense(hidden, 5);
-    b.node(
+    let y = b.node(
         Op::Softmax {
             multiplier: 1 << 30,
             left_shift: 20,
@@ -523,5 +531,8 @@ pub fn network() -> Builder {
         &[logits],
         [1, 1, 5],
     );
+    // Softmax has a scale and a zero point of its own.
+    let t = &mut b.model.tensors[y.0];
+    (t.scale, t.zero_point) = (1.0 / 256.0, -128);
     b
 }
