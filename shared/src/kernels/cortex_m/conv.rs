@@ -199,6 +199,10 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
     let taps = p.weights.columns;
     assert!(p.groups > 0 && taps > 0);
     let direct = isa::reads(&p.weights);
+    if !super::ROOMY && !direct {
+        return false;
+    }
+    let direct = !super::ROOMY || direct;
     // Other rows are unpacked: bytes where words cannot be loaded from their address, else to 4-bit fields.
     let bits = match (direct, p.weights.bits) {
         (true, bits) => bits,

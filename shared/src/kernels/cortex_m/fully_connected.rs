@@ -46,6 +46,10 @@ pub(super) fn fully_connected(
     let words = |b: &[u8]| b.as_ptr().addr().is_multiple_of(4);
     // Rows that the assembly does not read are unpacked one at a time: to bytes, or to 4-bit fields.
     let direct = isa::reads(&p.weights) && words(p.weights.bytes);
+    if !super::ROOMY && !direct {
+        return false;
+    }
+    let direct = !super::ROOMY || direct;
     let bits = match (direct, p.weights.bits) {
         (true, bits) => bits,
         (false, 8) => 8,

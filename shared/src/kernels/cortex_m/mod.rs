@@ -30,6 +30,10 @@ use super::backend::{Kernels, Portable};
 use super::conv2d::ConvParams;
 use super::fully_connected::FullyConnectedParams;
 
+/// Whether there is flash for more than convolutions of rows that the assembly reads as they lie. Else
+/// other rows, and fully connected layers, are left to the portable kernels.
+const ROOMY: bool = cfg!(feature = "fast");
+
 /// Kernels for this Cortex-M.
 #[derive(Clone, Copy, Debug)]
 pub struct CortexM;
@@ -55,7 +59,8 @@ impl Kernels for CortexM {
         input: &[i8],
         output: &mut [i8],
     ) {
-        if !fully_connected::fully_connected(p, scratch, input, output) {
+        // Its code is as large as a convolution's and saves less, so it is left out too.
+        if !ROOMY || !fully_connected::fully_connected(p, scratch, input, output) {
             Portable::fully_connected(p, scratch, input, output);
         }
     }
