@@ -6,6 +6,7 @@
 //!   What the programs that run either do on every emulated board is in `programs`.
 //! - [`port`]: the traits that a board implements: bytes in and out, a clock;
 //!   its flash implements [`qmend_shared::slot::Storage`].
+//! - [`pages`]: what every flash driver asks before it changes anything.
 //! - `rtt`: a link through the debug port.
 //! - [`ram_flash`]: RAM in flash's place, where an emulator has none.
 //! - `small_division`: division on processors that have none, where flash is scarce.
@@ -18,6 +19,7 @@
 pub mod agent;
 pub mod bench;
 pub mod kernel_check;
+pub mod pages;
 pub mod port;
 pub mod ram_flash;
 

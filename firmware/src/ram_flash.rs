@@ -2,6 +2,8 @@
 
 use qmend_shared::slot::{Sector, Storage, StorageError};
 
+use crate::pages::sector_at;
+
 /// Memory with sectors of one length: erasing sets bytes to 0xFF, writing only clears bits, in
 /// units of four bytes.
 pub struct RamFlash<'a> {
@@ -26,10 +28,7 @@ impl Storage for RamFlash<'_> {
     }
 
     fn sector(&self, offset: u32) -> Option<Sector> {
-        let len = self.sector;
-        let start = offset.checked_div(len)? * len;
-        let inside = (offset as usize) < self.bytes.len();
-        inside.then_some(Sector { start, len })
+        sector_at(offset, self.sector, self.bytes.len())
     }
 
     fn erase(&mut self, sector: Sector) -> Result<(), StorageError> {

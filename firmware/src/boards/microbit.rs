@@ -11,6 +11,7 @@ use qmend_shared::slot::boards::MICROBIT;
 use qmend_shared::slot::{Sector, Storage, StorageError};
 
 use crate::cortex_m_port::{Register, code_bytes, paint_stack, painted_stack};
+use crate::pages::{sector_at, whole_words};
 use crate::port::{BoardInfo, Link, Meter};
 
 /// Bytes for arena, input, output and a kept tensor.
@@ -155,11 +156,7 @@ impl Storage for Flash {
     }
 
     fn sector(&self, offset: u32) -> Option<Sector> {
-        let inside = (offset as usize) < SLOTS_BYTES;
-        inside.then_some(Sector {
-            start: offset / PAGE * PAGE,
-            len: PAGE,
-        })
+        sector_at(offset, PAGE, SLOTS_BYTES)
     }
 
     fn erase(&mut self, sector: Sector) -> Result<(), StorageError> {
@@ -171,12 +168,7 @@ impl Storage for Flash {
     }
 
     fn write(&mut self, offset: u32, data: &[u8]) -> Result<(), StorageError> {
-        let end = (offset as usize).checked_add(data.len());
-        if end.is_none_or(|end| end > SLOTS_BYTES)
-            || !(offset as usize | data.len()).is_multiple_of(4)
-        {
-            return Err(StorageError);
-        }
+        whole_words(offset, data, SLOTS_BYTES)?;
         in_mode(WRITE, || {
             for (i, word) in data.as_chunks::<4>().0.iter().enumerate() {
                 let address = MICROBIT.address + offset + 4 * i as u32;

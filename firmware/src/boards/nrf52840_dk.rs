@@ -14,6 +14,7 @@ use qmend_shared::slot::boards::NRF52840_DK;
 use qmend_shared::slot::{Sector, Storage, StorageError};
 
 use crate::cortex_m_port::{Register, code_bytes};
+use crate::pages::{sector_at, whole_words};
 use crate::port::{BoardInfo, Link};
 
 /// Frequency of the processor and of SysTick.
@@ -126,11 +127,7 @@ impl Storage for Flash {
     }
 
     fn sector(&self, offset: u32) -> Option<Sector> {
-        let inside = (offset as usize) < SLOTS_BYTES;
-        inside.then_some(Sector {
-            start: offset / PAGE * PAGE,
-            len: PAGE,
-        })
+        sector_at(offset, PAGE, SLOTS_BYTES)
     }
 
     fn erase(&mut self, sector: Sector) -> Result<(), StorageError> {
@@ -148,12 +145,7 @@ impl Storage for Flash {
     }
 
     fn write(&mut self, offset: u32, data: &[u8]) -> Result<(), StorageError> {
-        let end = (offset as usize).checked_add(data.len());
-        if end.is_none_or(|end| end > SLOTS_BYTES)
-            || !(offset as usize | data.len()).is_multiple_of(4)
-        {
-            return Err(StorageError);
-        }
+        whole_words(offset, data, SLOTS_BYTES)?;
         self.wait();
         self.0.config.write(|w| w.wen().wen());
         for (i, word) in data.as_chunks::<4>().0.iter().enumerate() {

@@ -17,6 +17,7 @@ use stm32f4xx_hal::serial::Serial;
 use stm32f4xx_hal::{block, hal_02::serial::Read, hal_02::serial::Write};
 
 use crate::cortex_m_port::{Register, code_bytes};
+use crate::pages::whole_words;
 use crate::port::{BoardInfo, Link};
 
 /// Frequency of the processor, SysTick and the peripherals.
@@ -134,12 +135,7 @@ impl Storage for Flash {
     }
 
     fn write(&mut self, offset: u32, data: &[u8]) -> Result<(), StorageError> {
-        let end = (offset as usize).checked_add(data.len());
-        if end.is_none_or(|end| end > FlashExt::len(&self.0))
-            || !(offset as usize | data.len()).is_multiple_of(4)
-        {
-            return Err(StorageError);
-        }
+        whole_words(offset, data, FlashExt::len(&self.0))?;
         let written = self.0.unlocked().program(offset as usize, data.iter());
         reset_data_cache();
         written.map_err(|_| StorageError)

@@ -18,6 +18,7 @@ use rp2040_hal::uart::{DataBits, Enabled, StopBits, UartConfig, UartPeripheral};
 use rp2040_hal::{Sio, Watchdog, rom_data};
 
 use crate::cortex_m_port::code_bytes;
+use crate::pages::{sector_at, whole_words};
 use crate::port::{BoardInfo, Link};
 
 /// The crystal.
@@ -180,11 +181,7 @@ impl Storage for Flash {
     }
 
     fn sector(&self, offset: u32) -> Option<Sector> {
-        let inside = (offset as usize) < SLOTS_BYTES;
-        inside.then_some(Sector {
-            start: offset / SECTOR * SECTOR,
-            len: SECTOR,
-        })
+        sector_at(offset, SECTOR, SLOTS_BYTES)
     }
 
     fn erase(&mut self, sector: Sector) -> Result<(), StorageError> {
@@ -196,12 +193,7 @@ impl Storage for Flash {
     }
 
     fn write(&mut self, offset: u32, data: &[u8]) -> Result<(), StorageError> {
-        let end = (offset as usize).checked_add(data.len());
-        if end.is_none_or(|end| end > SLOTS_BYTES)
-            || !(offset as usize | data.len()).is_multiple_of(4)
-        {
-            return Err(StorageError);
-        }
+        whole_words(offset, data, SLOTS_BYTES)?;
         let (mut at, mut rest) = (offset as usize, data);
         while !rest.is_empty() {
             let within = at % PAGE;

@@ -14,6 +14,7 @@ use qmend_shared::slot::boards::STM32F405;
 use qmend_shared::slot::{Sector, Storage, StorageError};
 
 use crate::cortex_m_port::{Register, code_bytes};
+use crate::pages::whole_words;
 use crate::port::{BoardInfo, Link};
 
 /// Frequency of the processor, SysTick and the peripherals.
@@ -179,12 +180,7 @@ impl Storage for Flash {
     }
 
     fn write(&mut self, offset: u32, data: &[u8]) -> Result<(), StorageError> {
-        let end = (offset as usize).checked_add(data.len());
-        if end.is_none_or(|end| end > FLASH_BYTES)
-            || !(offset as usize | data.len()).is_multiple_of(4)
-        {
-            return Err(StorageError);
-        }
+        whole_words(offset, data, FLASH_BYTES)?;
         self.unlocked(PROGRAM, || {
             for (i, word) in data.as_chunks::<4>().0.iter().enumerate() {
                 let address = STM32F405.address + offset + 4 * i as u32;

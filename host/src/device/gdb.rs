@@ -34,7 +34,11 @@ impl Gdb {
             port: format!("gdb:{address}"),
             reason,
         };
-        let stream = TcpStream::connect(address).map_err(|e| port(e.to_string()))?;
+        let stream = TcpStream::connect(address).map_err(|e| {
+            port(format!(
+                "{e}; is the probe's GDB server (OpenOCD, pyOCD, J-Link's, probe-rs's) running, at HOST:PORT?"
+            ))
+        })?;
         stream
             .set_read_timeout(Some(PATIENCE))
             .and_then(|()| stream.set_nodelay(true))

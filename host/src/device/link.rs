@@ -2,26 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use qmend_shared::link::frame::{FrameReader, crc32};
-use qmend_shared::link::{
-    Description, Digests, ModelInfo, PROTOCOL, Packet, Refusal, Request, Response, SlotStatus,
-    frame_overhead, write_frame,
-};
+use qmend_shared::link::frame::crc32;
+use qmend_shared::link::{Description, ModelInfo, PROTOCOL, Request, Response, SlotStatus};
 
+use super::conversation::Conversation;
 use super::{
     Clock, Device, DeviceError, DeviceIdentity, DeviceStats, Inference, LoadedModel, SelfTestRun,
-    to_bytes, to_elements,
 };
-
-/// Largest frame that a device may send: u16 data bytes and the fields around them.
-const FRAME: usize = 1 << 17;
-/// How often a request is sent after damaged messages.
-const ATTEMPTS: usize = 4;
-/// How long nothing is heard before a request that takes a device no time is sent again, at most
-/// and as a part of the time limit; twice as long each further time.
-const PATIENCE: (Duration, u32) = (Duration::from_secs(2), 30);
-/// The same for what takes a device its time: inferences, checks of whole images.
-const LONG_PATIENCE: (Duration, u32) = (Duration::from_secs(20), 8);
 
 /// Bytes to and from a device.
 pub trait Transport {
@@ -42,15 +29,15 @@ pub trait Transport {
 pub struct LinkDevice<T> {
     transport: T,
     identity: DeviceIdentity,
-    chunk: usize,
-    loaded: Option<LoadedModel>,
+    pub(super) chunk: usize,
+    pub(super) loaded: Option<LoadedModel>,
     /// CRC of the image that is open.
-    opened: Option<u32>,
+    pub(super) opened: Option<u32>,
     conversation: Conversation,
-    ticks_per_second: u64,
-    instructions_per_second: Option<u64>,
+    pub(super) ticks_per_second: u64,
+    pub(super) instructions_per_second: Option<u64>,
     /// Whether its clock is the device's own.
-    timed: bool,
+    pub(super) timed: bool,
 }
 
 impl<T: Transport + ?Sized> Transport for Box<T> {
@@ -61,17 +48,6 @@ impl<T: Transport + ?Sized> Transport for Box<T> {
     fn receive(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>, DeviceError> {
         (**self).receive(deadline)
     }
-}
-
-/// How often an inference is repeated that a late message has undone.
-const REPETITIONS: usize = 4;
-
-/// Framing, sequence numbers and the time limit.
-struct Conversation {
-    reader: Box<FrameReader<FRAME>>,
-    received: std::collections::VecDeque<u8>,
-    sequence: u8,
-    limit: Duration,
 }
 
 impl<T: Transport> LinkDevice<T> {
@@ -85,13 +61,7 @@ impl<T: Transport> LinkDevice<T> {
         limit: Duration,
         instructions_per_second: Option<u64>,
     ) -> Result<Self, DeviceError> {
-        let mut conversation = Conversation {
-            reader: Box::default(),
-            received: Default::default(),
-            // Not 0, which the device uses where it could not read ours.
-            sequence: 1,
-            limit,
-        };
+        let mut conversation = Conversation::new(limit);
         // Ends whatever half a frame the device may hold.
         transport.send(&[0])?;
         let (identity, chunk, ticks_per_second) = conversation.ask(
@@ -200,34 +170,6 @@ impl<T: Transport> LinkDevice<T> {
         Ok((loaded, info.image_bytes, info.image_crc))
     }
 
-    /// One attempt to run the model that is open.
-    fn infer_once(&mut self, input: &[i8]) -> Result<Inference, DeviceError> {
-        let (loaded, written) = self.write_input(input)?;
-        let (run, ticks, mut output) = self.ask("run", Request::Run, |answer| match answer {
-            Response::Ran {
-                run,
-                input_crc,
-                ticks,
-                output,
-            } if output.len() <= loaded.output_len => Some(if input_crc == written {
-                Ok((run, ticks, to_elements(output).collect::<Vec<_>>()))
-            } else {
-                Err(DeviceError::OtherInput)
-            }),
-            _ => None,
-        })?;
-        let rest = loaded.output_len - output.len();
-        let tail = self.read("read output", run, output.len(), rest, |offset, len| {
-            Request::ReadOutput { offset, len }
-        })?;
-        output.extend(tail);
-        Ok(Inference {
-            output,
-            instructions: self.instructions(ticks),
-            ticks: self.timed.then_some(ticks),
-        })
-    }
-
     /// The transport, to end it or to look at it.
     pub fn transport_mut(&mut self) -> &mut T {
         &mut self.transport
@@ -251,242 +193,6 @@ impl<T: Transport> LinkDevice<T> {
         self.ask(name, request, |answer| {
             matches!(answer, Response::Done).then_some(Ok(()))
         })
-    }
-
-    fn instructions(&self, ticks: u64) -> Option<u64> {
-        let count = u128::from(ticks) * u128::from(self.instructions_per_second?);
-        u64::try_from(count / u128::from(self.ticks_per_second.max(1))).ok()
-    }
-
-    /// Writes an input; returns its CRC, which the answers of what runs on it name.
-    fn write_input(&mut self, input: &[i8]) -> Result<(LoadedModel, u32), DeviceError> {
-        let loaded = self.loaded.ok_or(DeviceError::NoImage)?;
-        if input.len() != loaded.input_len {
-            return Err(DeviceError::InputLength {
-                given: input.len(),
-                expected: loaded.input_len,
-            });
-        }
-        let bytes = to_bytes(input);
-        for (i, data) in bytes.chunks(self.chunk).enumerate() {
-            let offset = (i * self.chunk) as u32;
-            self.done("write input", Request::WriteInput { offset, data })?;
-        }
-        Ok((loaded, crc32(&bytes)))
-    }
-
-    /// Reads a tensor of a run from its element `from` on.
-    fn read(
-        &mut self,
-        name: &'static str,
-        of: u32,
-        from: usize,
-        len: usize,
-        request: impl Fn(u32, u16) -> Request<'static>,
-    ) -> Result<Vec<i8>, DeviceError> {
-        let mut elements = Vec::with_capacity(len);
-        while elements.len() < len {
-            let part = (len - elements.len()).min(self.chunk);
-            let offset = (from + elements.len()) as u32;
-            let data = self.ask(name, request(offset, part as u16), |answer| match answer {
-                Response::Data { run, .. } if run != of => Some(Err(DeviceError::OtherInput)),
-                Response::Data { data, .. } if data.len() == part => Some(Ok(data.to_vec())),
-                _ => None,
-            })?;
-            elements.extend(to_elements(&data));
-        }
-        Ok(elements)
-    }
-}
-
-impl Conversation {
-    /// Sends a request and waits for its answer, which `accept` turns into a result; `None` from it
-    /// means that the answer fits no such request.
-    fn ask<R>(
-        &mut self,
-        transport: &mut impl Transport,
-        name: &'static str,
-        request: Request<'_>,
-        mut accept: impl FnMut(Response<'_>) -> Option<Result<R, DeviceError>>,
-    ) -> Result<R, DeviceError> {
-        self.sequence = self.sequence.checked_add(1).unwrap_or(1);
-        let frame = encode(Packet {
-            sequence: self.sequence,
-            body: request,
-        });
-        let end = Instant::now() + self.limit;
-        let (most, part) = match request {
-            Request::Run
-            | Request::Digest { .. }
-            | Request::Keep { .. }
-            | Request::OpenImage
-            | Request::Commit { .. }
-            | Request::RollBack { .. }
-            | Request::Authorize { .. }
-            | Request::SelfTest { .. }
-            | Request::Slots => LONG_PATIENCE,
-            _ => PATIENCE,
-        };
-        let mut patience = most.min(self.limit / part);
-        let mut damaged = 0;
-        // All requests may be repeated, and the answer to either sending will do.
-        loop {
-            transport.send(&frame)?;
-            let until = end.min(Instant::now() + patience);
-            match self.answer(transport, name, until, &mut accept)? {
-                Heard::Answer(result) => return Ok(result),
-                Heard::Damage => damaged += 1,
-                Heard::Nothing if Instant::now() >= end => {
-                    return Err(DeviceError::Timeout {
-                        request: name,
-                        seconds: self.limit.as_secs(),
-                    });
-                }
-                Heard::Nothing => {
-                    patience *= 2;
-                    // Ends whatever half a frame the device may hold.
-                    transport.send(&[0])?;
-                }
-            }
-            if damaged == ATTEMPTS {
-                return Err(DeviceError::UnexpectedAnswer {
-                    request: name,
-                    answer: "only damaged messages".into(),
-                });
-            }
-        }
-    }
-
-    fn answer<R>(
-        &mut self,
-        transport: &mut impl Transport,
-        name: &'static str,
-        deadline: Instant,
-        accept: &mut impl FnMut(Response<'_>) -> Option<Result<R, DeviceError>>,
-    ) -> Result<Heard<R>, DeviceError> {
-        loop {
-            let Some(byte) = self.received.pop_front() else {
-                match transport.receive(deadline)? {
-                    Some(bytes) => self.received.extend(bytes),
-                    None => return Ok(Heard::Nothing),
-                }
-                continue;
-            };
-            let message = match self.reader.push(byte) {
-                None => continue,
-                Some(Err(_)) => return Ok(Heard::Damage),
-                Some(Ok(message)) => message,
-            };
-            let Ok((Packet { sequence, body }, [])) =
-                postcard::take_from_bytes::<Packet<Response<'_>>>(message)
-            else {
-                return Ok(Heard::Damage);
-            };
-            match body {
-                Response::Panicked {
-                    file,
-                    line,
-                    message,
-                    trace,
-                } => {
-                    let (file, message) = (file.into(), message.into());
-                    let words = trace.as_chunks::<4>().0.iter();
-                    return Err(DeviceError::Panicked {
-                        file,
-                        line,
-                        message,
-                        trace: words.map(|w| u32::from_le_bytes(*w)).collect(),
-                    });
-                }
-                Response::Refused(Refusal::BadMessage) => return Ok(Heard::Damage),
-                _ if sequence != self.sequence => continue,
-                Response::Refused(refusal) => return Err(refused(name, refusal)),
-                answer => {
-                    return match accept(answer) {
-                        Some(result) => result.map(Heard::Answer),
-                        None => {
-                            let mut answer = format!("{answer:?}");
-                            answer.truncate(200);
-                            Err(DeviceError::UnexpectedAnswer {
-                                request: name,
-                                answer,
-                            })
-                        }
-                    };
-                }
-            }
-        }
-    }
-}
-
-/// What came back.
-enum Heard<R> {
-    Answer(R),
-    /// The request has to be sent again.
-    Damage,
-    Nothing,
-}
-
-fn encode(packet: Packet<Request<'_>>) -> Vec<u8> {
-    let data = match packet.body {
-        Request::WriteImage { data, .. }
-        | Request::WriteInput { data, .. }
-        | Request::WritePatch { data, .. } => data.len(),
-        Request::Authorize { block } => block.len(),
-        _ => 0,
-    };
-    let mut scratch = vec![0; data + 64];
-    let mut frame = Vec::with_capacity(data + 64 + frame_overhead(data + 64));
-    let sent = write_frame(&packet, &mut scratch, |bytes| {
-        frame.extend_from_slice(bytes);
-        Ok::<(), std::convert::Infallible>(())
-    });
-    sent.expect("64 bytes hold every field but the data")
-        .unwrap_or_else(|never| match never {});
-    frame
-}
-
-fn refused(request: &'static str, refusal: Refusal) -> DeviceError {
-    match refusal {
-        Refusal::ImageTooLong { needed, capacity } => DeviceError::TooLarge {
-            what: "image slot",
-            needed: needed as u64,
-            capacity: capacity as u64,
-        },
-        Refusal::PoolTooSmall { needed, capacity } => DeviceError::TooLarge {
-            what: "memory for tensors",
-            needed: needed as u64,
-            capacity: capacity as u64,
-        },
-        Refusal::BadImage(error) => DeviceError::BadImage {
-            reason: error.to_string(),
-        },
-        Refusal::NoImage => DeviceError::NoImage,
-        Refusal::PatchTooLong { needed, capacity } => DeviceError::TooLarge {
-            what: "memory that a patch is kept in",
-            needed: needed as u64,
-            capacity: capacity as u64,
-        },
-        Refusal::Slot(error) => DeviceError::Refused {
-            request,
-            reason: error.to_string(),
-        },
-        Refusal::RunFailed(error) => DeviceError::Refused {
-            request,
-            reason: error.to_string(),
-        },
-        // A message that came late has written over the start of the input.
-        Refusal::InputIncomplete { .. } => DeviceError::OtherInput,
-        Refusal::Order { .. } | Refusal::NothingBegun => DeviceError::OutOfOrder { request },
-        Refusal::Unsupported => DeviceError::Unsupported { request },
-        Refusal::Unsigned => DeviceError::Unsigned,
-        Refusal::BadSignature => DeviceError::BadSignature,
-        Refusal::OldVersion { version, lowest } => DeviceError::OldVersion { version, lowest },
-        Refusal::OtherThanSigned => DeviceError::OtherThanSigned,
-        other => DeviceError::Refused {
-            request,
-            reason: format!("{other:?}"),
-        },
     }
 }
 
@@ -547,93 +253,6 @@ impl<T: Transport> Device for LinkDevice<T> {
                 }),
             })),
             _ => None,
-        })
-    }
-}
-
-impl<T: Transport> LinkDevice<T> {
-    /// Tries again what a message that came late has undone: it can make the device close the model
-    /// that was open, or run on another input.
-    fn persist<R>(
-        &mut self,
-        mut attempt: impl FnMut(&mut Self) -> Result<R, DeviceError>,
-    ) -> Result<R, DeviceError> {
-        for _ in 0..REPETITIONS {
-            let opened = self.opened;
-            match attempt(self) {
-                Err(DeviceError::OtherInput) => {}
-                Err(DeviceError::NoImage) if opened.is_some() => {
-                    let (_, _, device) = self.open()?;
-                    if let Some(host) = opened.filter(|&host| host != device) {
-                        return Err(DeviceError::ImageDiffers { device, host });
-                    }
-                }
-                result => return result,
-            }
-        }
-        attempt(self)
-    }
-
-    fn digests_once(&mut self, input: &[i8]) -> Result<Vec<u32>, DeviceError> {
-        let (loaded, written) = self.write_input(input)?;
-        let mut digests = Vec::with_capacity(loaded.operators);
-        while digests.len() < loaded.operators {
-            let first = digests.len();
-            let expected = (loaded.operators - first).min(Digests::MAX);
-            let more = self.ask(
-                "digest",
-                Request::Digest {
-                    first: first as u16,
-                },
-                |answer| match answer {
-                    Response::Digests(d) if d.of != written => Some(Err(DeviceError::OtherInput)),
-                    Response::Digests(d)
-                        if d.first as usize == first && d.crcs.len() == 4 * expected =>
-                    {
-                        let crcs = d
-                            .crcs
-                            .chunks_exact(4)
-                            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-                        Some(Ok(crcs.collect::<Vec<_>>()))
-                    }
-                    _ => None,
-                },
-            )?;
-            digests.extend(more);
-        }
-        Ok(digests)
-    }
-
-    fn operator_once(&mut self, input: &[i8], operator: usize) -> Result<Vec<i8>, DeviceError> {
-        let (loaded, written) = self.write_input(input)?;
-        if operator >= loaded.operators {
-            return Err(DeviceError::NoSuchOperator {
-                operator,
-                operators: loaded.operators,
-            });
-        }
-        let (run, len) = self.ask(
-            "keep",
-            Request::Keep {
-                operator: operator as u16,
-            },
-            |answer| match answer {
-                Response::Kept {
-                    run,
-                    input_crc,
-                    operator: kept,
-                    len,
-                } => Some(if (input_crc, kept as usize) == (written, operator) {
-                    Ok((run, len as usize))
-                } else {
-                    Err(DeviceError::OtherInput)
-                }),
-                _ => None,
-            },
-        )?;
-        self.read("read kept", run, 0, len, |offset, len| Request::ReadKept {
-            offset,
-            len,
         })
     }
 }

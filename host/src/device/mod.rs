@@ -2,7 +2,8 @@
 //!
 //! - [`Device`]: load an image, run inputs, look at single operators.
 //! - [`simulation`]: the shared engine on this machine.
-//! - [`link`]: any device behind a byte stream, by the messages of [`qmend_shared::link`].
+//! - [`link`]: any device behind a byte stream, by the messages of [`qmend_shared::link`]; how they are
+//!   framed and repeated is in `conversation`, running a model in `runs`.
 //! - [`qemu`]: emulated boards running the real firmware.
 //! - [`port`]: a board at a serial port or a socket.
 //! - [`rtt`]: a board through its debug port; [`gdb`]: by a GDB server, `probe` (feature
@@ -13,6 +14,7 @@
 //! - [`verify`](verify()): host against device, bit for bit, down to the first differing element.
 
 mod authorize;
+mod conversation;
 mod error;
 pub mod flash;
 pub mod gdb;
@@ -23,6 +25,7 @@ pub mod port;
 pub mod probe;
 pub mod qemu;
 pub mod rtt;
+mod runs;
 mod self_test;
 pub mod simulation;
 mod verify;

@@ -5,8 +5,9 @@ use rand::prelude::*;
 
 use super::{Engine, Isa};
 use crate::export::image::write_image;
-use crate::model::random::{KINDS, random_model, random_operator};
+use crate::model::random::{random_model, random_operator};
 use crate::model::{QuantizedModel, TensorId};
+use qmend_shared::image::OPERATORS;
 
 fn every_tensor_agrees(model: &QuantizedModel, rng: &mut StdRng, what: &str) {
     let image = write_image(model).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -55,7 +56,7 @@ fn every_tensor_agrees(model: &QuantizedModel, rng: &mut StdRng, what: &str) {
 #[test]
 fn every_operator_gives_the_bytes_of_the_devices_engine() {
     let mut rng = StdRng::seed_from_u64(1);
-    for kind in KINDS {
+    for kind in OPERATORS {
         for seed in 0..60 {
             every_tensor_agrees(
                 &random_operator(seed, kind),

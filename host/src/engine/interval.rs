@@ -322,7 +322,8 @@ fn dot(a: &[i16], b: &[i16]) -> i32 {
 mod tests {
     use super::*;
     use crate::engine::Engine;
-    use crate::model::random::{KINDS, random_model, random_operator};
+    use crate::model::random::{random_model, random_operator};
+    use qmend_shared::image::OPERATORS;
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
 
@@ -376,7 +377,7 @@ mod tests {
     #[test]
     fn no_input_of_a_box_leaves_the_intervals_of_any_operator() {
         let mut narrow = 0;
-        for kind in KINDS {
+        for kind in OPERATORS {
             for seed in 0..12 {
                 narrow += check(&random_operator(seed, kind), seed);
             }

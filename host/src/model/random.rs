@@ -14,28 +14,7 @@ use super::{
     Preprocess, QuantizedModel, Rounding, Tensor, TensorId,
 };
 use crate::graph::Pads;
-
-/// The operators that [`random_model`] draws from.
-pub const KINDS: [&str; 18] = [
-    "Conv2d",
-    "DepthwiseConv2d",
-    "FullyConnected",
-    "Add",
-    "MaxPool",
-    "AveragePool",
-    "Mean",
-    "Pad",
-    "Concat",
-    "Reshape",
-    "Transpose",
-    "Requantize",
-    "Lut",
-    "Softmax",
-    "Mul",
-    "Sub",
-    "BroadcastAdd",
-    "ResizeNearest",
-];
+use qmend_shared::image::OPERATORS;
 
 /// A network of `nodes` random operators.
 pub fn random_model(seed: u64, nodes: usize) -> QuantizedModel {
@@ -52,13 +31,13 @@ pub fn random_model(seed: u64, nodes: usize) -> QuantizedModel {
     };
     let input = b.tensor(shape, None);
     while b.nodes.len() < nodes {
-        let kind = KINDS[b.rng.random_range(0..KINDS.len())];
+        let kind = OPERATORS[b.rng.random_range(0..OPERATORS.len())];
         b.append(kind);
     }
     b.model(format!("random {seed}"), input)
 }
 
-/// A network around one operator of a kind of [`KINDS`] (the operator's second input, where it has
+/// A network around one operator of a kind of [`OPERATORS`] (the operator's second input, where it has
 /// one, is made by a node before it).
 ///
 /// # Panics

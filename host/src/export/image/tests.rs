@@ -10,10 +10,11 @@ use super::{naive, read_image, write_image, write_image_in};
 use crate::engine::Engine;
 use crate::export::ExportError;
 use crate::export::test_models::{identity, model_of};
-use crate::model::random::{KINDS, random_model, random_operator};
+use crate::model::random::{random_model, random_operator};
 use crate::model::{
     FullyConnected, Linear, Multiplier, Node, Op, QuantizedModel, Tensor, TensorId,
 };
+use qmend_shared::image::OPERATORS;
 
 pub(super) fn run_image(image: &[u8], input: &[i8]) -> Vec<i8> {
     let model = Model::from_bytes(image).unwrap();
@@ -88,7 +89,7 @@ fn compare_with_naive(model: &QuantizedModel, input: &[i8], what: &str) -> Vec<i
 #[test]
 fn every_operator_gives_the_bits_of_the_definition() {
     let mut rng = StdRng::seed_from_u64(3);
-    for kind in KINDS {
+    for kind in OPERATORS {
         let mut seen = std::collections::HashSet::new();
         for seed in 0..200 {
             let model = random_operator(seed, kind);
@@ -120,7 +121,7 @@ fn whole_random_networks_give_the_bits_of_the_definition() {
 #[test]
 fn the_devices_engine_gives_the_host_engines_bits() {
     let mut rng = StdRng::seed_from_u64(9);
-    let operators = KINDS
+    let operators = OPERATORS
         .iter()
         .flat_map(|k| (500..560).map(|seed| random_operator(seed, k)));
     for model in operators.chain((2000..2200).map(|seed| random_model(seed, 15))) {

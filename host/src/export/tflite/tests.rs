@@ -225,10 +225,11 @@ fn nearly(bits: u8) {
 #[test]
 fn random_networks_are_either_refused_by_node_or_give_the_same_bits() {
     use crate::engine::Engine;
-    use crate::model::random::{KINDS, random_operator};
+    use crate::model::random::random_operator;
+    use qmend_shared::image::OPERATORS;
     let (mut written, mut kinds) = (0, std::collections::BTreeSet::new());
     for seed in 0..20 {
-        for kind in KINDS {
+        for kind in OPERATORS {
             let model = random_operator(seed, kind);
             match write_tflite(&model, true) {
                 Ok(w) => {
@@ -253,7 +254,7 @@ fn random_networks_are_either_refused_by_node_or_give_the_same_bits() {
             }
         }
     }
-    println!("{written} of {} written: {kinds:?}", 20 * KINDS.len());
+    println!("{written} of {} written: {kinds:?}", 20 * OPERATORS.len());
     assert!(written > 20, "{written}: {kinds:?}");
 }
 
