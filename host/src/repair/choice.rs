@@ -14,8 +14,8 @@ pub struct Choice {
 }
 
 /// Of the candidates that are better than the start on the holdout set beyond chance, and no worse in
-/// its labels where those are known, the best; ties go to the fewest edits. The start, where there is
-/// none.
+/// its labels where those are known, the best; ties go to the fewest edits. In strict mode only those
+/// that lose no test which passed at the start. The start, where there is none.
 ///
 /// # Errors
 /// [`EngineError`] where a model cannot be run.
@@ -43,7 +43,9 @@ pub fn choose(
     for candidate in candidates {
         let e = Edits::between(&start.model, &candidate.model);
         let edits = e.biases + e.multipliers + e.weights;
-        if edits == 0 {
+        let loses = |(was, is): (&bool, &bool)| *was && !*is;
+        let mut passing = start.passing.iter().zip(&candidate.passing);
+        if edits == 0 || config.strict && passing.any(loses) {
             continue;
         }
         let found = of(&candidate.model)?;

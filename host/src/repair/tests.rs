@@ -1,6 +1,7 @@
 //! What every strategy promises, on a small network made of random weights.
 
 use super::certificate::Certificate;
+use super::choice::choose;
 use super::margin::fine::FineEdits;
 use super::margin::program::Family;
 use super::margin::rows::endangered;
@@ -329,6 +330,35 @@ fn a_chain_goes_on_from_where_its_first_strategy_ended() {
     let last = o.steps.iter().rposition(|s| s.strategy == "layer").unwrap();
     assert!(o.steps[last + 1..].iter().all(|s| s.strategy == "margin"));
     assert!(o.after.holdout >= alone.after.holdout);
+}
+
+#[test]
+fn a_candidate_that_loses_a_passing_test_is_no_result_of_a_strict_repair() {
+    let world = World::new(2);
+    let o = world.repair(&RepairConfig {
+        strategy: Strategy::Descent.into(),
+        ..RepairConfig::default()
+    });
+    assert!(!o.lost.is_empty(), "nothing lost makes this test empty");
+    let snapshot = |model: &QuantizedModel| {
+        State::new(model.clone(), &world.repair, &world.holdout, 0.5, false)
+            .unwrap()
+            .snapshot()
+    };
+    let start = snapshot(&world.model);
+    let chosen = |strict| {
+        let config = RepairConfig {
+            strict,
+            ..RepairConfig::default()
+        };
+        let candidates = vec![snapshot(&o.model)];
+        choose(&start, candidates, &world.holdout, &config)
+            .unwrap()
+            .snapshot
+            .model
+    };
+    assert_eq!(chosen(false), o.model);
+    assert_eq!(chosen(true), world.model);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::augment::Augment;
 use super::batches::Batches;
 use super::snapshots::Snapshots;
-use super::walk::Descent;
+use super::walk::{Descent, Holdout};
 use crate::repair::run::{Context, RepairError, Step};
 use crate::repair::{Snapshot, State, Verdict};
 use std::time::{Duration, Instant};
@@ -35,9 +35,10 @@ pub fn run(
     }
     let limit = context.time_left().map(|left| left.mul_f64(share));
     let shape = context.graph.shape(context.graph.input);
+    let teacher = Holdout::new(state.holdout(), context)?;
     let first = {
         let wanted = context.wanted(state);
-        Descent::new(state, context, &*wanted)?.quality()
+        Descent::new(state, context, &teacher, &*wanted)?.quality()
     };
     let mut snapshots = Snapshots::new(first);
     let ways = match context.config.augment {
@@ -50,7 +51,8 @@ pub fn run(
     for &way in &ways {
         let limit = limit.map(|l| l / ways.len() as u32);
         let most = most / ways.len();
-        let (made, reached) = descend(state, context, way, most, limit, &mut snapshots)?;
+        let (made, reached) =
+            descend(state, context, &teacher, way, (most, limit), &mut snapshots)?;
         rounds += made;
         if reached < chosen.0 {
             chosen = (reached, way);
@@ -85,14 +87,14 @@ pub fn run(
 fn descend(
     state: &State<'_>,
     context: &mut Context<'_>,
+    holdout: &Holdout<'_>,
     augment: Augment,
-    most: usize,
-    limit: Option<Duration>,
+    (most, limit): (usize, Option<Duration>),
     snapshots: &mut Snapshots,
 ) -> Result<(usize, f64), RepairError> {
     let start = Instant::now();
     let wanted = context.wanted(state);
-    let mut descent = Descent::new(state, context, &*wanted)?;
+    let mut descent = Descent::new(state, context, holdout, &*wanted)?;
     let mut batches = Batches::new(state.repair(), state.model(), context, augment);
     let mut least = f64::INFINITY;
     let (mut round, mut rounds) = (0, most);

@@ -26,9 +26,25 @@ pub struct Descent<'a> {
     engine: Engine,
     latent: Latent,
     at: TensorId,
-    holdout: &'a Tests,
-    /// The teacher's probabilities on the holdout set.
-    holdout_teacher: Vec<f32>,
+    holdout: &'a Holdout<'a>,
+}
+
+/// The holdout set, with what the teacher says of it.
+pub struct Holdout<'a> {
+    tests: &'a Tests,
+    /// The teacher's probabilities.
+    teacher: Vec<f32>,
+}
+
+impl<'a> Holdout<'a> {
+    /// Asks the teacher.
+    ///
+    /// # Errors
+    /// [`RepairError`] where it cannot be run.
+    pub fn new(tests: &'a Tests, context: &Context<'_>) -> Result<Self, RepairError> {
+        let teacher = probabilities(context.float, context.graph, &tests.reals, 1.0)?;
+        Ok(Self { tests, teacher })
+    }
 }
 
 impl<'a> Descent<'a> {
@@ -37,8 +53,9 @@ impl<'a> Descent<'a> {
     /// # Errors
     /// [`RepairError`] where a network cannot be run.
     pub fn new(
-        state: &State<'a>,
+        state: &State<'_>,
         context: &Context<'_>,
+        holdout: &'a Holdout<'a>,
         wanted: &dyn Fn(usize, usize) -> bool,
     ) -> Result<Self, RepairError> {
         let model = state.model().clone();
@@ -46,13 +63,7 @@ impl<'a> Descent<'a> {
             engine: Engine::new(&model)?,
             latent: Latent::new(state, context.graph, wanted, context.config.weight_steps),
             at: logits(&model),
-            holdout: state.holdout(),
-            holdout_teacher: probabilities(
-                context.float,
-                context.graph,
-                &state.holdout().reals,
-                1.0,
-            )?,
+            holdout,
             model,
         })
     }
@@ -76,10 +87,10 @@ impl<'a> Descent<'a> {
     pub fn quality(&self) -> Quality {
         let z = self
             .engine
-            .run_keep(&self.holdout.integers, &[self.at])
+            .run_keep(&self.holdout.tests.integers, &[self.at])
             .swap_remove(0);
-        let against = self.against(&z, &self.holdout_teacher, 1.0);
-        let correct = self.holdout.labels.as_ref().map_or(0, |labels| {
+        let against = self.against(&z, &self.holdout.teacher, 1.0);
+        let correct = self.holdout.tests.labels.as_ref().map_or(0, |labels| {
             z.chunks_exact(against.classes.max(1))
                 .zip(labels)
                 .filter(|(z, label)| argmax(z) == **label)
