@@ -1,10 +1,11 @@
 //! Gradients of the surrogate against directional derivatives of each operator's definition.
 
-use super::Surrogate;
 use super::test_network::{Builder, ROWS, multiplier, network};
+use super::{Seeds, Surrogate};
 use crate::float::{Backend, FloatError};
 use crate::model::*;
 use rand::Rng;
+use std::collections::BTreeMap;
 
 fn seeds(b: &mut Builder, at: TensorId) -> Vec<f32> {
     (0..ROWS * b.model.tensor(at).elements())
@@ -101,8 +102,7 @@ fn a_samples_gradient_does_not_depend_on_its_neighbours() {
         .for_each_batch(
             &views,
             ROWS * copies,
-            at,
-            &seeds.repeat(copies),
+            &[(at, &seeds.repeat(copies))],
             |range, batch| {
                 assert_eq!(range.start, next);
                 next = range.end;
@@ -180,8 +180,47 @@ fn slices_of_the_wrong_length_and_unknown_tensors_are_errors() {
     ));
     let nothing: Vec<&[i8]> = vec![&[]; acts.len()];
     surrogate
-        .for_each_batch(&nothing, 0, at, &[], |_, _| panic!("there is no sample"))
+        .for_each_batch(&nothing, 0, &[(at, &[])], |_, _| {
+            panic!("there is no sample")
+        })
         .unwrap();
+}
+
+#[test]
+fn gradients_of_several_tensors_are_those_of_each_added_up() {
+    let mut b = network();
+    let last = b.model.output;
+    let (node, _) = b.model.linears().nth(1).unwrap();
+    let hidden = b.model.nodes[node].output;
+    let [of_last, of_hidden] = [last, hidden].map(|t| seeds(&mut b, t));
+    let surrogate = Surrogate::new(&b.model, Backend::Flex).unwrap();
+    let collect = |all: &[Seeds<'_>]| {
+        let mut found: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+        surrogate
+            .for_each_batch(&b.acts(), ROWS, all, |_, batch| {
+                for (node, g) in batch {
+                    found.entry(*node).or_default().extend_from_slice(g);
+                }
+            })
+            .unwrap();
+        found
+    };
+    let both = collect(&[(last, &of_last), (hidden, &of_hidden)]);
+    let (a, c) = (
+        collect(&[(last, &of_last)]),
+        collect(&[(hidden, &of_hidden)]),
+    );
+    assert!(c.len() < a.len() && c.contains_key(&node));
+    for (node, both) in &both {
+        let zero = vec![0.0; both.len()];
+        let (a, c) = (a.get(node).unwrap_or(&zero), c.get(node).unwrap_or(&zero));
+        for ((both, a), c) in both.iter().zip(a).zip(c) {
+            assert!(
+                (both - (a + c)).abs() <= 1e-4 * (1.0 + both.abs()),
+                "{node}: {both} {a} {c}"
+            );
+        }
+    }
 }
 
 #[test]
