@@ -351,7 +351,14 @@ pub fn digest(from: u32, bytes: &[i8]) -> u32 {
 }
 
 /// Runs the model whose image was read, on random input. `None` where it is not sound or too large.
-pub fn model(len: usize, memory: &mut Memory, meter: &mut impl Meter) -> Option<MeasuredModel> {
+/// `operator` is told each operator's index, kind and ticks of this processor's kernels, those of finding it in the
+/// image included.
+pub fn model(
+    len: usize,
+    memory: &mut Memory,
+    meter: &mut impl Meter,
+    mut operator: impl FnMut(usize, &str, u64),
+) -> Option<MeasuredModel> {
     let m = &mut *memory;
     let model = Model::from_bytes(m.image.get(..len)?).ok()?;
     let input = m.input.get_mut(..model.input().elements() as usize)?;
@@ -368,6 +375,13 @@ pub fn model(len: usize, memory: &mut Memory, meter: &mut impl Meter) -> Option<
     meter.start();
     engine::run_on::<Portable>(&model, arena, input, expected, |_, _, _| {}).ok()?;
     let portable_ticks = meter.stop();
+    meter.start();
+    engine::run_with(&model, arena, input, expected, |index, op, _| {
+        operator(index, op.kind(), meter.stop());
+        meter.start();
+    })
+    .ok()?;
+    meter.stop();
     Some(MeasuredModel {
         ticks,
         portable_ticks,
