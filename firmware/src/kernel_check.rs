@@ -285,7 +285,7 @@ pub fn check(seed: u32, m: &mut Memory, digest: &mut u32) -> Outcome {
         act_max,
     };
     let scratch = match kind {
-        Kind::Conv => conv2d_scratch_bytes(taps, outputs),
+        Kind::Conv => conv2d_scratch_bytes(taps, outputs, bits),
         Kind::Depthwise => depthwise_scratch_bytes(taps),
         Kind::FullyConnected => fully_connected_scratch_bytes(taps),
     };

@@ -207,9 +207,9 @@ fn scratch_bytes(model: &QuantizedModel, node: &Node) -> Option<usize> {
         depthwise_scratch_bytes(positions)
     } else {
         let taps = positions.checked_mul(in_c / c.groups.max(1))?;
-        conv2d_scratch_bytes(taps, model.tensor(node.output).shape[2])
+        conv2d_scratch_bytes(taps, model.tensor(node.output).shape[2], c.linear.bits)
     };
-    (bytes <= MOST_SCRATCH).then_some(bytes)
+    (1..=MOST_SCRATCH).contains(&bytes).then_some(bytes)
 }
 
 /// First and last time at which each tensor must be in the arena.

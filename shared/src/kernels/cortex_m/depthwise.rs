@@ -1,7 +1,7 @@
 //! Depthwise convolution, four channels at a time.
 //!
-//! The weights of four channels are unpacked once, from whatever width and layout, into scratch
-//! memory; then all output positions of these channels are computed, runs of positions whose windows
+//! The weights of four channels are unpacked once, from whatever width and layout, to the stack where there
+//! are few, else to scratch memory; then all output positions of these channels are computed, runs of positions whose windows
 //! lie inside the input in one call of the assembly.
 
 use super::isa;
@@ -9,6 +9,7 @@ use super::record::Record;
 use crate::kernels::conv2d::ConvParams;
 use crate::kernels::depthwise_conv2d as portable;
 use crate::kernels::runs::for_each_run;
+use crate::kernels::scratch::TAPS_ON_STACK;
 use crate::kernels::window::Axis;
 use crate::weights::{Layout, Rows, row_stride};
 
@@ -69,8 +70,14 @@ pub(super) fn depthwise_conv2d(
     if in_c != out_c {
         return false;
     }
+    let mut near = [0u32; CONSTANTS + TAPS_ON_STACK * isa::TAP_WORDS];
     // SAFETY: every bit pattern is a number of either type.
-    let (_, words, _) = unsafe { scratch.align_to_mut::<u32>() };
+    let (_, far, _) = unsafe { scratch.align_to_mut::<u32>() };
+    let words = if taps > TAPS_ON_STACK {
+        far
+    } else {
+        &mut near[..]
+    };
     let Some((constants, weights)) = words.split_at_mut_checked(CONSTANTS) else {
         return false;
     };
