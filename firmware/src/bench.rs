@@ -301,7 +301,8 @@ pub fn run(layer: &Layer, memory: &mut Memory, meter: &mut impl Meter) -> Measur
                 channels,
             };
             if let Conv = layer.kind {
-                let scratch = &mut m.scratch[..conv2d_scratch_bytes(taps, layer.outputs, layer.bits)];
+                let scratch =
+                    &mut m.scratch[..conv2d_scratch_bytes(taps, layer.outputs, layer.bits)];
                 meter.start();
                 Native::conv2d(&p, scratch, input, got);
                 measured.ticks = meter.stop();

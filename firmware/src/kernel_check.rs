@@ -291,6 +291,7 @@ pub fn check(seed: u32, m: &mut Memory, digest: &mut u32) -> Outcome {
     };
     let scratch_bytes = match r.range(0, 9) {
         0 => r.range(0, scratch),
+        1 => 0,
         _ => scratch,
     }
     .min(SCRATCH - 4);
