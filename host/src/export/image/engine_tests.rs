@@ -1,10 +1,10 @@
-//! This engine against the portable one that runs the image, on random networks.
+//! The host's engine against the portable one that runs the image, on random networks.
 
 use qmend_shared::image::Model;
 use rand::prelude::*;
 
-use super::{Engine, Isa};
-use crate::export::image::write_image;
+use super::write_image;
+use crate::engine::{Engine, Isa};
 use crate::model::random::{random_model, random_operator};
 use crate::model::{QuantizedModel, TensorId};
 use qmend_shared::image::OPERATORS;
