@@ -4,6 +4,7 @@
 use super::isa;
 use super::unpack;
 use crate::arith::Rounding;
+use crate::kernels::backend::Kernels;
 use crate::kernels::fully_connected::FullyConnectedParams;
 use crate::weights::row_stride;
 
@@ -172,13 +173,15 @@ fn by_hand(p: &FullyConnectedParams, bits: u8, c: usize, row: &[u8], acc: i32) -
 
 /// Words of a block of the input, and outputs that it is spread for once.
 const BLOCK_WORDS: usize = 128;
+/// Words for the input of a small layer, which would feel that more are cleared.
+const SMALL_WORDS: usize = 16;
 const BLOCK_OUTPUTS: usize = 16;
 
-/// The same where there is too little working memory, of rows that the assembly reads as they lie in the image:
-/// blocks of the input are spread on the stack, again for every [`BLOCK_OUTPUTS`] outputs. About a fifth
-/// more instructions.
+/// The same where there is too little working memory, of rows that the assembly reads as they lie in the
+/// image: an input that fits is spread on the stack, and of others a block at a time, again for every
+/// [`BLOCK_OUTPUTS`] outputs.
 #[inline(never)]
-pub(super) fn in_blocks(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]) -> bool {
+pub(super) fn on_stack(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]) -> bool {
     let words = |b: &[u8]| b.as_ptr().addr().is_multiple_of(4);
     let (c, rows) = (&p.channels, &p.weights);
     let aligned = words(rows.bytes) && words(c.bias) && words(c.mantissas);
@@ -192,6 +195,35 @@ pub(super) fn in_blocks(p: &FullyConnectedParams, input: &[i8], output: &mut [i8
     assert_eq!(input.len(), rows.columns);
     assert_eq!(c.count(), output.len());
     assert_eq!(rows.bytes.len(), output.len() * stride);
+    let words = isa::row_words(inputs, bits);
+    if words <= SMALL_WORDS {
+        spread_whole::<SMALL_WORDS>(p, input, output);
+    } else if words <= BLOCK_WORDS {
+        spread_whole::<BLOCK_WORDS>(p, input, output);
+    } else {
+        in_blocks(p, bits, input, inputs, stride, output);
+    }
+    true
+}
+
+/// The layer with working memory of `WORDS` words, which are enough, on the stack.
+#[inline(never)]
+fn spread_whole<const WORDS: usize>(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]) {
+    let mut x = [0u32; WORDS];
+    // SAFETY: every bit pattern is a number of either type, and bytes are always aligned.
+    let (_, x, _) = unsafe { x.align_to_mut::<i8>() };
+    super::CortexM::fully_connected(p, x, input, output);
+}
+
+#[inline(never)]
+fn in_blocks(
+    p: &FullyConnectedParams,
+    bits: u8,
+    input: &[i8],
+    inputs: usize,
+    stride: usize,
+    output: &mut [i8],
+) {
     let mut x = [0u32; BLOCK_WORDS];
     // Words hold one input or two; every loop's body divides both.
     let block = 2 * BLOCK_WORDS / isa::row_words(2, bits);
@@ -219,7 +251,6 @@ pub(super) fn in_blocks(p: &FullyConnectedParams, input: &[i8], output: &mut [i8
             output[c] = by_hand(p, bits, c, p.weights.row_bytes(c), acc);
         }
     }
-    true
 }
 
 /// Fills `x` with the input and zeros behind it; what is added to every sum because of how weights are held.

@@ -62,7 +62,7 @@ impl Kernels for CortexM {
         // Its code is as large as a convolution's and saves less, so it is left out too.
         let done = ROOMY
             && (fully_connected::fully_connected(p, scratch, input, output)
-                || fully_connected::in_blocks(p, input, output));
+                || fully_connected::on_stack(p, input, output));
         if !done {
             Portable::fully_connected(p, scratch, input, output);
         }
