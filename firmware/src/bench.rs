@@ -301,7 +301,8 @@ pub fn run(layer: &Layer, memory: &mut Memory, meter: &mut impl Meter) -> Measur
                 channels,
             };
             if let Conv = layer.kind {
-                let scratch = &mut m.scratch[..conv2d_scratch_bytes(taps, layer.outputs)];
+                let scratch =
+                    &mut m.scratch[..conv2d_scratch_bytes(taps, layer.outputs, layer.bits)];
                 meter.start();
                 Native::conv2d(&p, scratch, input, got);
                 measured.ticks = meter.stop();
@@ -351,7 +352,14 @@ pub fn digest(from: u32, bytes: &[i8]) -> u32 {
 }
 
 /// Runs the model whose image was read, on random input. `None` where it is not sound or too large.
-pub fn model(len: usize, memory: &mut Memory, meter: &mut impl Meter) -> Option<MeasuredModel> {
+/// `operator` is told each operator's index, kind and ticks of this processor's kernels, those of finding it in the
+/// image included.
+pub fn model(
+    len: usize,
+    memory: &mut Memory,
+    meter: &mut impl Meter,
+    mut operator: impl FnMut(usize, &str, u64),
+) -> Option<MeasuredModel> {
     let m = &mut *memory;
     let model = Model::from_bytes(m.image.get(..len)?).ok()?;
     let input = m.input.get_mut(..model.input().elements() as usize)?;
@@ -368,6 +376,13 @@ pub fn model(len: usize, memory: &mut Memory, meter: &mut impl Meter) -> Option<
     meter.start();
     engine::run_on::<Portable>(&model, arena, input, expected, |_, _, _| {}).ok()?;
     let portable_ticks = meter.stop();
+    meter.start();
+    engine::run_with(&model, arena, input, expected, |index, op, _| {
+        operator(index, op.kind(), meter.stop());
+        meter.start();
+    })
+    .ok()?;
+    meter.stop();
     Some(MeasuredModel {
         ticks,
         portable_ticks,

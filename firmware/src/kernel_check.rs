@@ -285,12 +285,13 @@ pub fn check(seed: u32, m: &mut Memory, digest: &mut u32) -> Outcome {
         act_max,
     };
     let scratch = match kind {
-        Kind::Conv => conv2d_scratch_bytes(taps, outputs),
+        Kind::Conv => conv2d_scratch_bytes(taps, outputs, bits),
         Kind::Depthwise => depthwise_scratch_bytes(taps),
         Kind::FullyConnected => fully_connected_scratch_bytes(taps),
     };
     let scratch_bytes = match r.range(0, 9) {
         0 => r.range(0, scratch),
+        1 => 0,
         _ => scratch,
     }
     .min(SCRATCH - 4);

@@ -47,7 +47,13 @@ pub fn bench(memory: &mut bench::Memory, meter: &mut impl Meter, code_bytes: u32
         ));
     }
     if let Some(len) = read_file(c"bench.qmend", memory.image()) {
-        match bench::model(len, memory, meter) {
+        let operator = |index: usize, kind: &str, ticks: u64| {
+            let count = instructions(ticks);
+            say(format_args!(
+                "operator {index} kind {kind} instructions {count}"
+            ));
+        };
+        match bench::model(len, memory, meter, operator) {
             Some(m) => {
                 same &= m.same;
                 say(format_args!(

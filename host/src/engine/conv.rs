@@ -31,7 +31,7 @@ pub(super) struct Conv {
 /// `[group][block of lanes][group of taps]`, within a group of taps as [`Isa::weight_place`] says.
 #[derive(Clone, Debug)]
 enum Weights {
-    /// Two taps a lane.
+    /// Two taps a lane, four for Neon.
     Pairs(Vec<i16>),
     /// Four taps a lane, for AVX-512 VNNI.
     Quads(Vec<i8>),
@@ -326,6 +326,8 @@ impl Conv {
                 // SAFETY: an `Isa` other than `Portable` comes from detection on this machine.
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => unsafe { tile.avx2(&mut acc) },
+                #[cfg(target_arch = "aarch64")]
+                Isa::Neon => tile.neon(&mut acc),
                 _ => tile.portable(&mut acc),
             }
             let within = block * lanes;

@@ -5,6 +5,8 @@
 pub enum Isa {
     /// What the compiler makes of plain loops.
     Portable,
+    /// AArch64's vectors, which every such processor has (`smlal`).
+    Neon,
     /// x86-64 AVX2 (`vpmaddwd`).
     Avx2,
     /// x86-64 AVX-512 with VNNI (`vpdpbusd`).
@@ -28,6 +30,9 @@ impl Isa {
                 return Isa::Avx2;
             }
         }
+        if cfg!(target_arch = "aarch64") {
+            return Isa::Neon;
+        }
         Isa::Portable
     }
 
@@ -35,25 +40,26 @@ impl Isa {
     pub fn available() -> Vec<Self> {
         match Self::detect() {
             Isa::Portable => vec![Isa::Portable],
+            Isa::Neon => vec![Isa::Portable, Isa::Neon],
             Isa::Avx2 => vec![Isa::Portable, Isa::Avx2],
             Isa::Avx512Vnni => vec![Isa::Portable, Isa::Avx2, Isa::Avx512Vnni],
         }
     }
 
-    /// Consecutive taps that one instruction multiplies.
+    /// Consecutive taps that are read at a time.
     pub(super) fn taps(self) -> usize {
         match self {
             Isa::Portable | Isa::Avx2 => 2,
-            Isa::Avx512Vnni => 4,
+            Isa::Neon | Isa::Avx512Vnni => 4,
         }
     }
 
     /// Where, within the weights of one group of taps ([`Self::taps`] for each lane), the weight of
     /// a lane's `tap` lies: side by side for instructions that multiply groups, else tap by tap,
-    /// which plain loops vectorise best.
+    /// which plain loops vectorise best and `smlal` multiplies.
     pub(super) fn weight_place(self, lane: usize, tap: usize) -> usize {
         match self {
-            Isa::Portable => tap * self.lanes() + lane,
+            Isa::Portable | Isa::Neon => tap * self.lanes() + lane,
             Isa::Avx2 | Isa::Avx512Vnni => self.taps() * lane + tap,
         }
     }
@@ -61,7 +67,7 @@ impl Isa {
     /// Output channels that one vector of accumulators holds.
     pub(super) fn lanes(self) -> usize {
         match self {
-            Isa::Portable | Isa::Avx2 => 8,
+            Isa::Portable | Isa::Neon | Isa::Avx2 => 8,
             Isa::Avx512Vnni => 16,
         }
     }
@@ -71,7 +77,8 @@ impl Isa {
     #[inline(always)]
     pub(super) fn vectorized<R>(self, work: impl FnOnce() -> R) -> R {
         match self {
-            Isa::Portable => work(),
+            // Plain loops are compiled for Neon on AArch64.
+            Isa::Portable | Isa::Neon => work(),
             // SAFETY: an `Isa` other than `Portable` comes from detection on this machine.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => unsafe { with_avx2(work) },

@@ -43,8 +43,6 @@ pub use isa::Isa;
 pub use net::{Engine, node_accumulators, run_node};
 
 #[cfg(test)]
-mod image_tests;
-#[cfg(test)]
 mod naive;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! The multiply-accumulate loops of convolutions and fully connected layers: some positions by one
 //! or two vectors of output channels.
 //!
-//! Inputs come in groups of consecutive taps: pairs of i16, or quads of bytes with AVX-512 VNNI.
-//! Weights lie as `[group][channel lane][tap]` (plain loops: `[group][tap][lane]`), so that one
+//! Inputs come in groups of consecutive taps: pairs of i16 (Neon: quads), or quads of bytes with AVX-512 VNNI.
+//! Weights lie as `[group][channel lane][tap]` (plain loops and Neon: `[group][tap][lane]`), so that one
 //! instruction multiplies a broadcast group of inputs with the group of weights of every channel
 //! and adds the products to the channel's i32 accumulator. No horizontal sums are needed and the
 //! accumulators come out in the order of the output. A group's sum is far from overflow and whole
@@ -113,6 +113,54 @@ impl Tile<'_> {
                 weights = rest;
             }
             *sums = s;
+        }
+    }
+
+    /// Accumulators, bias included, as `[position][8]`. Sixteen vectors of sums stay in registers, and four
+    /// weights a channel: 64 instructions multiply four taps.
+    #[cfg(target_arch = "aarch64")]
+    pub(super) fn neon(&self, acc: &mut [i32; MAX_ACC]) {
+        use std::arch::aarch64::*;
+        const TAPS: usize = 4;
+        assert_eq!(self.runs.group, TAPS);
+        self.check(LANES, 1);
+        // SAFETY: every read is inside the slices by `check`; vectors may be loaded from any address, and every
+        // AArch64 processor that runs this target has them.
+        unsafe {
+            let bias = self.bias.as_ptr();
+            let bias = [vld1q_s32(bias), vld1q_s32(bias.add(4))];
+            let mut sums = [bias; POSITIONS];
+            let mut w = self.weights.as_ptr();
+            for run in &self.runs.list {
+                let from = self.plane.as_ptr().add(run.offset);
+                let mut x: [*const i16; POSITIONS] =
+                    std::array::from_fn(|p| from.add(self.origins[p]));
+                for _ in 0..run.groups {
+                    let weights: [int16x8_t; TAPS] =
+                        std::array::from_fn(|t| vld1q_s16(w.add(t * LANES)));
+                    w = w.add(TAPS * LANES);
+                    for (x, [low, high]) in x.iter_mut().zip(&mut sums) {
+                        let inputs = vld1_s16(*x);
+                        *x = x.add(TAPS);
+                        macro_rules! tap {
+                            ($t:literal) => {
+                                let half = vget_low_s16(weights[$t]);
+                                *low = vmlal_lane_s16::<$t>(*low, half, inputs);
+                                *high = vmlal_high_lane_s16::<$t>(*high, weights[$t], inputs);
+                            };
+                        }
+                        tap!(0);
+                        tap!(1);
+                        tap!(2);
+                        tap!(3);
+                    }
+                }
+            }
+            for (p, [low, high]) in sums.iter().enumerate() {
+                let to = acc.as_mut_ptr().add(p * LANES);
+                vst1q_s32(to, *low);
+                vst1q_s32(to.add(4), *high);
+            }
         }
     }
 

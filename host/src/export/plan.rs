@@ -6,7 +6,7 @@
 //! says where buffers go). Where that would take more than the tensors alone ever do, and the input dies
 //! there, the convolution runs in two parts: its working memory is under the output's last rows
 //! while the first ones are computed, and on the input's first rows, which nothing reads then, while
-//! the last ones are.
+//! the last ones are. A fully connected layer has none there.
 
 use qmend_shared::image::{Memory, Scratch, Window};
 use qmend_shared::kernels::{
@@ -74,14 +74,14 @@ pub fn plan(model: &QuantizedModel) -> Result<Plan, ExportError> {
         .map(|i| Wanted::new(model, i, &buffers, &buffer_of))
         .collect();
     // What the tensors need anyway, and working memory that cannot be anywhere else.
-    let least_with = wanted.iter().flatten().filter(|w| w.rows.is_none());
+    let least_with = wanted.iter().flatten().filter(|w| w.is_needed());
     let allowed = least_with.map(|w| w.total).max().unwrap_or(0).max(least);
     let scratch_of: Vec<Option<usize>> = wanted
         .iter()
         .enumerate()
         .map(|(i, w)| {
             let w = w.as_ref()?;
-            (w.rows.is_none() || w.total <= allowed).then(|| {
+            (w.is_needed() || w.total <= allowed).then(|| {
                 buffers.push(Buffer {
                     bytes: w.bytes,
                     from: i + 1,
@@ -133,6 +133,8 @@ struct Wanted {
     total: usize,
     /// How many rows of the output to compute first, where the operands have room for it.
     rows: Option<usize>,
+    /// Whether the kernels are nearly as fast without.
+    optional: bool,
 }
 
 impl Wanted {
@@ -152,7 +154,17 @@ impl Wanted {
         let rows = input_dies
             .then(|| rows_before_the_rest(model, node, bytes))
             .flatten();
-        Some(Self { bytes, total, rows })
+        Some(Self {
+            bytes,
+            total,
+            rows,
+            optional: does_without(node),
+        })
+    }
+
+    /// Whether there is no other way than memory of its own.
+    fn is_needed(&self) -> bool {
+        self.rows.is_none() && !self.optional
     }
 }
 
@@ -207,9 +219,15 @@ fn scratch_bytes(model: &QuantizedModel, node: &Node) -> Option<usize> {
         depthwise_scratch_bytes(positions)
     } else {
         let taps = positions.checked_mul(in_c / c.groups.max(1))?;
-        conv2d_scratch_bytes(taps, model.tensor(node.output).shape[2])
+        conv2d_scratch_bytes(taps, model.tensor(node.output).shape[2], c.linear.bits)
     };
-    (bytes <= MOST_SCRATCH).then_some(bytes)
+    (1..=MOST_SCRATCH).contains(&bytes).then_some(bytes)
+}
+
+/// Whether a node's kernels are nearly as fast without working memory: fully connected layers, but for rows
+/// of three bits, which are unpacked there.
+fn does_without(node: &Node) -> bool {
+    matches!(&node.op, Op::FullyConnected(f) if f.linear.bits != 3)
 }
 
 /// First and last time at which each tensor must be in the arena.
@@ -297,7 +315,9 @@ fn reusable_input(model: &QuantizedModel, i: usize, lives: &[(usize, usize)]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::test_models::{add, convolution_3x3, identity, model_of, reshape};
+    use crate::export::test_models::{
+        add, convolution_3x3, fully_connected, identity, model_of, reshape,
+    };
 
     #[test]
     fn a_chain_reuses_two_places() {
@@ -369,6 +389,25 @@ mod tests {
         assert_eq!(p.arena_bytes, p.lower_bound);
         let split = |m: &Option<Memory>| matches!(m, Some(Memory::Split { .. }));
         assert!(p.memory.iter().all(split), "{:?}", p.memory);
+    }
+
+    #[test]
+    fn fully_connected_layers_never_make_the_arena_larger() {
+        let shapes = [[1, 1, 640], [1, 1, 128], [1, 1, 8], [1, 1, 16]];
+        let dense = |bits| {
+            (0..3)
+                .map(|i| fully_connected(bits, shapes[i][2], shapes[i + 1][2], i, i + 1))
+                .collect()
+        };
+        for bits in [8, 4, 2] {
+            let p = plan(&model_of(&shapes, dense(bits))).unwrap();
+            assert_eq!(p.lower_bound, 640 + 128);
+            assert_eq!(p.arena_bytes, p.lower_bound, "{bits} bits");
+            // Where there is room anyway it is used.
+            let has = p.memory.iter().map(|m| m.is_some());
+            assert_eq!(has.collect::<Vec<_>>(), [false, true, true], "{bits} bits");
+        }
+        assert!(plan(&model_of(&shapes, dense(3))).unwrap().arena_bytes > 640 + 128);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use rand::rngs::StdRng;
 
 use crate::graph::Pads;
 use crate::model::{
-    Add, Conv2d, Linear, Multiplier, Node, Op, Pool, Preprocess, QuantizedModel, Rounding, Tensor,
-    TensorId,
+    Add, Conv2d, FullyConnected, Linear, Multiplier, Node, Op, Pool, Preprocess, QuantizedModel,
+    Rounding, Tensor, TensorId,
 };
 
 /// A network over tensors of these shapes, the first the input and the last the output.
@@ -92,6 +92,25 @@ pub(super) fn convolution_3x3(channels: usize, input: usize, output: usize) -> N
         linear: linear(channels, vec![1; channels * channels * 9]),
     };
     node(Op::Conv2d(conv), &[input], output)
+}
+
+/// A fully connected layer with weights of `bits` bits.
+pub(super) fn fully_connected(
+    bits: u8,
+    inputs: usize,
+    outputs: usize,
+    input: usize,
+    output: usize,
+) -> Node {
+    let linear = Linear {
+        bits,
+        ..linear(outputs, vec![1; outputs * inputs])
+    };
+    node(
+        Op::FullyConnected(FullyConnected { linear }),
+        &[input],
+        output,
+    )
 }
 
 fn linear(outputs: usize, weights: Vec<i8>) -> Linear {

@@ -63,6 +63,8 @@ fn axes(
 }
 
 #[cfg(test)]
+mod engine_tests;
+#[cfg(test)]
 mod naive;
 #[cfg(test)]
 mod split_tests;

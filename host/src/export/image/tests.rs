@@ -239,7 +239,7 @@ pub(super) fn with_bytes(image: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn working_memory_that_would_overwrite_a_tensor_is_refused() {
     let (mut operands, mut living, mut outside) = (0, 0, 0);
-    for seed in 0..150 {
+    for seed in 0..600 {
         let image = write_image(&random_model(seed, 12)).unwrap();
         let view = Model::from_bytes(&image).unwrap();
         let ops: Vec<_> = view.ops().collect();

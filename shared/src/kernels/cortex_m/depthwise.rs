@@ -1,7 +1,7 @@
 //! Depthwise convolution, four channels at a time.
 //!
-//! The weights of four channels are unpacked once, from whatever width and layout, into scratch
-//! memory; then all output positions of these channels are computed, runs of positions whose windows
+//! The weights of four channels are unpacked once, from whatever width and layout, to the stack where there
+//! are few, else to scratch memory; then all output positions of these channels are computed, runs of positions whose windows
 //! lie inside the input in one call of the assembly.
 
 use super::isa;
@@ -9,7 +9,9 @@ use super::record::Record;
 use crate::kernels::conv2d::ConvParams;
 use crate::kernels::depthwise_conv2d as portable;
 use crate::kernels::runs::for_each_run;
+use crate::kernels::scratch::TAPS_ON_STACK;
 use crate::kernels::window::Axis;
+use crate::weights::{Layout, Rows, row_stride};
 
 /// Channels that are computed together.
 const LANES: usize = 4;
@@ -68,8 +70,14 @@ pub(super) fn depthwise_conv2d(
     if in_c != out_c {
         return false;
     }
+    let mut near = [0u32; CONSTANTS + TAPS_ON_STACK * isa::TAP_WORDS];
     // SAFETY: every bit pattern is a number of either type.
-    let (_, words, _) = unsafe { scratch.align_to_mut::<u32>() };
+    let (_, far, _) = unsafe { scratch.align_to_mut::<u32>() };
+    let words = if taps > TAPS_ON_STACK {
+        far
+    } else {
+        &mut near[..]
+    };
     let Some((constants, weights)) = words.split_at_mut_checked(CONSTANTS) else {
         return false;
     };
@@ -86,15 +94,7 @@ pub(super) fn depthwise_conv2d(
             constants[LANES + 3 * lane..][..3]
                 .copy_from_slice(&[r.mantissa, r.round, r.shift].map(|v| v as u32));
         }
-        for (tap, to) in weights.chunks_exact_mut(isa::TAP_WORDS).enumerate() {
-            let mut w = [0i8; LANES];
-            match p.weights.row_bytes(tap).get(first..first + LANES) {
-                // Bytes are as they are multiplied.
-                Some(&[a, b, c, d]) if p.weights.bits == 8 => w = [a, b, c, d].map(|w| w as i8),
-                _ => p.weights.decode(tap, first, &mut w),
-            }
-            isa::pack_tap(w, to);
-        }
+        unpack(&p.weights, first, weights);
         let group = Group {
             p,
             axes,
@@ -109,6 +109,46 @@ pub(super) fn depthwise_conv2d(
         portable::channels_from(p, whole, input, output);
     }
     true
+}
+
+/// Writes the weights of four channels from `first`, a multiple of four, on: [`isa::TAP_WORDS`] a row.
+#[cfg_attr(not(feature = "fast"), inline(always))]
+fn unpack(rows: &Rows, first: usize, to: &mut [u32]) {
+    let (taps, _) = to.as_chunks_mut();
+    let stride = row_stride(rows.columns, rows.bits);
+    let each = |at: usize| rows.bytes[at..].chunks(stride);
+    match rows.bits {
+        // Bytes are as they are multiplied.
+        8 if super::ROOMY => {
+            for (to, row) in taps.iter_mut().zip(each(first)) {
+                if let Some(w) = row.first_chunk() {
+                    isa::pack_tap(w.map(|w| w as i8), to);
+                }
+            }
+        }
+        4 if rows.layout == Layout::Halfwords && super::ROOMY => {
+            for (to, row) in taps.iter_mut().zip(each(first / 8 * 4 + first / 4 % 2)) {
+                if let Some(&[low, _, high]) = row.first_chunk() {
+                    isa::pack_fields::<4>([low, high], to);
+                }
+            }
+        }
+        2 if rows.layout == Layout::Halfwords && super::ROOMY => {
+            let shift = first & 4;
+            for (to, row) in taps.iter_mut().zip(each(first / 16 * 4 + first / 8 % 2)) {
+                if let Some(&[low, _, high]) = row.first_chunk() {
+                    isa::pack_fields::<2>([low, high].map(|b| b >> shift), to);
+                }
+            }
+        }
+        _ => {
+            for (tap, to) in taps.iter_mut().enumerate() {
+                let mut w = [0i8; LANES];
+                rows.decode(tap, first, &mut w);
+                isa::pack_tap(w, to);
+            }
+        }
+    }
 }
 
 /// Four channels.

@@ -137,10 +137,22 @@ pub(super) fn bias_offset(_row: &[u8], _bits: u8, _zero_point: i8) -> i32 {
 pub(super) const TAP_WORDS: usize = 2;
 
 /// Four weights in the order in which the activations of four channels come out of a word.
-pub(super) fn pack_tap(w: [i8; 4], to: &mut [u32]) {
+#[inline(always)]
+pub(super) fn pack_tap(w: [i8; 4], to: &mut [u32; TAP_WORDS]) {
     let [a, b, c, d] = w.map(|w| w as u16 as u32);
-    to[0] = a | c << 16;
-    to[1] = b | d << 16;
+    *to = [a | c << 16, b | d << 16];
+}
+
+/// As [`pack_tap`], of fields of `BITS` bits: two in each of two bytes, in their lowest bits.
+#[inline(always)]
+pub(super) fn pack_fields<const BITS: u32>([low, high]: [u8; 2], to: &mut [u32; TAP_WORDS]) {
+    let word = low as u32 | (high as u32) << 16;
+    let (mask, half) = ((1 << BITS) - 1, 1 << (BITS - 1));
+    *to = [word, word >> BITS].map(|w| {
+        let pair = w & (mask | mask << 16);
+        // Half the range less, in each half; the upper bits keep borrows from leaving it.
+        ((pair | 0x8000_8000) - (half | half << 16)) ^ 0x8000_8000
+    });
 }
 
 /// What `SXTAB16` adds to two activations.

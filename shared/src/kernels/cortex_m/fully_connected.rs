@@ -4,6 +4,7 @@
 use super::isa;
 use super::unpack;
 use crate::arith::Rounding;
+use crate::kernels::backend::Kernels;
 use crate::kernels::fully_connected::FullyConnectedParams;
 use crate::weights::row_stride;
 
@@ -63,7 +64,7 @@ pub(super) fn fully_connected(
     if outputs == 0 || columns == 0 || !aligned {
         return false;
     }
-    let [body, rest] = isa::product_bodies(bits);
+    let [_, rest] = isa::product_bodies(bits);
     let inputs = columns.next_multiple_of(rest);
     // The loop's rest takes what fills a word.
     let stride = match direct {
@@ -91,35 +92,14 @@ pub(super) fn fully_connected(
         };
         Some(row)
     };
-    let sum = spread(p, input, inputs, bits, x);
-    let offset = match bits {
-        8 => 0,
-        // Fields hold weights plus half their range.
-        _ => sum.wrapping_mul(-(1 << (bits - 1))),
-    };
+    let mut product = Product::new(p, bits, inputs, x, output);
+    product.offset = spread(p, input, inputs, bits, x);
     let c = &p.channels;
     let whole = c.act_min == i8::MIN && c.act_max == i8::MAX;
     let raised = isa::raises(bits, p.input_zero_point);
-    let mut product = Product {
-        x: x.as_ptr(),
-        bodies: inputs / body,
-        rest: inputs % body / rest,
-        w: p.weights.bytes.as_ptr(),
-        bias: c.bias.as_ptr(),
-        mantissas: c.mantissas.as_ptr(),
-        exponents: c.exponents.as_ptr(),
-        out: output.as_mut_ptr(),
-        next: 0,
-        count: outputs,
-        offset,
-        zero_point: c.zero_point as i32,
-        shifts: if whole && !raised && p.rounding == Rounding::Tflm {
-            20
-        } else {
-            0
-        },
-        acc: 0,
-    };
+    if whole && !raised && p.rounding == Rounding::Tflm {
+        product.shifts = 20;
+    }
     while product.next < outputs {
         if let Some(row) = &mut row {
             if bits == 8 {
@@ -135,30 +115,145 @@ pub(super) fn fully_connected(
         // SAFETY: rows, constants and outputs from `next` to `count` are there, the input is spread.
         unsafe { isa::product(&mut product, bits) };
         if product.next < product.count {
-            let offset = if raised {
-                let row = match &row {
-                    Some(row) => row,
-                    None => p.weights.row_bytes(product.next),
-                };
-                isa::bias_offset(row, bits, p.input_zero_point)
-            } else {
-                0
+            let row = match &row {
+                Some(row) => row,
+                None => p.weights.row_bytes(product.next),
             };
-            let acc = product.acc.wrapping_add(offset);
-            let multiplier = c.multiplier(product.next);
-            let scaled = match p.rounding {
-                Rounding::Tflm => multiplier.apply(acc),
-                Rounding::LiteRtReference => multiplier.apply_single_rounding(acc),
-            };
+            let y = by_hand(p, bits, product.next, row, product.acc);
             // SAFETY: `next` is below the output's length.
-            unsafe { product.out.add(product.next).write(c.finish(scaled)) };
+            unsafe { product.out.add(product.next).write(y) };
             product.next += 1;
         }
     }
     true
 }
 
-/// Fills `x` with the input and zeros behind it; the sum that [`isa::spread_row`] gives.
+impl Product {
+    /// All rows as they lie in the image, no row scaled by the assembly.
+    #[inline(always)]
+    fn new(
+        p: &FullyConnectedParams,
+        bits: u8,
+        inputs: usize,
+        x: &[u32],
+        output: &mut [i8],
+    ) -> Self {
+        let [body, rest] = isa::product_bodies(bits);
+        let c = &p.channels;
+        Self {
+            offset: 0,
+            x: x.as_ptr(),
+            bodies: inputs / body,
+            rest: inputs % body / rest,
+            next: 0,
+            bias: c.bias.as_ptr(),
+            mantissas: c.mantissas.as_ptr(),
+            exponents: c.exponents.as_ptr(),
+            shifts: 0,
+            zero_point: c.zero_point as i32,
+            out: output.as_mut_ptr(),
+            count: output.len(),
+            w: p.weights.bytes.as_ptr(),
+            acc: 0,
+        }
+    }
+}
+
+/// Scales the sum of output `c`, its bias included.
+#[inline(never)]
+fn by_hand(p: &FullyConnectedParams, bits: u8, c: usize, row: &[u8], acc: i32) -> i8 {
+    let acc = acc.wrapping_add(isa::bias_offset(row, bits, p.input_zero_point));
+    let multiplier = p.channels.multiplier(c);
+    let scaled = match p.rounding {
+        Rounding::Tflm => multiplier.apply(acc),
+        Rounding::LiteRtReference => multiplier.apply_single_rounding(acc),
+    };
+    p.channels.finish(scaled)
+}
+
+/// Words of a block of the input, and outputs that it is spread for once.
+const BLOCK_WORDS: usize = 128;
+/// Words for the input of a small layer, which would feel that more are cleared.
+const SMALL_WORDS: usize = 16;
+const BLOCK_OUTPUTS: usize = 16;
+
+/// The same where there is too little working memory, of rows that the assembly reads as they lie in the
+/// image: an input that fits is spread on the stack, and of others a block at a time, again for every
+/// [`BLOCK_OUTPUTS`] outputs.
+#[inline(never)]
+pub(super) fn on_stack(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]) -> bool {
+    let words = |b: &[u8]| b.as_ptr().addr().is_multiple_of(4);
+    let (c, rows) = (&p.channels, &p.weights);
+    let aligned = words(rows.bytes) && words(c.bias) && words(c.mantissas);
+    if input.is_empty() || !isa::reads(rows) || !aligned {
+        return false;
+    }
+    let bits = rows.bits;
+    let [_, rest] = isa::product_bodies(bits);
+    let inputs = rows.columns.next_multiple_of(rest);
+    let stride = row_stride(rows.columns, bits);
+    assert_eq!(input.len(), rows.columns);
+    assert_eq!(c.count(), output.len());
+    assert_eq!(rows.bytes.len(), output.len() * stride);
+    let words = isa::row_words(inputs, bits);
+    if words <= SMALL_WORDS {
+        spread_whole::<SMALL_WORDS>(p, input, output);
+    } else if words <= BLOCK_WORDS {
+        spread_whole::<BLOCK_WORDS>(p, input, output);
+    } else {
+        in_blocks(p, bits, input, inputs, stride, output);
+    }
+    true
+}
+
+/// The layer with working memory of `WORDS` words, which are enough, on the stack.
+#[inline(never)]
+fn spread_whole<const WORDS: usize>(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]) {
+    let mut x = [0u32; WORDS];
+    // SAFETY: every bit pattern is a number of either type, and bytes are always aligned.
+    let (_, x, _) = unsafe { x.align_to_mut::<i8>() };
+    super::CortexM::fully_connected(p, x, input, output);
+}
+
+#[inline(never)]
+fn in_blocks(
+    p: &FullyConnectedParams,
+    bits: u8,
+    input: &[i8],
+    inputs: usize,
+    stride: usize,
+    output: &mut [i8],
+) {
+    let mut x = [0u32; BLOCK_WORDS];
+    // Words hold one input or two; every loop's body divides both.
+    let block = 2 * BLOCK_WORDS / isa::row_words(2, bits);
+    for first in (0..output.len()).step_by(BLOCK_OUTPUTS) {
+        let count = BLOCK_OUTPUTS.min(output.len() - first);
+        let mut sums = [0i32; BLOCK_OUTPUTS];
+        for from in (0..inputs).step_by(block) {
+            let inputs = block.min(inputs - from);
+            let part = &input[from.min(input.len())..(from + inputs).min(input.len())];
+            let mut product = Product::new(p, bits, inputs, &x, output);
+            product.offset = spread(p, part, inputs, bits, &mut x);
+            for (c, sum) in (first..).zip(&mut sums[..count]) {
+                product.next = c;
+                product.count = c + 1;
+                product.w = p.weights.bytes[c * stride + from * bits as usize / 8..].as_ptr();
+                // SAFETY: what follows `w` in the row are the weights of `inputs` inputs, which are spread.
+                unsafe { isa::product(&mut product, bits) };
+                // Every block's sum has the bias in it.
+                let part = product.acc.wrapping_sub(p.channels.bias(c));
+                *sum = sum.wrapping_add(part);
+            }
+        }
+        for (c, sum) in (first..).zip(&sums[..count]) {
+            let acc = sum.wrapping_add(p.channels.bias(c));
+            output[c] = by_hand(p, bits, c, p.weights.row_bytes(c), acc);
+        }
+    }
+}
+
+/// Fills `x` with the input and zeros behind it; what is added to every sum because of how weights are held.
 #[inline(always)]
 fn spread(p: &FullyConnectedParams, input: &[i8], inputs: usize, bits: u8, x: &mut [u32]) -> i32 {
     let zero_point = p.input_zero_point;
@@ -190,7 +285,11 @@ fn spread(p: &FullyConnectedParams, input: &[i8], inputs: usize, bits: u8, x: &m
         };
         sum = sum.wrapping_add(part);
     }
-    sum
+    match bits {
+        8 => 0,
+        // Fields hold weights plus half their range.
+        _ => sum.wrapping_mul(-(1 << (bits - 1))),
+    }
 }
 
 /// Bytes that may be loaded as words.

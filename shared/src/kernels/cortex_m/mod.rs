@@ -60,7 +60,10 @@ impl Kernels for CortexM {
         output: &mut [i8],
     ) {
         // Its code is as large as a convolution's and saves less, so it is left out too.
-        if !ROOMY || !fully_connected::fully_connected(p, scratch, input, output) {
+        let done = ROOMY
+            && (fully_connected::fully_connected(p, scratch, input, output)
+                || fully_connected::on_stack(p, input, output));
+        if !done {
             Portable::fully_connected(p, scratch, input, output);
         }
     }

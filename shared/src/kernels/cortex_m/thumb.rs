@@ -221,10 +221,17 @@ pub(super) unsafe fn run(block: &mut Block, bits: u8) {
 pub(super) const TAP_WORDS: usize = 4;
 
 /// Four weights as 32-bit numbers.
-pub(super) fn pack_tap(w: [i8; 4], to: &mut [u32]) {
-    for (to, w) in to.iter_mut().zip(w) {
-        *to = w as i32 as u32;
-    }
+#[inline(always)]
+pub(super) fn pack_tap(w: [i8; 4], to: &mut [u32; TAP_WORDS]) {
+    *to = w.map(|w| w as i32 as u32);
+}
+
+/// As [`pack_tap`], of fields of `BITS` bits: two in each of two bytes, in their lowest bits.
+#[inline(always)]
+pub(super) fn pack_fields<const BITS: u32>([low, high]: [u8; 2], to: &mut [u32; TAP_WORDS]) {
+    let word = low as u32 | (high as u32) << 16;
+    let (mask, half) = ((1 << BITS) - 1, 1 << (BITS - 1));
+    *to = [0, BITS, 16, 16 + BITS].map(|at| (word >> at & mask).wrapping_sub(half));
 }
 
 /// What is subtracted from activations.

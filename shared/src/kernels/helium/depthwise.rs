@@ -12,6 +12,7 @@ use super::rows::{copy, signed};
 use super::scale::by_vector;
 use crate::kernels::conv2d::ConvParams;
 use crate::kernels::runs::{Positions, for_each_run};
+use crate::kernels::scratch::TAPS_ON_STACK;
 use crate::kernels::window::Axis;
 
 /// Channels that are computed together.
@@ -35,7 +36,12 @@ pub(super) fn depthwise_conv2d(
     if in_c != out_c || !by_vector(&p.channels) {
         return false;
     }
-    let Some(weights) = scratch.get_mut(..taps * LANES) else {
+    let mut near = [0i8; TAPS_ON_STACK * LANES];
+    let room = match taps > TAPS_ON_STACK {
+        true => scratch,
+        false => &mut near[..],
+    };
+    let Some(weights) = room.get_mut(..taps * LANES) else {
         return false;
     };
     for first in (0..out_c).step_by(LANES) {

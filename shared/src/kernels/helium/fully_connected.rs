@@ -4,11 +4,12 @@
 use core::mem::MaybeUninit;
 
 use super::isa::{Product, qmend_product_2, qmend_product_4, qmend_product_8};
-use super::rows::{Form, delta, fill, raised, unpack, unsigned};
+use super::rows::{Form, VECTOR, delta, fill, raised, unpack, unsigned};
 use super::scale::{Scaler, by_vector};
 use crate::arith::Rounding;
 use crate::image::Channels;
 use crate::kernels::fully_connected::FullyConnectedParams;
+use crate::weights::row_stride;
 
 /// Outputs whose sums are held: a multiple of three and of four.
 const PART: usize = 24;
@@ -25,6 +26,9 @@ pub(super) fn fully_connected(
     input: &[i8],
     output: &mut [i8],
 ) -> bool {
+    if p.weights.bits == 8 {
+        return bytes(p, input, output);
+    }
     let form = Form::of(&p.weights);
     let c = &p.channels;
     let outputs = output.len();
@@ -39,29 +43,28 @@ pub(super) fn fully_connected(
     if !form.direct {
         return unpacked(p, &form, vector, scratch, input, output);
     }
-    let (mut x, mut offset, mut ones) = (input.as_ptr().cast::<u8>(), 0, None);
-    if form.bits != 8 {
-        let len = form.column_bytes;
-        // First the bytes as they are, then in their order; where the zero point asks for rows' own sums, a
-        // column of ones.
-        let columns = if zero_point == -128 { 2 } else { 3 };
-        let Some(room) = scratch.get_mut(..columns * len) else {
-            return false;
-        };
-        let (plain, room) = room.split_at_mut(len);
-        let (column, one) = room.split_at_mut(len);
-        plain[..input.len()].copy_from_slice(input);
-        fill(&mut plain[input.len()..], -128);
-        let column = unsigned(column);
-        let sum = form.spread(plain, column);
-        offset = form.column_offset(sum, zero_point);
-        x = column.as_ptr();
-        if zero_point != -128 {
-            fill(&mut plain[..input.len()], -127);
-            let one = unsigned(one);
-            form.spread(plain, one);
-            ones = Some(one.as_ptr());
-        }
+    let len = form.column_bytes;
+    // First the bytes as they are, then in their order; where the zero point asks for rows' own sums, a
+    // column of ones.
+    let columns = if zero_point == -128 { 2 } else { 3 };
+    let Some(room) = scratch.get_mut(..columns * len) else {
+        in_blocks(p, &form, vector, input, output);
+        return true;
+    };
+    let (plain, room) = room.split_at_mut(len);
+    let (column, one) = room.split_at_mut(len);
+    plain[..input.len()].copy_from_slice(input);
+    fill(&mut plain[input.len()..], -128);
+    let column = unsigned(column);
+    let sum = form.spread(plain, column);
+    let offset = form.column_offset(sum, zero_point);
+    let x: *const u8 = column.as_ptr();
+    let mut ones = None;
+    if zero_point != -128 {
+        fill(&mut plain[..input.len()], -127);
+        let one = unsigned(one);
+        form.spread(plain, one);
+        ones = Some(one.as_ptr());
     }
     let rows = together(form.bits);
     let mut product = Product {
@@ -107,6 +110,124 @@ pub(super) fn fully_connected(
         let out = &mut output[first..first + count];
         // SAFETY: `count` biases and sums are there.
         unsafe { finish(p.rounding, c, vector, first, bias, &sums, out) };
+    }
+    true
+}
+
+/// Inputs of a block, a multiple of what a vector of fields holds at every width.
+const BLOCK: usize = 128;
+
+/// As [`fully_connected`] of fields where there is no working memory: blocks of the input are spread on the
+/// stack, again for each part of the outputs.
+#[inline(never)]
+fn in_blocks(p: &FullyConnectedParams, form: &Form, vector: bool, input: &[i8], output: &mut [i8]) {
+    let zero_point = p.input_zero_point;
+    let rows = together(form.bits);
+    let [mut plain, mut column] = [[0i8; BLOCK]; 2];
+    for (i, out) in output.chunks_mut(PART).enumerate() {
+        let first = i * PART;
+        let mut total = [0i32; PART + 4];
+        for (b, x) in input.chunks(BLOCK).enumerate() {
+            let start = b * BLOCK * form.bits as usize / 8;
+            let row_bytes = (form.row_bytes - start).min(BLOCK * form.bits as usize / 8);
+            let advance = row_bytes.next_multiple_of(VECTOR);
+            let block = Form {
+                columns: x.len(),
+                row_bytes,
+                advance,
+                column_bytes: advance * 8 / form.bits as usize,
+                ..*form
+            };
+            // The weights alone are summed where the zero point asks for it.
+            let ones = (zero_point != -128).then_some(-raised(zero_point));
+            for factor in [Some(1), ones].into_iter().flatten() {
+                // The other factor is negative.
+                let of_weights = factor != 1;
+                match of_weights {
+                    false => plain[..x.len()].copy_from_slice(x),
+                    true => fill(&mut plain[..x.len()], -127),
+                }
+                fill(&mut plain[x.len()..], -128);
+                let sum = block.spread(&plain, unsigned(&mut column));
+                let offset = match of_weights {
+                    false => block.column_offset(sum, zero_point),
+                    true => 0,
+                };
+                let mut product = Product {
+                    offset,
+                    x: column.as_ptr().cast(),
+                    offsets_again: [offset, offset, offset, 0, 0],
+                    row_bytes,
+                    delta: delta(&block, rows),
+                    end: core::ptr::null_mut(),
+                    w: [core::ptr::null(); 4],
+                    sums: core::ptr::null_mut(),
+                    zero_point: zero_point as i32,
+                };
+                let w = p.weights.bytes[first * form.stride + start..].as_ptr();
+                let mut sums = Sums::uninit();
+                // SAFETY: the rest of `out.len()` rows follows `w`, and the column is as long as a block needs.
+                unsafe {
+                    products(
+                        &mut product,
+                        form.bits,
+                        w,
+                        form.stride,
+                        out.len(),
+                        &mut sums,
+                    )
+                };
+                for (i, total) in total.iter_mut().enumerate().take(out.len()) {
+                    // SAFETY: as many sums were written.
+                    let sum = unsafe { sums.as_ptr().cast::<i32>().add(i).read() };
+                    *total = total.wrapping_add(sum.wrapping_mul(factor));
+                }
+            }
+        }
+        let bias = p.channels.bias[first * 4..][..out.len() * 4].as_ptr();
+        let total = Sums::new(total);
+        // SAFETY: as many biases and sums are there.
+        unsafe { finish(p.rounding, &p.channels, vector, first, bias, &total, out) };
+    }
+}
+
+/// As [`fully_connected`], of rows of bytes: the input is read where it is, and small layers feel every
+/// instruction around the loops.
+fn bytes(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]) -> bool {
+    let c = &p.channels;
+    let columns = p.weights.columns;
+    let stride = row_stride(columns, 8);
+    assert_eq!(input.len(), columns);
+    assert_eq!(c.count(), output.len());
+    assert_eq!(p.weights.bytes.len(), output.len() * stride);
+    assert_eq!(c.bias.len(), output.len() * 4);
+    if columns == 0 {
+        return false;
+    }
+    let vector = by_vector(c) && p.rounding == Rounding::Tflm;
+    let mut product = Product {
+        offset: 0,
+        x: input.as_ptr().cast(),
+        offsets_again: [0; 5],
+        row_bytes: columns,
+        delta: (together(8) * stride) as isize - columns.next_multiple_of(VECTOR) as isize,
+        end: core::ptr::null_mut(),
+        w: [core::ptr::null(); 4],
+        sums: core::ptr::null_mut(),
+        zero_point: p.input_zero_point as i32,
+    };
+    let mut sums = Sums::uninit();
+    let mut w = p.weights.bytes.as_ptr();
+    let mut bias = c.bias.as_ptr();
+    for (i, out) in output.chunks_mut(PART).enumerate() {
+        // SAFETY: rows of these outputs follow `w`, and the column is as long as they need; as many biases
+        // and sums are there.
+        unsafe {
+            products(&mut product, 8, w, stride, out.len(), &mut sums);
+            finish(p.rounding, c, vector, i * PART, bias, &sums, out);
+        }
+        w = w.wrapping_add(PART * stride);
+        bias = bias.wrapping_add(PART * 4);
     }
     true
 }
@@ -172,13 +293,15 @@ unsafe fn products(
     count: usize,
     sums: &mut Sums,
 ) {
-    let rows = together(bits);
     assert!(count <= PART);
     let sums = sums.as_mut_ptr().cast::<i32>();
     let mut run = |first: usize, end: usize, stride: usize, w: *const u8| {
         product.sums = sums.wrapping_add(first);
         product.end = sums.wrapping_add(end);
-        product.w = [0, 1, 2, 3].map(|i| w.wrapping_add(i * stride));
+        // One after the other: the compiler makes a loop of `map`, which small layers would feel.
+        let second = w.wrapping_add(stride);
+        let third = second.wrapping_add(stride);
+        product.w = [w, second, third, third.wrapping_add(stride)];
         // SAFETY: by contract; where the stride is none, one row is read several times.
         unsafe {
             match bits {
@@ -188,7 +311,12 @@ unsafe fn products(
             }
         }
     };
-    let whole = count / rows * rows;
+    // Divided by constants: a small layer feels the division.
+    let (rows, whole) = match bits {
+        8 => (3, count / 3 * 3),
+        _ => (4, count / 4 * 4),
+    };
+    debug_assert_eq!(rows, together(bits));
     if whole > 0 {
         run(0, whole, stride, w);
         if whole < count {
@@ -206,6 +334,7 @@ unsafe fn products(
 /// # Safety
 ///
 /// There are as many biases, 32-bit numbers at any address, and sums as outputs.
+#[inline(always)]
 unsafe fn finish(
     rounding: Rounding,
     channels: &Channels,
@@ -215,14 +344,32 @@ unsafe fn finish(
     sums: &Sums,
     output: &mut [i8],
 ) {
-    let sums = sums.as_ptr().cast::<i32>();
     if rounding == Rounding::Tflm {
+        let sums = sums.as_ptr().cast::<i32>();
         // SAFETY: by contract; the output is as long.
         unsafe {
             Scaler::new(channels, vector, first, output.len(), bias).one(sums, output.as_mut_ptr())
         };
-        return;
+    } else {
+        // SAFETY: by contract.
+        unsafe { round_once(channels, first, bias, sums, output) };
     }
+}
+
+/// As [`finish`], with LiteRT's one rounding.
+///
+/// # Safety
+///
+/// As there.
+#[inline(never)]
+unsafe fn round_once(
+    channels: &Channels,
+    first: usize,
+    bias: *const u8,
+    sums: &Sums,
+    output: &mut [i8],
+) {
+    let sums = sums.as_ptr().cast::<i32>();
     for (i, out) in output.iter_mut().enumerate() {
         // SAFETY: by contract.
         let [bias, sum] = unsafe {

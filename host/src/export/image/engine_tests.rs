@@ -1,10 +1,10 @@
-//! This engine against the portable one that runs the image, on random networks.
+//! The host's engine against the portable one that runs the image, on random networks.
 
 use qmend_shared::image::Model;
 use rand::prelude::*;
 
-use super::{Engine, Isa};
-use crate::export::image::write_image;
+use super::write_image;
+use crate::engine::{Engine, Isa};
 use crate::model::random::{random_model, random_operator};
 use crate::model::{QuantizedModel, TensorId};
 use qmend_shared::image::OPERATORS;
@@ -25,7 +25,7 @@ fn every_tensor_agrees(model: &QuantizedModel, rng: &mut StdRng, what: &str) {
         let mut output = vec![0; view.output().elements() as usize];
         qmend_shared::engine::run_with(&view, &mut arena, input, &mut output, |index, _, want| {
             let id = model.nodes[index].output;
-            for (engine, acts) in engines.iter().zip(&acts) {
+            for ((engine, acts), isa) in engines.iter().zip(&acts).zip(Isa::available()) {
                 let e = engine.elements(id);
                 let got = &acts.tensor(id)[sample * e..(sample + 1) * e];
                 assert_eq!(
@@ -33,7 +33,7 @@ fn every_tensor_agrees(model: &QuantizedModel, rng: &mut StdRng, what: &str) {
                     want,
                     "{what}: node {index} {} on {:?}",
                     model.nodes[index].op.kind(),
-                    engine.isa
+                    isa
                 );
             }
         })
