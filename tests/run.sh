@@ -48,7 +48,7 @@ if ! $device && [ "$ci" != true ]; then
 fi
 
 if ! tests/python/setup.sh; then
-    if [ "$ci" = true ]; then failed+=("LiteRT"); else skipped+=("LiteRT: python3 with the package ai-edge-litert"); fi
+    if [ "$ci" = true ]; then failed+=("Python's packages"); else skipped+=("LiteRT, TFLM, Unicorn: python3 with the packages of tests/python/setup.sh"); fi
 fi
 
 if ! $quick; then

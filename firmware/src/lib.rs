@@ -9,6 +9,7 @@
 //! - [`pages`]: what every flash driver asks before it changes anything.
 //! - `rtt`: a link through the debug port.
 //! - [`ram_flash`]: RAM in flash's place, where an emulator has none.
+//! - `stm32f4_flash`: the flash driver of both boards with such a chip.
 //! - `small_division`: division on processors that have none, where flash is scarce.
 //! - `boards`: one file a board (only in builds for a microcontroller).
 //!
@@ -37,3 +38,5 @@ pub mod rtt;
 pub mod semihosting;
 #[cfg(all(qmend_mps2 = "an385_m0plus", not(feature = "fast")))]
 mod small_division;
+#[cfg(all(target_arch = "arm", target_os = "none"))]
+pub mod stm32f4_flash;
