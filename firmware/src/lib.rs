@@ -6,6 +6,7 @@
 //!   What the programs that run either do on every emulated board is in `programs`.
 //! - [`port`]: the traits that a board implements: bytes in and out, a clock;
 //!   its flash implements [`qmend_shared::slot::Storage`].
+//! - `cycle_counter`: a clock where the processor counts its own cycles.
 //! - [`pages`]: what every flash driver asks before it changes anything.
 //! - `rtt`: a link through the debug port.
 //! - [`ram_flash`]: RAM in flash's place, where an emulator has none.
@@ -28,6 +29,8 @@ pub mod ram_flash;
 pub mod boards;
 #[cfg(all(target_arch = "arm", target_os = "none"))]
 pub mod cortex_m_port;
+#[cfg(all(target_arch = "arm", target_os = "none"))]
+pub mod cycle_counter;
 #[cfg(target_os = "none")]
 pub mod programs;
 #[cfg(all(target_arch = "riscv32", target_os = "none"))]

@@ -92,7 +92,14 @@ fn drives(test: &str, board: &str) {
     };
 
     // Flashed, it gives the host's bits; so does what a patch makes of it.
-    same(&mut device, 0);
+    let time = same(&mut device, 0).time.expect("it has a clock");
+    let counter = if board == "pico" {
+        "timer"
+    } else {
+        "DWT CYCCNT"
+    };
+    assert_eq!((time.clock.counter, time.clock.cycles), (counter, true));
+    assert!(0 < time.min && time.min <= time.median && time.median <= time.max);
     let patch = write_patch(&images[0], &images[1]).unwrap();
     device.flash_patch(&patch, &mut |_, _| ()).unwrap();
     same(&mut device, 1);
@@ -155,6 +162,16 @@ fn drives(test: &str, board: &str) {
         }
         same(&mut device, target);
     }
+    // Of a core without cycle counter, SysTick times.
+    lawful(&chip.press("cyccnt off"));
+    let mut device = chip.connect();
+    let n = images
+        .iter()
+        .position(|i| crc32(i) == running(&mut device))
+        .unwrap();
+    let time = same(&mut device, n).time.expect("it has a clock");
+    assert_eq!((time.clock.counter, time.min > 0), ("timer", true));
+
     let counts = chip.press("report");
     lawful(&counts);
     assert!(old > 0, "a cut before the commit leaves the old model");

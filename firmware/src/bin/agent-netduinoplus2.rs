@@ -10,7 +10,8 @@ mod device {
     use qmend_firmware::boards::stm32f405::emulated::{
         CLOCK_HZ, POOL_BYTES, SLOTS_BYTES, flash, info,
     };
-    use qmend_firmware::cortex_m_port::{SysTickMeter, trace};
+    use qmend_firmware::cortex_m_port::trace;
+    use qmend_firmware::cycle_counter::CycleMeter;
     #[cfg(feature = "rtt")]
     use qmend_firmware::rtt::Rtt;
 
@@ -34,7 +35,7 @@ mod device {
         let core = cortex_m::Peripherals::take().expect("main runs once");
         let info = info(SLOTS.as_ptr() as u32);
         let slots = flash(SLOTS);
-        let meter = SysTickMeter::new(core.SYST, CLOCK_HZ);
+        let meter = CycleMeter::new(core.SYST, CLOCK_HZ);
         let Err(never) = Agent::new(info, link(), slots, meter, POOL.bytes_mut(), BUFFERS).serve();
         match never {}
     }

@@ -7,7 +7,8 @@ mod device {
     use nrf52840_hal::pac::Peripherals;
     use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Pool, report_panic};
     use qmend_firmware::boards::nrf52840_dk::{CLOCK_HZ, Flash, POOL_BYTES, Uart, info};
-    use qmend_firmware::cortex_m_port::{SysTickMeter, trace};
+    use qmend_firmware::cortex_m_port::trace;
+    use qmend_firmware::cycle_counter::CycleMeter;
 
     #[entry]
     fn main() -> ! {
@@ -18,7 +19,7 @@ mod device {
         let chip = Peripherals::take().expect("main runs once");
         let link = Uart::start(chip.CLOCK, chip.P0, chip.UART0);
         let flash = Flash::new(chip.NVMC);
-        let meter = SysTickMeter::new(core.SYST, CLOCK_HZ);
+        let meter = CycleMeter::new(core.SYST, CLOCK_HZ);
         let Err(never) = Agent::new(info(), link, flash, meter, POOL.bytes_mut(), BUFFERS).serve();
         match never {}
     }

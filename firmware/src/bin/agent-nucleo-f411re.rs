@@ -6,7 +6,8 @@ mod device {
     use cortex_m_rt::entry;
     use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Pool, report_panic};
     use qmend_firmware::boards::nucleo_f411re::{CLOCK_HZ, Flash, POOL_BYTES, Uart, info};
-    use qmend_firmware::cortex_m_port::{SysTickMeter, trace};
+    use qmend_firmware::cortex_m_port::trace;
+    use qmend_firmware::cycle_counter::CycleMeter;
     use stm32f4xx_hal::pac::Peripherals;
 
     #[entry]
@@ -19,7 +20,7 @@ mod device {
         let link = Uart::start(chip.RCC, chip.GPIOA, chip.USART2);
         // SAFETY: main runs once, and nothing else writes flash.
         let flash = unsafe { Flash::new() };
-        let meter = SysTickMeter::new(core.SYST, CLOCK_HZ);
+        let meter = CycleMeter::new(core.SYST, CLOCK_HZ);
         let Err(never) = Agent::new(info(), link, flash, meter, POOL.bytes_mut(), BUFFERS).serve();
         match never {}
     }

@@ -8,7 +8,8 @@ mod device {
     #[cfg(not(feature = "rtt"))]
     use qmend_firmware::boards::stm32f405::Uart;
     use qmend_firmware::boards::stm32f405::{CLOCK_HZ, Flash, POOL_BYTES, info};
-    use qmend_firmware::cortex_m_port::{SysTickMeter, trace};
+    use qmend_firmware::cortex_m_port::trace;
+    use qmend_firmware::cycle_counter::CycleMeter;
     #[cfg(feature = "rtt")]
     use qmend_firmware::rtt::Rtt;
 
@@ -31,7 +32,7 @@ mod device {
         let core = cortex_m::Peripherals::take().expect("main runs once");
         // SAFETY: main runs once, and nothing else writes flash.
         let flash = unsafe { Flash::new() };
-        let meter = SysTickMeter::new(core.SYST, CLOCK_HZ);
+        let meter = CycleMeter::new(core.SYST, CLOCK_HZ);
         let Err(never) =
             Agent::new(info(), link(), flash, meter, POOL.bytes_mut(), BUFFERS).serve();
         match never {}

@@ -106,7 +106,15 @@ class Core:
 
     def write(self, offset, value):
         if offset == self.CTRL:
+            if self.systick_from is not None and not value & 1:
+                # What it had counted stays there.
+                self.values[self.CURRENT] = self.read(self.CURRENT)
+                self.values[self.ICSR] = self.read(self.ICSR)
             self.systick_from = time.perf_counter() if value & 1 else None
+        if offset == self.CURRENT:
+            value = 0
+        if offset == self.ICSR:
+            value = 0 if value & self.PENDSTCLR else value & self.PENDSTSET
         if offset == self.AIRCR and value & 0xFFFF_0004 == 0x05FA_0004:
             raise PowerOff
         if offset in (self.DWT_CTRL, self.CYCCNT):
@@ -114,7 +122,6 @@ class Core:
                 return
             if offset == self.CYCCNT:
                 self.cyccnt, value = value, self.values.get(self.DWT_CTRL, 0)
-                self.machine.notes["cyccnt_set"] = self.machine.notes.get("cyccnt_set", 0) + 1
             elif self.dwt_from is not None and not value & 1:
                 self.cyccnt += self._ticks(self.dwt_from)
             counts = value & 1 and self.machine.has_cyccnt
