@@ -156,6 +156,9 @@ class Machine:
             self.flash[at : at + len(data)] = data
         self.violations = []
         self.notes = {"starts": 0, "erased": 0, "programmed": 0}
+        # Instructions since the start, where they are counted; noted at the first byte that is sent.
+        self.counting = False
+        self.count = 0
         # Flash operations until the power is cut, where it is to be.
         self.cut_in = None
         self.random = random.Random(1)
@@ -256,6 +259,8 @@ class Machine:
     def start(self):
         """Power comes, or a reset ends."""
         self.notes["starts"] += 1
+        self.notes.pop("instructions", None)
+        self.count = 0
         self.pending = []
         self.ended = None
         uc = self.uc = unicorn.Uc(
@@ -281,6 +286,8 @@ class Machine:
             begin=base,
             end=base + size - 1,
         )
+        if self.counting:
+            uc.hook_add(unicorn.UC_HOOK_CODE, self._on_instruction)
         uc.hook_add(unicorn.UC_HOOK_INTR, self._guarded(self._on_exception, lambda *_: None))
         no_memory = self._guarded(self._on_no_memory, lambda *_: False)
         uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, no_memory)
@@ -288,6 +295,9 @@ class Machine:
         uc.reg_write(arm.UC_ARM_REG_MSP, stack)
         uc.reg_write(arm.UC_ARM_REG_SP, stack)
         return entry
+
+    def _on_instruction(self, uc, address, size, _):
+        self.count += 1
 
     def _on_exception(self, uc, number, _):
         pc = uc.reg_read(arm.UC_ARM_REG_PC)
@@ -336,4 +346,6 @@ class Line:
 
     def send(self, byte):
         self.polls = 0
+        if self.machine.counting:
+            self.machine.notes.setdefault("instructions", self.machine.count)
         self.machine.link.send(byte)

@@ -1,8 +1,8 @@
 """Runs an agent on a model of its chip, with its UART at a TCP socket.
 
-    python serve.py CHIP agent.elf
+    python serve.py CHIP agent.elf [--count]
 
-Prints `listening PORT`. Then takes lines from standard input and answers each with one of JSON:
+With `--count`, reports have the instructions from the start to the first byte sent (slow). Prints `listening PORT`. Then takes lines from standard input and answers each with one of JSON:
 `report` (what was counted, what was forbidden), `reset`, `cut N` (the power, inside the Nth
 operation on flash from now: the connection ends, and the chip starts again), `cyccnt off` (a reset to a
 chip without cycle counter). Ends where standard input ends.
@@ -120,9 +120,11 @@ class Link:
 
 
 def main():
-    if len(sys.argv) != 3 or sys.argv[1] not in CHIPS:
+    arguments = [a for a in sys.argv[1:] if a != "--count"]
+    if len(arguments) != 2 or arguments[0] not in CHIPS:
         raise SystemExit(f"{__doc__}\nChips: {', '.join(CHIPS)}")
-    machine = CHIPS[sys.argv[1]](program_of(sys.argv[2]), Link())
+    machine = CHIPS[arguments[0]](program_of(arguments[1]), Link())
+    machine.counting = "--count" in sys.argv
     try:
         machine.run()
     except EOFError:
