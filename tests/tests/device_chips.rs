@@ -3,9 +3,10 @@
 
 use std::process::Command;
 
-use qmend::device::{Device, LinkDevice, Port, verify};
+use qmend::device::{Device, HostDevice, LinkDevice, Port, verify};
 use qmend::export::image::write_image;
 use qmend::export::patch::write_patch;
+use qmend::export::self_test::with_self_tests;
 use qmend::model::QuantizedModel;
 use qmend_shared::link::frame::crc32;
 use qmend_tests::chip::{Chip, agent_or_skip, folder, python_or_skip};
@@ -181,7 +182,46 @@ fn drives(test: &str, board: &str) {
     );
 }
 
-/// The same with a driver that is wrong: the second key has another bit.
+/// Firmware that was built to (`firmware/build.sh --self-test`) runs the self-tests of the model in its flash
+/// after each reset, before it serves.
+#[test]
+fn self_tests_run_at_the_start_of_a_chip_and_the_host_can_ask_for_their_result() {
+    const NAME: &str =
+        "self_tests_run_at_the_start_of_a_chip_and_the_host_can_ask_for_their_result";
+    let Some(python) = python_or_skip(NAME) else {
+        return;
+    };
+    let Some(firmware) = agent_or_skip(NAME, "stm32f405-self-test") else {
+        return;
+    };
+    let model = random_network(8, 8, 4);
+    let plain = image(&model);
+    let inputs = random_inputs(&model, 3, 1);
+    let mut host = HostDevice::new();
+    let size = host.load(&plain).unwrap().input_len;
+    let outputs: Vec<i8> = inputs
+        .chunks(size)
+        .flat_map(|input| host.infer(input).unwrap().output)
+        .collect();
+    let mut wrong = outputs.clone();
+    // The first element that the second test expects.
+    wrong[outputs.len() / 3] ^= 1;
+    let mut chip = Chip::start(&python, "stm32f405", &firmware);
+    let mut device = chip.connect();
+    assert_eq!(device.boot_test().unwrap(), None);
+    for (expected, passed, failing) in [(&outputs, 3, None), (&wrong, 2, Some(1))] {
+        let tested = with_self_tests(&plain, &inputs, expected).unwrap();
+        device.flash(&tested, &mut |_, _| ()).unwrap();
+        lawful(&chip.press("reset"));
+        device = chip.connect();
+        let done = device.boot_test().unwrap().expect("they ran");
+        assert_eq!((done.passed, done.failed), (passed, 3 - passed));
+        assert_eq!(done.first_failing, failing);
+    }
+    lawful(&chip.press("report"));
+}
+
+/// A driver that is wrong: the second key has another bit.
 #[test]
 fn a_driver_with_a_wrong_key_cannot_flash_and_is_found_out() {
     const NAME: &str = "a_driver_with_a_wrong_key_cannot_flash_and_is_found_out";
