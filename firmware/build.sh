@@ -201,6 +201,10 @@ case ${1:-} in
         optional_program thumbv6m-none-eabi firmware-small agent-microbit agent-microbit --bin agent-microbit $(small)
         optional_program thumbv7m-none-eabi firmware agent-mps2 agent-mps2-an385 --bin agent-mps2
         optional_program thumbv8m.main-none-eabi firmware agent-mps2 agent-mps2-an505 --bin agent-mps2
+        # The vector kernels need the core's name.
+        cpu=cortex-m55
+        optional_program thumbv8m.main-none-eabihf firmware agent-mps2 agent-mps3-an547 --bin agent-mps2
+        cpu=
         # The board is read where the firmware's build script runs.
         QMEND_MPS2=an500
         export QMEND_MPS2

@@ -2,6 +2,7 @@
 //!
 //! - [`agent`]: answers the host's requests and runs the model in flash; portable, and the same
 //!   code in the tests on a host.
+//! - `agent_program`: the program around it, which every board fills in.
 //! - [`bench`]: the kernel benchmark's layers; [`kernel_check`]: the kernels against the portable ones.
 //!   What the programs that run either do on every emulated board is in `programs`.
 //! - [`port`]: the traits that a board implements: bytes in and out, a clock;
@@ -25,6 +26,8 @@ pub mod pages;
 pub mod port;
 pub mod ram_flash;
 
+#[cfg(all(target_arch = "arm", target_os = "none"))]
+pub mod agent_program;
 #[cfg(all(target_arch = "arm", target_os = "none"))]
 pub mod boards;
 #[cfg(all(target_arch = "arm", target_os = "none"))]

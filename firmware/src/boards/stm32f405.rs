@@ -97,8 +97,7 @@ pub mod emulated {
     pub const CLOCK_HZ: u32 = 168_000_000;
     /// Bytes for arena, input, output and a kept tensor.
     pub const POOL_BYTES: usize = 48 * 1024;
-    /// RAM for the slots.
-    pub const SLOTS_BYTES: usize = 2 * (IMAGE + SECTOR) as usize;
+    const SLOTS_BYTES: usize = 2 * (IMAGE + SECTOR) as usize;
 
     const SECTOR: u32 = 1024;
     const IMAGE: u32 = 24 * 1024;
@@ -113,21 +112,23 @@ pub mod emulated {
         }
     }
 
-    /// Memory that behaves as flash.
-    pub fn flash(bytes: &'static mut [u8]) -> RamFlash<'static> {
-        RamFlash::new(bytes, SECTOR)
-    }
-
-    /// What the agent says about this board. `address` is that of the slots.
-    pub fn info(address: u32) -> BoardInfo {
-        BoardInfo {
+    /// What the agent says about this board, and memory that behaves as flash.
+    ///
+    /// # Safety
+    /// Called once.
+    pub unsafe fn info_and_flash() -> (BoardInfo, RamFlash<'static>) {
+        static mut SLOTS: [u8; SLOTS_BYTES] = [0; SLOTS_BYTES];
+        // SAFETY: by contract this is the only reference to it.
+        let slots = unsafe { &mut *(&raw mut SLOTS) };
+        let info = BoardInfo {
             board: "netduinoplus2",
             core: "Cortex-M4",
             code_bytes: code_bytes(),
             layout: Layout {
                 slots: [slot(0), slot(IMAGE + SECTOR)],
             },
-            flash_address: address,
-        }
+            flash_address: slots.as_ptr() as u32,
+        };
+        (info, RamFlash::new(slots, SECTOR))
     }
 }
