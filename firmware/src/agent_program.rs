@@ -22,8 +22,9 @@ macro_rules! agent_program {
         fn main() -> ! {
             // `entry` hands the statics that main begins with out as `&'static mut`, once.
             static mut POOL: $crate::agent::Pool<{ $pool }> = $crate::agent::Pool::new();
-            static mut BUFFERS: $crate::agent::Buffers<{ $chunk + $crate::agent::MESSAGE_OVERHEAD }> =
-                $crate::agent::Buffers::new();
+            static mut BUFFERS: $crate::agent::Buffers<
+                { $chunk + $crate::agent::MESSAGE_OVERHEAD },
+            > = $crate::agent::Buffers::new();
             use $crate::agent::Agent;
             let (info, link, flash, meter) = $parts;
             let Err(end) = Agent::new(info, link, flash, meter, POOL.bytes_mut(), BUFFERS).serve();

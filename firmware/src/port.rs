@@ -68,7 +68,14 @@ mod tests {
 
     #[test]
     fn a_count_that_went_round_is_found_by_one_that_is_nearly_right() {
-        for exact in [0, 1000, 0xFFFF_FFFF, 0x1_0000_0000, 0x7_8000_0001, 1 << 55] {
+        for exact in [
+            0_u64,
+            1000,
+            0xFFFF_FFFF,
+            0x1_0000_0000,
+            0x7_8000_0001,
+            1 << 55,
+        ] {
             for off in [0, 1, -1, 40, -40] {
                 if let Some(about) = exact.checked_add_signed(off) {
                     assert_eq!(nearest_with_low_bits(about, exact as u32), exact);
