@@ -119,7 +119,8 @@ pub mod emulated {
     pub unsafe fn info_and_flash() -> (BoardInfo, RamFlash<'static>) {
         static mut SLOTS: [u8; SLOTS_BYTES] = [0; SLOTS_BYTES];
         // SAFETY: by contract this is the only reference to it.
-        let slots = unsafe { &mut *(&raw mut SLOTS) };
+        let slots =
+            unsafe { core::slice::from_raw_parts_mut((&raw mut SLOTS).cast(), SLOTS_BYTES) };
         let info = BoardInfo {
             board: "netduinoplus2",
             core: "Cortex-M4",
