@@ -17,6 +17,7 @@ use crate::export::write_image;
 use crate::localize::Metric;
 use crate::model::QuantizedModel;
 use crate::repair::certificate::Certificate;
+use crate::repair::lp::Solver;
 use crate::repair::{Chain, Freedom, Job, Outcome, RepairConfig, Targets, Variations};
 use crate::report::{Proportion, Table};
 
@@ -106,6 +107,9 @@ pub struct Args {
     /// Most rounds of each kind of change (descent: 60 batches each); 0 changes nothing
     #[arg(long, default_value_t = RepairConfig::default().rounds, value_name = "N")]
     rounds: usize,
+    /// What solves the linear programs: microlp, or highs where qmend was built with it
+    #[arg(long, default_value_t, value_name = "SOLVER", value_parser = parse_word::<Solver>)]
+    solver: Solver,
     /// Longest time for one linear program
     #[arg(long, default_value = "20", value_name = "SECONDS", value_parser = parse_seconds)]
     lp_limit: Duration,
@@ -244,6 +248,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         top: args.top,
         strict: args.strict,
         time_budget: args.time_budget,
+        solver: args.solver,
         lp_limit: args.lp_limit,
         seed: args.seed,
         rounds: args.rounds,

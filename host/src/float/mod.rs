@@ -26,4 +26,4 @@ mod net_tests;
 pub use backend::Backend;
 pub use error::FloatError;
 pub use net::FloatNet;
-pub use surrogate::Surrogate;
+pub use surrogate::{Seeds, Surrogate};

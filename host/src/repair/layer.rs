@@ -9,7 +9,7 @@
 //! clamps, only a pre-activation on the wrong side of the clamp costs anything.
 
 use super::integer::Lattice;
-use super::lp::{Bounds, FitProblem, LpError, Row, fit};
+use super::lp::{Bounds, FitProblem, LpError, Means, Row, fit};
 use super::run::{Context, RepairError, Step};
 use super::state::Proposal;
 use super::{State, Verdict};
@@ -21,7 +21,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Price of moving a weight, as a share of the price at which none would move.
 const PRICE: f64 = 0.01;
@@ -53,13 +53,13 @@ pub fn run(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), Repai
         let neurons: Vec<usize> = (0..old.out_channels())
             .filter(|&c| wanted(node, c))
             .collect();
-        let limit = context.lp_limit();
+        let means = context.lp();
         let deadline = context.deadline();
         let late = || deadline.is_some_and(|d| Instant::now() >= d);
         let answers: Vec<(usize, Result<Refit, LpError>)> = neurons
             .par_iter()
             .filter(|_| !late())
-            .map(|&c| (c, rows.refit(&old, c, limit)))
+            .map(|&c| (c, rows.refit(&old, c, means)))
             .collect();
         let mut refits: Vec<(usize, Refit)> = Vec::new();
         for (c, answer) in answers {
@@ -208,7 +208,7 @@ impl SampledRows {
     }
 
     /// Fits channel `c`.
-    fn refit(&self, linear: &Linear, c: usize, limit: Duration) -> Result<Refit, LpError> {
+    fn refit(&self, linear: &Linear, c: usize, means: Means) -> Result<Refit, LpError> {
         let taps = self.patches.taps();
         let channels = self.patches.channels();
         let n = self.at.len();
@@ -295,7 +295,7 @@ impl SampledRows {
             bounds: &bounds,
         };
         let mut solution = vec![0.0f64; k];
-        for (&j, d) in chosen.iter().zip(fit(&problem, limit)?) {
+        for (&j, d) in chosen.iter().zip(fit(&problem, means)?) {
             solution[j] = d;
         }
 

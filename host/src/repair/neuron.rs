@@ -8,7 +8,7 @@
 //! leaves out, and slack variables let a contradictory test go.)
 
 use super::State;
-use super::lp::{LpError, SignRow, chebyshev};
+use super::lp::{LpError, Means, SignRow, chebyshev};
 use super::run::{Context, RepairError, Step};
 use super::state::Proposal;
 use crate::graph::ValueId;
@@ -57,13 +57,13 @@ pub fn run(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), Repai
             .linear()
             .expect("ranked nodes are linear")
             .clone();
-        let limit = context.lp_limit();
+        let means = context.lp();
         let deadline = context.deadline();
         let late = || deadline.is_some_and(|d| Instant::now() >= d);
         let answers: Vec<(usize, Result<Vec<i32>, LpError>)> = channels
             .par_iter()
             .filter(|_| !late())
-            .map(|&c| (c, signs.solve(&old, c, limit)))
+            .map(|&c| (c, signs.solve(&old, c, means)))
             .collect();
         for (channel, answer) in answers {
             let name = format!("{} channel {channel}", state.model().nodes[node].name);
@@ -169,12 +169,7 @@ impl Signs {
     }
 
     /// Whole weight steps for channel `c`. Everything is in units of the accumulator.
-    fn solve(
-        &self,
-        linear: &Linear,
-        c: usize,
-        limit: std::time::Duration,
-    ) -> Result<Vec<i32>, LpError> {
+    fn solve(&self, linear: &Linear, c: usize, means: Means) -> Result<Vec<i32>, LpError> {
         let taps = self.patches.taps();
         let channels = self.patches.channels();
         let positions = self.patches.positions();
@@ -222,7 +217,7 @@ impl Signs {
             .iter()
             .map(|&w| ((lo as i32 - w as i32) as f64, (hi as i32 - w as i32) as f64))
             .collect();
-        let d = chebyshev(&coefficients, &rows, &bounds, 1.0, limit)?;
+        let d = chebyshev(&coefficients, &rows, &bounds, 1.0, means)?;
         Ok(d.iter().map(|d| d.round() as i32).collect())
     }
 }

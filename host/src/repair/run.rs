@@ -1,7 +1,7 @@
 //! A whole repair: settings, strategies in turn, and what came of it.
 
 use super::choice::choose;
-use super::lp::LpError;
+use super::lp::{LpError, Means, Solver};
 use super::margin::SHORTEST_LP;
 use super::{Chain, Freedom, Score, State, Strategy, Tests, Variations, Verdict, chain, descent};
 use crate::engine::EngineError;
@@ -26,6 +26,8 @@ pub struct RepairConfig {
     pub strict: bool,
     /// Stop after this long with the best so far.
     pub time_budget: Option<Duration>,
+    /// What solves the programs.
+    pub solver: Solver,
     /// Longest time for one program.
     pub lp_limit: Duration,
     /// Seed of everything that is drawn.
@@ -68,6 +70,7 @@ impl Default for RepairConfig {
             top: None,
             strict: false,
             time_budget: None,
+            solver: Solver::default(),
             lp_limit: Duration::from_secs(20),
             seed: 0,
             rows: 1000,
@@ -245,11 +248,16 @@ impl Context<'_> {
         self.config.time_budget.map(|b| self.start + b)
     }
 
-    /// How long the next program may take.
-    pub fn lp_limit(&self) -> Duration {
-        self.time_left()
+    /// How the next program is solved.
+    pub fn lp(&self) -> Means {
+        let limit = self
+            .time_left()
             .map_or(self.config.lp_limit, |l| l.min(self.config.lp_limit))
-            .max(SHORTEST_LP)
+            .max(SHORTEST_LP);
+        Means {
+            solver: self.config.solver,
+            limit,
+        }
     }
 
     /// Records a proposal.

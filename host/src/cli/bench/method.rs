@@ -122,7 +122,8 @@ impl fmt::Display for Start {
     }
 }
 
-/// One way to repair: `STRATEGY[:METRIC][:top=N|all][:rounds=N][:seed=N][:strict][:no-weights]`, or `none`
+/// One way to repair: `STRATEGY[:METRIC][:top=N|all][:rounds=N][:seed=N][:solver=S][:strict][:no-weights]`,
+/// or `none`
 /// to measure what the rounding alone gives. Where commas separate methods, a chain of strategies
 /// is written with `+` (`layer+margin`).
 #[derive(Clone, Debug, Deserialize)]
@@ -166,11 +167,14 @@ impl FromStr for Method {
                 None => c.metric = part.parse().map_err(|e| format!("method {s:?}: {e}"))?,
                 Some(("top", "all")) => c.top = Some(usize::MAX),
                 Some(("top", n)) => c.top = Some(number(n)?),
+                Some(("solver", n)) => {
+                    c.solver = n.parse().map_err(|e| format!("method {s:?}: {e}"))?
+                }
                 Some(("rounds", n)) => c.rounds = number(n)?,
                 Some(("seed", n)) => seed = Some(number(n)? as u64),
                 Some((key, _)) => {
                     return Err(format!(
-                        "method {s:?}: no setting {key}=; known: top, rounds, seed, strict, no-weights and metrics"
+                        "method {s:?}: no setting {key}=; known: top, rounds, seed, solver, strict, no-weights and metrics"
                     ));
                 }
             }

@@ -41,9 +41,9 @@ impl LinearRule {
         {
             for ((g, &a), unit) in g.iter_mut().zip(a).zip(&self.unit) {
                 let real = a as f32 * unit;
-                if real < lo || real > hi {
-                    *g = 0.0;
-                }
+                // Without a branch, so that it is vectorised.
+                let passes = (real >= lo) & (real <= hi);
+                *g = f32::from_bits(g.to_bits() & (passes as u32).wrapping_neg());
             }
         }
     }

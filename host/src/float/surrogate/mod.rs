@@ -21,4 +21,4 @@ mod test_network;
 #[cfg(test)]
 mod tests;
 
-pub use pass::Surrogate;
+pub use pass::{Seeds, Surrogate};

@@ -36,6 +36,9 @@ struct Node {
     rule: Rule,
 }
 
+/// A tensor and what its real values are weighed with, `[rows][h][w][c]`.
+pub type Seeds<'a> = (TensorId, &'a [f32]);
+
 /// A batch's result: per linear node, its number and the gradient `[rows][h][w][out_c]`.
 type Gradients = Vec<(usize, Vec<f32>)>;
 
@@ -89,7 +92,7 @@ impl Surrogate {
         seeds: &[f32],
     ) -> Result<Gradients, FloatError> {
         let mut all: Gradients = Vec::new();
-        self.for_each_batch(acts, rows, at, seeds, |range, batch| {
+        self.for_each_batch(acts, rows, &[(at, seeds)], |range, batch| {
             if range.start == 0 {
                 all = batch
                     .iter()
@@ -103,8 +106,9 @@ impl Surrogate {
         Ok(all)
     }
 
-    /// As [`Self::preactivation_gradients`], batch by batch: `each` gets the samples' numbers and
-    /// their gradients, and memory stays bounded however many samples there are.
+    /// As [`Self::preactivation_gradients`] of the sum over several tensors, one entry each, and batch
+    /// by batch: `each` gets the samples' numbers and their gradients, and memory stays bounded however
+    /// many samples there are.
     ///
     /// # Errors
     /// As [`Self::preactivation_gradients`].
@@ -112,12 +116,11 @@ impl Surrogate {
         &self,
         acts: &[&[i8]],
         rows: usize,
-        at: TensorId,
-        seeds: &[f32],
+        seeds: &[Seeds<'_>],
         mut each: impl FnMut(Range<usize>, &[(usize, Vec<f32>)]),
     ) -> Result<(), FloatError> {
-        let path = self.path(at)?;
-        self.check_lengths(acts, rows, at, seeds, &path)?;
+        let path = self.path(seeds)?;
+        self.check_lengths(acts, rows, seeds, &path)?;
         let threads = rayon::current_num_threads();
         let batch = self
             .batch_size(&path, threads)
@@ -130,7 +133,7 @@ impl Surrogate {
         for group in batches.chunks(threads) {
             let results: Vec<_> = group
                 .par_iter()
-                .map(|range| self.backward(acts, range.clone(), at, seeds, &path))
+                .map(|range| self.backward(acts, range.clone(), seeds, &path))
                 .collect();
             for (range, gradients) in group.iter().zip(results) {
                 each(range.clone(), &gradients?);
@@ -139,18 +142,20 @@ impl Surrogate {
         Ok(())
     }
 
-    /// The nodes between any linear node and `at`, in execution order.
-    fn path(&self, at: TensorId) -> Result<Vec<usize>, FloatError> {
+    /// The nodes between any linear node and the seeds' tensors, in execution order.
+    fn path(&self, seeds: &[Seeds<'_>]) -> Result<Vec<usize>, FloatError> {
         let count = self.tensors.len();
-        if at.0 >= count {
-            return Err(FloatError::NoSuchValue {
-                what: "the tensor to differentiate",
-                id: at.0,
-                count,
-            });
-        }
         let mut wanted = vec![false; count];
-        wanted[at.0] = true;
+        for (at, _) in seeds {
+            if at.0 >= count {
+                return Err(FloatError::NoSuchValue {
+                    what: "the tensor to differentiate",
+                    id: at.0,
+                    count,
+                });
+            }
+            wanted[at.0] = true;
+        }
         let mut path = Vec::new();
         for (i, node) in self.nodes.iter().enumerate().rev() {
             if wanted[node.output] && self.depends[node.output] {
@@ -170,8 +175,7 @@ impl Surrogate {
         &self,
         acts: &[&[i8]],
         rows: usize,
-        at: TensorId,
-        seeds: &[f32],
+        seeds: &[Seeds<'_>],
         path: &[usize],
     ) -> Result<(), FloatError> {
         let fail = |what: String, got: usize, want: usize, detail: String| {
@@ -202,9 +206,11 @@ impl Surrogate {
                 );
             }
         }
-        let want = rows * self.elements(at.0);
-        if seeds.len() != want {
-            return fail("the list of seeds".into(), seeds.len(), want, rows_of(at.0));
+        for (at, seeds) in seeds {
+            let want = rows * self.elements(at.0);
+            if seeds.len() != want {
+                return fail("the list of seeds".into(), seeds.len(), want, rows_of(at.0));
+            }
         }
         Ok(())
     }
@@ -232,14 +238,15 @@ impl Surrogate {
         &self,
         acts: &[&[i8]],
         range: Range<usize>,
-        at: TensorId,
-        seeds: &[f32],
+        seeds: &[Seeds<'_>],
         path: &[usize],
     ) -> Result<Gradients, FloatError> {
         let rows = range.len();
         let slice = |t: usize| range.start * self.elements(t)..range.end * self.elements(t);
         let mut gradient: Vec<Option<Vec<f32>>> = vec![None; self.tensors.len()];
-        gradient[at.0] = Some(seeds[slice(at.0)].to_vec());
+        for (at, seeds) in seeds {
+            gradient[at.0] = Some(seeds[slice(at.0)].to_vec());
+        }
         let mut results = Vec::new();
         for &i in path.iter().rev() {
             let node = &self.nodes[i];

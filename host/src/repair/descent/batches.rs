@@ -1,7 +1,8 @@
 //! What a round learns from: varied and blended copies of the samples, labelled by the teacher.
 
 use super::augment::Augment;
-use super::teacher::{TEMPERATURE, probabilities};
+use super::hidden::{Hidden, Wanted};
+use super::teacher::{TEMPERATURE, logits, softmaxed};
 use crate::model::QuantizedModel;
 use crate::repair::Tests;
 use crate::repair::run::{Context, RepairError};
@@ -23,6 +24,8 @@ pub struct Batch {
     pub integers: Vec<i8>,
     /// `[n][classes]`
     pub teacher: Vec<f32>,
+    /// What its layers give.
+    pub hidden: Vec<Wanted>,
 }
 
 /// Draws batches.
@@ -31,6 +34,9 @@ pub struct Batches<'a> {
     augment: Augment,
     size: usize,
     rng: StdRng,
+    hidden: Hidden,
+    /// How many are kept.
+    keep: usize,
     kept: VecDeque<Arc<Batch>>,
 }
 
@@ -45,11 +51,20 @@ impl<'a> Batches<'a> {
         let elements: usize = model.tensors.iter().map(|t| t.elements()).sum();
         // An activation, its gradient, and what the pass holds beside them.
         let per_sample = elements.saturating_mul(1 + 3 * 4).max(1);
+        let settings = &context.config.descent;
+        let size = settings.batch.min(MEMORY / per_sample).max(1);
+        let hidden = match settings.hidden > 0.0 {
+            true => Hidden::of(context.graph, model),
+            false => Hidden::none(),
+        };
+        let each = size * (hidden.elements + tests.sample);
         Self {
             tests,
             augment,
-            size: context.config.descent.batch.min(MEMORY / per_sample).max(1),
+            size,
             rng: StdRng::seed_from_u64(context.config.seed),
+            keep: KEPT.min(MEMORY / each.max(1)),
+            hidden,
             kept: VecDeque::new(),
         }
     }
@@ -73,12 +88,15 @@ impl<'a> Batches<'a> {
             context.graph.shape(context.graph.input),
             255.0 * input.scale,
         );
+        let last = logits(context.graph);
+        let (hidden, z) = self.hidden.ask(model, context.float, &reals, last)?;
         let batch = Arc::new(Batch {
             integers: reals.iter().map(|&x| input.quantize(x)).collect(),
-            teacher: probabilities(context.float, context.graph, &reals, TEMPERATURE)?,
+            teacher: softmaxed(z, context.graph.elements(last), TEMPERATURE),
+            hidden,
         });
-        if again > 0 {
-            if self.kept.len() == KEPT {
+        if again > 0 && self.keep >= FEW {
+            if self.kept.len() == self.keep {
                 self.kept.pop_front();
             }
             self.kept.push_back(batch.clone());

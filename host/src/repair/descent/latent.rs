@@ -14,7 +14,11 @@ const SAMPLES: usize = 256;
 /// How far beyond the lattice's ends a weight's real number may go, in steps.
 const BEYOND: f32 = 0.49;
 /// How far from its integer a weight's real number may start, in steps.
-const WITHIN: f32 = 0.49;
+///
+/// A number right at the border between two integers changes its mind at the first batch. At half of
+/// the way there, batches must agree for a while; yet what was nearly rounded the other way still
+/// changes first.
+const WITHIN: f32 = 0.25;
 
 /// Gradient of the loss for one node: per weight step, per real unit of the pre-activation, and per
 /// relative change of the multiplier.
@@ -36,15 +40,38 @@ pub struct Rates {
     pub gain: f32,
 }
 
-/// One node's real numbers.
-struct Node {
-    old: Linear,
+/// The real numbers behind one node's integers.
+#[derive(Clone)]
+struct Reals {
     /// One per weight, in steps.
     weights: Vec<f32>,
     /// Bias plus the weights' share of the channel's mean, in accumulator units.
     centred_bias: Vec<f64>,
     /// Factor on the multiplier.
     gain: Vec<f64>,
+}
+
+impl Reals {
+    /// Keeps this share of itself, and takes the rest from `other`.
+    fn follow(&mut self, other: &Reals, keep: f64) {
+        let take = 1.0 - keep;
+        for (a, b) in self.weights.iter_mut().zip(&other.weights) {
+            *a += take as f32 * (b - *a);
+        }
+        let own = self.centred_bias.iter_mut().chain(&mut self.gain);
+        for (a, b) in own.zip(other.centred_bias.iter().chain(&other.gain)) {
+            *a += take * (b - *a);
+        }
+    }
+}
+
+/// One node under way.
+struct Node {
+    old: Linear,
+    now: Reals,
+    /// Their running average: where they swing, it is nearer to the middle (Polyak, Juditsky,
+    /// "Acceleration of stochastic approximation by averaging", 1992).
+    average: Reals,
     /// Mean of `x - zero point` that each weight sees; 0 where the bias may not follow.
     means: Vec<f32>,
     /// Deviation of the pre-activation, in real units.
@@ -96,9 +123,8 @@ pub struct Latent {
 }
 
 impl Latent {
-    /// Starts at the integers of the accepted model; a weight's real number at its float twin as far
-    /// as it rounds to that integer, so that those that were nearly rounded the other way change
-    /// first.
+    /// Starts at the integers of the accepted model; a weight's real number in the direction of its
+    /// float twin, so that those that were nearly rounded the other way change first.
     pub fn new(
         state: &State<'_>,
         graph: &Graph,
@@ -136,7 +162,7 @@ impl Latent {
                 let wanted = (0..channels)
                     .map(|c| wanted(i, c) && old.multipliers[c].mantissa != 0)
                     .collect();
-                let node = Node {
+                let now = Reals {
                     weights: match twins.get(&i) {
                         Some(twin) => twin
                             .iter()
@@ -147,6 +173,10 @@ impl Latent {
                     },
                     centred_bias,
                     gain: vec![1.0; channels],
+                };
+                let node = Node {
+                    average: now.clone(),
+                    now,
                     means,
                     unit: units[&i],
                     wanted,
@@ -170,27 +200,34 @@ impl Latent {
         &self.nodes[&node].means
     }
 
-    /// Moves every number against its gradient.
+    /// Moves every number against its gradient; running averages keep this share of themselves.
     pub fn step(
         &mut self,
         model: &QuantizedModel,
         gradients: &BTreeMap<usize, Gradient>,
         rates: Rates,
+        keep: f32,
     ) {
         self.round += 1;
+        // A young average is the mean of what there was.
+        let keep = (keep as f64).min(1.0 - 1.0 / (self.round as f64 + 1.0));
         for (i, g) in gradients {
             let Some(node) = self.nodes.get_mut(i) else {
                 continue;
             };
             let (lo, hi) = node.old.weight_range();
             let (lo, hi) = (lo as f32 - BEYOND, hi as f32 + BEYOND);
-            let (n, taps, channels) =
-                (node.weights.len(), node.old.taps(), node.old.out_channels());
+            let (n, taps, channels) = (
+                node.now.weights.len(),
+                node.old.taps(),
+                node.old.out_channels(),
+            );
             for c in (0..channels).filter(|&c| node.wanted[c]) {
                 if node.free.weights {
                     for k in c * taps..(c + 1) * taps {
                         let u = node.moments.direction(k, g.weights[k], self.round);
-                        node.weights[k] = (node.weights[k] - rates.weights * u).clamp(lo, hi);
+                        let w = &mut node.now.weights[k];
+                        *w = (*w - rates.weights * u).clamp(lo, hi);
                     }
                 }
                 if node.free.bias {
@@ -198,23 +235,34 @@ impl Latent {
                         .moments
                         .direction(n + c, g.bias[c] * node.unit, self.round);
                     let scale = model.accumulator_scale(*i, c);
-                    node.centred_bias[c] -= (rates.bias * u) as f64 * node.unit / scale;
+                    node.now.centred_bias[c] -= (rates.bias * u) as f64 * node.unit / scale;
                 }
                 if node.free.gain {
                     let u = node
                         .moments
                         .direction(n + channels + c, g.gain[c], self.round);
-                    node.gain[c] *= 1.0 - (rates.gain * u) as f64;
+                    node.now.gain[c] *= 1.0 - (rates.gain * u) as f64;
                 }
             }
+            node.average.follow(&node.now, keep);
         }
     }
 
     /// The integers that the real numbers stand for.
     pub fn integers(&self) -> Proposal {
+        self.read(|node| &node.now)
+    }
+
+    /// The integers that their running averages stand for.
+    pub fn averaged(&self) -> Proposal {
+        self.read(|node| &node.average)
+    }
+
+    fn read(&self, which: impl Fn(&Node) -> &Reals) -> Proposal {
         self.nodes
             .iter()
             .map(|(&i, node)| {
+                let reals = which(node);
                 let mut new = node.old.clone();
                 let (lo, hi) = new.weight_range();
                 let taps = new.taps();
@@ -222,14 +270,14 @@ impl Latent {
                     let at = c * taps..(c + 1) * taps;
                     for (w, v) in new.weights[at.clone()]
                         .iter_mut()
-                        .zip(&node.weights[at.clone()])
+                        .zip(&reals.weights[at.clone()])
                     {
                         *w = v.round().clamp(lo as f32, hi as f32) as i8;
                     }
                     let bias =
-                        node.centred_bias[c] - share(&new.weights[at.clone()], &node.means[at]);
+                        reals.centred_bias[c] - share(&new.weights[at.clone()], &node.means[at]);
                     new.bias[c] = bias.round().clamp(i32::MIN as f64, i32::MAX as f64) as i32;
-                    new.multipliers[c] = scaled(new.multipliers[c], node.gain[c]);
+                    new.multipliers[c] = scaled(new.multipliers[c], reals.gain[c]);
                 }
                 (i, new)
             })
@@ -330,7 +378,7 @@ mod tests {
             bias: 0.0,
             gain: 0.0,
         };
-        latent.step(model, &gradients(model, node, k), rates);
+        latent.step(model, &gradients(model, node, k), rates, 0.0);
         let mut edited = model.clone();
         for (i, l) in latent.integers() {
             *edited.nodes[i].op.linear_mut().unwrap() = l;
@@ -345,6 +393,35 @@ mod tests {
             of.iter().sum::<f64>() / of.len() as f64
         };
         assert!((mean(&edited) - mean(model)).abs() <= 0.51);
+    }
+
+    #[test]
+    fn averages_follow_at_their_own_pace() {
+        let reals = |v: f32| Reals {
+            weights: vec![v, -v],
+            centred_bias: vec![2.0 * v as f64],
+            gain: vec![1.0 + v as f64],
+        };
+        let mut average = reals(1.0);
+        average.follow(&reals(2.0), 0.75);
+        let expected = reals(1.25);
+        assert_eq!(average.weights, expected.weights);
+        assert_eq!(average.centred_bias, expected.centred_bias);
+        assert_eq!(average.gain, expected.gain);
+
+        // What keeps nothing of itself stands for the same integers.
+        let world = World::new(2);
+        let state = world.state();
+        let (node, _) = world.model.linears().nth(1).unwrap();
+        let mut latent = Latent::new(&state, &world.graph, &|_, _| true, true);
+        let rates = Rates {
+            weights: 1.0,
+            bias: 0.1,
+            gain: 0.1,
+        };
+        let down = gradients(&world.model, node, 0);
+        latent.step(&world.model, &down, rates, 0.0);
+        assert_eq!(latent.averaged(), latent.integers());
     }
 
     #[test]
@@ -375,7 +452,7 @@ mod tests {
             bias: 1.0,
             gain: 0.1,
         };
-        latent.step(&world.model, &all, rates);
+        latent.step(&world.model, &all, rates, 0.0);
         let integers: BTreeMap<usize, Linear> = latent.integers().into_iter().collect();
         let new = &integers[&node];
         assert_eq!(new.row(0), linear.row(0));

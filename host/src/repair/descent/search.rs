@@ -2,7 +2,7 @@
 
 use super::augment::Augment;
 use super::batches::Batches;
-use super::snapshots::Snapshots;
+use super::snapshots::{Quality, Snapshots};
 use super::walk::{Descent, Holdout};
 use crate::repair::run::{Context, RepairError, Step};
 use crate::repair::{Snapshot, State, Verdict};
@@ -19,7 +19,8 @@ const LOOK: usize = 25;
 ///
 /// How much variation is good depends on how much the network can still learn and from how many
 /// samples: a small one learns most from many as they are, a large one learns few by heart. Short trials
-/// do not tell, so unless the user says how, half of the rounds go each way, and the holdout set chooses.
+/// do not tell, so unless the user says how, half of the rounds are on varied samples, and the other
+/// half goes on from there on the samples as they are.
 ///
 /// # Errors
 /// [`RepairError`] where the model cannot be run or differentiated.
@@ -33,57 +34,61 @@ pub fn run(
     if most == 0 || context.stop() {
         return Ok(());
     }
+    let start = Instant::now();
     let limit = context.time_left().map(|left| left.mul_f64(share));
     let shape = context.graph.shape(context.graph.input);
     let teacher = Holdout::new(state.holdout(), context)?;
-    let first = {
-        let wanted = context.wanted(state);
-        Descent::new(state, context, &teacher, &*wanted)?.quality()
-    };
-    let mut snapshots = Snapshots::new(first);
     let ways = match context.config.augment {
         Some(v) => vec![Augment::of(v, shape)],
         None if most < 2 * LOOK => vec![Augment::for_shape(shape)],
         None => vec![Augment::for_shape(shape), Augment::NONE],
     };
-    let mut rounds = 0;
-    let mut chosen = (first.divergence, ways[0]);
-    for &way in &ways {
-        let limit = limit.map(|l| l / ways.len() as u32);
-        let most = most / ways.len();
-        let (made, reached) =
-            descend(state, context, &teacher, way, (most, limit), &mut snapshots)?;
-        rounds += made;
-        if reached < chosen.0 {
-            chosen = (reached, way);
+    let mut correct = None;
+    for (done, &way) in ways.iter().enumerate() {
+        if done > 0 {
+            if context.stop() {
+                break;
+            }
+            candidates.push(state.snapshot());
         }
-    }
+        let limit = limit.map(|l| l.saturating_sub(start.elapsed()) / (ways.len() - done) as u32);
+        let now = {
+            let wanted = context.wanted(state);
+            Descent::new(state, context, &teacher, &*wanted)?.quality()
+        };
+        let mut snapshots = Snapshots::new(Quality {
+            correct: *correct.get_or_insert(now.correct),
+            ..now
+        });
+        let most = most / ways.len();
+        let rounds = descend(state, context, &teacher, way, (most, limit), &mut snapshots)?;
 
-    // Judged before the state moves on.
-    if let Some(proposal) = snapshots.gentle() {
-        candidates.extend(state.appraise(proposal)?);
+        // Judged before the state moves on.
+        if let Some(proposal) = snapshots.gentle() {
+            candidates.extend(state.appraise(proposal)?);
+        }
+        let Some((reached, proposal)) = snapshots.best() else {
+            continue;
+        };
+        let edits = proposal.len();
+        let verdict = state.propose(proposal);
+        context.report(Step {
+            strategy: "descent",
+            what: format!(
+                "best snapshot of {rounds} rounds ({way}), holdout divergence {:.4} -> {:.4}",
+                now.divergence, reached.divergence
+            ),
+            edits,
+            verdict,
+            broken: state.broken().len(),
+            score: state.score(),
+        });
     }
-    let Some((reached, proposal)) = snapshots.best() else {
-        return Ok(());
-    };
-    let edits = proposal.len();
-    let verdict = state.propose(proposal);
-    context.report(Step {
-        strategy: "descent",
-        what: format!(
-            "best snapshot of {rounds} rounds ({}), holdout divergence {:.4} -> {:.4}",
-            chosen.1, first.divergence, reached.divergence
-        ),
-        edits,
-        verdict,
-        broken: state.broken().len(),
-        score: state.score(),
-    });
     Ok(())
 }
 
 /// One descent from the accepted model, of at most `most` rounds and about as long as `limit`; shows
-/// the snapshots what it comes by. Returns how many rounds there were, and the least divergence.
+/// the snapshots what it comes by. Returns how many rounds there were.
 fn descend(
     state: &State<'_>,
     context: &mut Context<'_>,
@@ -91,12 +96,11 @@ fn descend(
     augment: Augment,
     (most, limit): (usize, Option<Duration>),
     snapshots: &mut Snapshots,
-) -> Result<(usize, f64), RepairError> {
+) -> Result<usize, RepairError> {
     let start = Instant::now();
     let wanted = context.wanted(state);
     let mut descent = Descent::new(state, context, holdout, &*wanted)?;
     let mut batches = Batches::new(state.repair(), state.model(), context, augment);
-    let mut least = f64::INFINITY;
     let (mut round, mut rounds) = (0, most);
     while round < rounds && !context.stop() {
         if limit.is_some_and(|l| start.elapsed() >= l) {
@@ -110,14 +114,15 @@ fn descend(
             rounds = most.min(round + (left / pace.max(1e-9)) as usize);
         }
         if round % LOOK == 0 || round >= rounds {
-            let found = descent.quality();
-            snapshots.see(found, || descent.integers());
-            least = least.min(found.divergence);
+            let mut nearest = f64::INFINITY;
+            descent.show(|found, integers| {
+                nearest = nearest.min(found.divergence);
+                snapshots.see(found, integers);
+            });
             context.report(Step {
                 strategy: "descent",
                 what: format!(
-                    "{augment}, {round} of {rounds} rounds, holdout divergence {:.4}",
-                    found.divergence
+                    "{augment}, {round} of {rounds} rounds, holdout divergence {nearest:.4}"
                 ),
                 edits: 0,
                 verdict: Verdict::Watched,
@@ -126,5 +131,5 @@ fn descend(
             });
         }
     }
-    Ok((round, least))
+    Ok(round)
 }

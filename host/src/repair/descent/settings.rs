@@ -14,6 +14,10 @@ pub struct Settings {
     /// First move of a bias, in deviations of the pre-activation, and of a multiplier, relative; it
     /// falls to nothing by half a cosine.
     pub fine_rate: f32,
+    /// What the hidden activations count beside the class probabilities; 0 for nothing.
+    pub hidden: f32,
+    /// Share that a running average of the real numbers keeps of itself in a round.
+    pub keep: f32,
     /// How many times a batch is used again on average: the teacher, in float, is what takes longest.
     pub replays: u32,
 }
@@ -25,7 +29,9 @@ impl Default for Settings {
             batch: 128,
             weight_path: 2.0,
             weight_rate: 0.02,
-            fine_rate: 0.01,
+            fine_rate: 0.005,
+            hidden: 1.0,
+            keep: 0.95,
             replays: 3,
         }
     }

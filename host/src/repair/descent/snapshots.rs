@@ -29,16 +29,16 @@ impl Snapshots {
     }
 
     /// Keeps a snapshot where it is better than those before it.
-    pub fn see(&mut self, quality: Quality, integers: impl Fn() -> Proposal) {
+    pub fn see(&mut self, quality: Quality, integers: Proposal) {
         let least = |kept: &Option<(Quality, Proposal)>| {
             kept.as_ref()
                 .map_or(self.start.divergence, |(q, _)| q.divergence)
         };
         if quality.correct >= self.start.correct && quality.divergence < least(&self.gentle) {
-            self.gentle = Some((quality, integers()));
+            self.gentle = Some((quality, integers.clone()));
         }
         if quality.divergence < least(&self.best) {
-            self.best = Some((quality, integers()));
+            self.best = Some((quality, integers));
         }
     }
 
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn the_nearest_snapshot_is_the_best_and_another_is_kept_where_it_costs_labels() {
         let mut all = Snapshots::new(quality(1.0, 50));
-        let seen = |all: &mut Snapshots, q| all.see(q, Vec::new);
+        let seen = |all: &mut Snapshots, q| all.see(q, Vec::new());
         seen(&mut all, quality(0.9, 51));
         assert!(all.gentle().is_none(), "it is the best as well");
         seen(&mut all, quality(0.8, 50));
@@ -84,8 +84,8 @@ mod tests {
     #[test]
     fn nothing_is_kept_that_is_no_better_than_the_start() {
         let mut all = Snapshots::new(quality(1.0, 50));
-        all.see(quality(1.0, 60), Vec::new);
-        all.see(quality(f64::NAN, 60), Vec::new);
+        all.see(quality(1.0, 60), Vec::new());
+        all.see(quality(f64::NAN, 60), Vec::new());
         assert!(all.gentle().is_none() && all.best().is_none());
     }
 }

@@ -4,7 +4,7 @@ use crate::float::{FloatError, FloatNet};
 use crate::graph::{Graph, Op, ValueId};
 
 /// The float value in which classes compete: the output, or the input of a final softmax.
-fn logits(graph: &Graph) -> ValueId {
+pub fn logits(graph: &Graph) -> ValueId {
     match graph.producer(graph.output).map(|n| &graph.nodes[n]) {
         Some(node) if matches!(node.op, Op::Softmax) => node.inputs[0],
         _ => graph.output,
@@ -27,11 +27,15 @@ pub fn probabilities(
     temperature: f32,
 ) -> Result<Vec<f32>, FloatError> {
     let value = logits(graph);
-    let mut z = float.run_keep(inputs, &[value])?.swap_remove(0);
-    z.iter_mut().for_each(|v| *v /= temperature);
-    z.chunks_exact_mut(graph.elements(value).max(1))
-        .for_each(softmax);
-    Ok(z)
+    let z = float.run_keep(inputs, &[value])?.swap_remove(0);
+    Ok(softmaxed(z, graph.elements(value), temperature))
+}
+
+/// Class probabilities of logits, `[n][classes]`, at a temperature.
+pub fn softmaxed(mut logits: Vec<f32>, classes: usize, temperature: f32) -> Vec<f32> {
+    logits.iter_mut().for_each(|v| *v /= temperature);
+    logits.chunks_exact_mut(classes.max(1)).for_each(softmax);
+    logits
 }
 
 /// Softmax of one row, in place.

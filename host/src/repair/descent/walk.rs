@@ -1,12 +1,13 @@
 //! A descent under way: integers, the real numbers behind them, and how one batch moves both.
 
-use super::batches::Batches;
+use super::batches::{Batch, Batches};
+use super::hidden;
 use super::latent::{Gradient, Latent, Rates};
 use super::snapshots::Quality;
 use super::teacher::{Against, TEMPERATURE, probabilities};
 use crate::classes::argmax;
 use crate::engine::{Activations, Engine};
-use crate::float::Surrogate;
+use crate::float::{Seeds, Surrogate};
 use crate::model::patches::Patches;
 use crate::model::{QuantizedModel, TensorId};
 use crate::repair::run::{Context, RepairError};
@@ -68,9 +69,13 @@ impl<'a> Descent<'a> {
         })
     }
 
-    /// The integers as they are.
-    pub fn integers(&self) -> Proposal {
-        self.latent.integers()
+    /// Shows the integers to `see`, those of the real numbers and those of their running averages, with
+    /// their quality.
+    pub fn show(&mut self, mut see: impl FnMut(Quality, Proposal)) {
+        see(self.quality(), self.latent.integers());
+        self.put(self.latent.averaged());
+        see(self.quality(), self.latent.averaged());
+        self.put(self.latent.integers());
     }
 
     fn against<'b>(&self, logits: &'b [i8], teacher: &'b [f32], temperature: f32) -> Against<'b> {
@@ -114,27 +119,22 @@ impl<'a> Descent<'a> {
     ) -> Result<(), RepairError> {
         let batch = batches.next(&self.model, context)?;
         let activations = self.engine.activations(&batch.integers);
-        let seeds = self
+        let settings = &context.config.descent;
+        let mut seeds = self.hidden_seeds(&activations, &batch, settings.hidden);
+        let last = self
             .against(activations.tensor(self.at), &batch.teacher, TEMPERATURE)
             .gradient();
-        let classes = self.model.tensor(self.at).elements();
-        let samples = activations.samples();
-        let unsettled: Vec<usize> = (0..samples)
-            .filter(|i| {
-                let seed = &seeds[i * classes..(i + 1) * classes];
-                samples as f32 * seed.iter().map(|v| v.abs()).sum::<f32>() > SETTLED
-            })
-            .collect();
-        let seeds: Vec<f32> = unsettled
-            .iter()
-            .flat_map(|i| &seeds[i * classes..(i + 1) * classes])
-            .copied()
-            .collect();
-        let activations = activations.subset(&self.engine, &unsettled);
+        let activations = match seeds.is_empty() {
+            true => self.unsettled(activations, last, &mut seeds),
+            false => {
+                seeds.push((self.at, last));
+                activations
+            }
+        };
+        let seeds: Vec<Seeds<'_>> = seeds.iter().map(|(t, s)| (*t, &s[..])).collect();
         let surrogate = Surrogate::new(&self.model, context.config.backend)?;
         let gradients = self.gradients(&surrogate, &activations, &seeds)?;
 
-        let settings = &context.config.descent;
         let warm = ((round + 1) as f32 / WARM_UP as f32).min(1.0);
         let part = round as f32 / rounds as f32;
         let rate = warm * 0.5 * (1.0 + (std::f32::consts::PI * part).cos());
@@ -145,15 +145,60 @@ impl<'a> Descent<'a> {
             bias: settings.fine_rate * rate,
             gain: settings.fine_rate * rate,
         };
-        self.latent.step(&self.model, &gradients, rates);
-        self.take_over();
+        self.latent
+            .step(&self.model, &gradients, rates, settings.keep);
+        self.put(self.latent.integers());
         Ok(())
     }
 
-    /// Puts the integers of the real numbers into model and engine; a node whose accumulators could
-    /// overflow stays as it was.
-    fn take_over(&mut self) {
-        for (node, new) in self.latent.integers() {
+    /// What the hidden activations of all samples pull at, each layer with the same share.
+    fn hidden_seeds(
+        &self,
+        activations: &Activations,
+        batch: &Batch,
+        weight: f32,
+    ) -> Vec<(TensorId, Vec<f32>)> {
+        let each = weight / batch.hidden.len().max(1) as f32;
+        batch
+            .hidden
+            .iter()
+            .map(|(t, wanted)| {
+                let scale = self.model.tensor(*t).scale;
+                (
+                    *t,
+                    hidden::gradient(activations.tensor(*t), wanted, scale, each),
+                )
+            })
+            .collect()
+    }
+
+    /// Only the samples that still pull at the `last` tensor, whose seeds are added.
+    fn unsettled(
+        &self,
+        activations: Activations,
+        last: Vec<f32>,
+        seeds: &mut Vec<(TensorId, Vec<f32>)>,
+    ) -> Activations {
+        let classes = self.model.tensor(self.at).elements();
+        let samples = activations.samples();
+        let unsettled: Vec<usize> = (0..samples)
+            .filter(|i| {
+                let seed = &last[i * classes..(i + 1) * classes];
+                samples as f32 * seed.iter().map(|v| v.abs()).sum::<f32>() > SETTLED
+            })
+            .collect();
+        let kept = unsettled
+            .iter()
+            .flat_map(|i| &last[i * classes..(i + 1) * classes])
+            .copied()
+            .collect();
+        seeds.push((self.at, kept));
+        activations.subset(&self.engine, &unsettled)
+    }
+
+    /// Puts integers into model and engine; a node whose accumulators could overflow stays as it was.
+    fn put(&mut self, integers: Proposal) {
+        for (node, new) in integers {
             let Some(slot) = self.model.nodes[node].op.linear_mut() else {
                 continue;
             };
@@ -170,7 +215,7 @@ impl<'a> Descent<'a> {
         &self,
         surrogate: &Surrogate,
         activations: &Activations,
-        seeds: &[f32],
+        seeds: &[Seeds<'_>],
     ) -> Result<BTreeMap<usize, Gradient>, RepairError> {
         let mut all: BTreeMap<usize, Gradient> = self
             .model
@@ -185,22 +230,16 @@ impl<'a> Descent<'a> {
             })
             .collect();
         let slices: Vec<&[i8]> = activations.tensors().iter().map(Vec::as_slice).collect();
-        surrogate.for_each_batch(
-            &slices,
-            activations.samples(),
-            self.at,
-            seeds,
-            |rows, of| {
-                for (node, g) in of {
-                    let input = self.model.nodes[*node].inputs[0];
-                    let e = self.model.tensor(input).elements();
-                    let x = &slices[input.0][rows.start * e..rows.end * e];
-                    if let Some(sum) = all.get_mut(node) {
-                        self.add(*node, x, g, rows.len(), sum);
-                    }
+        surrogate.for_each_batch(&slices, activations.samples(), seeds, |rows, of| {
+            for (node, g) in of {
+                let input = self.model.nodes[*node].inputs[0];
+                let e = self.model.tensor(input).elements();
+                let x = &slices[input.0][rows.start * e..rows.end * e];
+                if let Some(sum) = all.get_mut(node) {
+                    self.add(*node, x, g, rows.len(), sum);
                 }
-            },
-        )?;
+            }
+        })?;
         for (node, linear) in self.model.linears() {
             let Some(g) = all.get_mut(&node) else {
                 continue;

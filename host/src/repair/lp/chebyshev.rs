@@ -10,9 +10,8 @@
 //! (QNNRepair, SEFM 2023, section 3.3. The slack is ours: one contradictory test must not make a
 //! neuron infeasible.)
 
-use super::{LpError, from_resolution};
-use good_lp::{Expression, Solution, SolverModel, WithTimeLimit, microlp, variable, variables};
-use std::time::Duration;
+use super::{LpError, Means};
+use good_lp::{Expression, variable, variables};
 
 /// One test: its pre-activation and the sign that it should have.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,13 +28,13 @@ pub struct SignRow {
 /// `bounds` the change that each weight allows, `margin` how far from zero a sign must be.
 ///
 /// # Errors
-/// [`LpError`] where the solver fails or `limit` runs out.
+/// [`LpError`] where the solver fails or its time runs out.
 pub fn chebyshev(
     coefficients: &[f32],
     rows: &[SignRow],
     bounds: &[(f64, f64)],
     margin: f64,
-    limit: Duration,
+    Means { solver, limit }: Means,
 ) -> Result<Vec<f64>, LpError> {
     let k = bounds.len();
     if rows.is_empty() || k == 0 {
@@ -53,10 +52,10 @@ pub fn chebyshev(
     for (row, &s) in rows.iter().zip(&slack) {
         objective.add_mul(row.price, s);
     }
-    let mut model = vars.minimise(objective).using(microlp);
+    let mut constraints = Vec::with_capacity(rows.len() + 2 * k);
     for &d in &d {
-        model.add_constraint((d - largest).leq(0.0));
-        model.add_constraint((d + largest).geq(0.0));
+        constraints.push((d - largest).leq(0.0));
+        constraints.push((d + largest).geq(0.0));
     }
     for ((row, g), &s) in rows.iter().zip(coefficients.chunks_exact(k)).zip(&slack) {
         let sign = if row.positive { 1.0 } else { -1.0 };
@@ -67,24 +66,26 @@ pub fn chebyshev(
             }
         }
         e.add_mul(1.0, s);
-        model.add_constraint(e.geq(margin - sign * row.now));
+        constraints.push(e.geq(margin - sign * row.now));
     }
-    let solution = model
-        .with_time_limit(limit.as_secs_f64())
-        .solve()
-        .map_err(|e| from_resolution(e, limit))?;
-    if !matches!(solution.status(), good_lp::SolutionStatus::Optimal) {
-        return Err(LpError::TimeLimit(limit));
-    }
-    Ok(d.iter()
+    let found = solver.solve(vars.minimise(objective), constraints, &d, limit)?;
+    Ok(found
+        .iter()
         .zip(bounds)
-        .map(|(&v, &(lo, hi))| solution.value(v).clamp(lo, hi))
+        .map(|(v, &(lo, hi))| v.clamp(lo, hi))
         .collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repair::lp::Solver;
+    use std::time::Duration;
+
+    const MEANS: Means = Means {
+        solver: Solver::Microlp,
+        limit: Duration::from_secs(5),
+    };
 
     #[test]
     fn the_smallest_change_spreads_evenly_over_the_weights() {
@@ -94,14 +95,7 @@ mod tests {
             positive: true,
             price: 100.0,
         }];
-        let d = chebyshev(
-            &[2.0, 2.0],
-            &rows,
-            &[(-5.0, 5.0); 2],
-            0.2,
-            Duration::from_secs(5),
-        )
-        .unwrap();
+        let d = chebyshev(&[2.0, 2.0], &rows, &[(-5.0, 5.0); 2], 0.2, MEANS).unwrap();
         assert!(
             (d[0] - 0.3).abs() < 1e-9 && (d[1] - 0.3).abs() < 1e-9,
             "{d:?}"
@@ -122,14 +116,7 @@ mod tests {
                 price: 10.0,
             },
         ];
-        let d = chebyshev(
-            &[1.0, 1.0],
-            &rows,
-            &[(-5.0, 5.0)],
-            0.0,
-            Duration::from_secs(5),
-        )
-        .unwrap();
+        let d = chebyshev(&[1.0, 1.0], &rows, &[(-5.0, 5.0)], 0.0, MEANS).unwrap();
         assert!(d[0].abs() < 1.0 + 1e-9, "{d:?}");
     }
 }

@@ -20,8 +20,8 @@
 //! what is left gives `d`. Its value is then recomputed and must equal the dual's (strong duality),
 //! or the primal is solved as it stands.
 
-use super::{LpError, from_resolution};
-use good_lp::{Expression, Solution, SolverModel, WithTimeLimit, microlp, variable, variables};
+use super::{LpError, Means, Solver};
+use good_lp::{Expression, variable, variables};
 use std::time::{Duration, Instant};
 
 /// One term of the fit: `below * max(0, t - g.d) + above * max(0, g.d - t)`.
@@ -86,8 +86,8 @@ impl FitProblem<'_> {
 /// Solves the fit; `d` has one entry a variable, inside its bounds.
 ///
 /// # Errors
-/// [`LpError`] where the solver fails or `limit` runs out.
-pub fn fit(problem: &FitProblem<'_>, limit: Duration) -> Result<Vec<f64>, LpError> {
+/// [`LpError`] where the solver fails or its time runs out.
+pub fn fit(problem: &FitProblem<'_>, Means { solver, limit }: Means) -> Result<Vec<f64>, LpError> {
     let start = Instant::now();
     if problem.rows.is_empty() || problem.bounds.is_empty() {
         return Ok(vec![0.0; problem.bounds.len()]);
@@ -97,18 +97,18 @@ pub fn fit(problem: &FitProblem<'_>, limit: Duration) -> Result<Vec<f64>, LpErro
             .saturating_sub(start.elapsed())
             .max(Duration::from_millis(1))
     };
-    let (y, optimum) = dual(problem, limit)?;
-    if let Ok(d) = recover(problem, &y, left(start)) {
+    let (y, optimum) = dual(problem, solver, limit)?;
+    if let Ok(d) = recover(problem, &y, solver, left(start)) {
         let tolerance = 1e-6 * (1.0 + optimum.abs());
         if problem.value(&d) <= optimum + tolerance {
             return Ok(d);
         }
     }
-    primal(problem, left(start))
+    primal(problem, solver, left(start))
 }
 
 /// The dual's `y` and its value.
-fn dual(p: &FitProblem<'_>, limit: Duration) -> Result<(Vec<f64>, f64), LpError> {
+fn dual(p: &FitProblem<'_>, solver: Solver, limit: Duration) -> Result<(Vec<f64>, f64), LpError> {
     let k = p.bounds.len();
     let mut vars = variables!();
     let y: Vec<_> = p
@@ -131,7 +131,7 @@ fn dual(p: &FitProblem<'_>, limit: Duration) -> Result<(Vec<f64>, f64), LpError>
         objective.add_mul(-bound.hi, a);
         objective.add_mul(bound.lo, b);
     }
-    let mut model = vars.maximise(objective.clone()).using(microlp);
+    let mut balances = Vec::with_capacity(k);
     for j in 0..k {
         let mut balance = Expression::with_capacity(y.len() + 3);
         for (i, &y) in y.iter().enumerate() {
@@ -143,21 +143,29 @@ fn dual(p: &FitProblem<'_>, limit: Duration) -> Result<(Vec<f64>, f64), LpError>
         balance.add_mul(-1.0, e[j]);
         balance.add_mul(-1.0, a[j]);
         balance.add_mul(1.0, b[j]);
-        model.add_constraint(balance.eq(0.0));
+        balances.push(balance.eq(0.0));
     }
-    let solution = model
-        .with_time_limit(limit.as_secs_f64())
-        .solve()
-        .map_err(|e| from_resolution(e, limit))?;
-    if !matches!(solution.status(), good_lp::SolutionStatus::Optimal) {
-        return Err(LpError::TimeLimit(limit));
-    }
-    let y: Vec<f64> = y.iter().map(|&v| solution.value(v)).collect();
-    Ok((y, objective.eval_with(&solution)))
+    let wanted: Vec<_> = y.iter().chain(&a).chain(&b).copied().collect();
+    let mut y = solver.solve(vars.maximise(objective), balances, &wanted, limit)?;
+    let bounds = y.split_off(p.rows.len());
+    let (a, b) = bounds.split_at(k);
+    let met: f64 = p.rows.iter().zip(&y).map(|(r, y)| r.target * y).sum();
+    let paid: f64 = p
+        .bounds
+        .iter()
+        .zip(a.iter().zip(b))
+        .map(|(bound, (a, b))| bound.hi * a - bound.lo * b)
+        .sum();
+    Ok((y, met - paid))
 }
 
 /// The primal point that belongs to a dual optimum, by complementary slackness.
-fn recover(p: &FitProblem<'_>, y: &[f64], limit: Duration) -> Result<Vec<f64>, LpError> {
+fn recover(
+    p: &FitProblem<'_>,
+    y: &[f64],
+    solver: Solver,
+    limit: Duration,
+) -> Result<Vec<f64>, LpError> {
     const EPS: f64 = 1e-9;
     let k = p.bounds.len();
     let mut c = vec![0.0f64; k];
@@ -245,22 +253,15 @@ fn recover(p: &FitProblem<'_>, y: &[f64], limit: Duration) -> Result<Vec<f64>, L
     for (l, &d) in linear.into_iter().zip(&d) {
         objective.add_mul(l, d);
     }
-    let mut model = vars.minimise(objective).using(microlp);
-    for t in tight {
-        model.add_constraint(t);
-    }
-    let solution = model
-        .with_time_limit(limit.as_secs_f64())
-        .solve()
-        .map_err(|e| from_resolution(e, limit))?;
-    for (&j, &v) in free.iter().zip(&d) {
-        fixed[j] = solution.value(v).clamp(p.bounds[j].lo, p.bounds[j].hi);
+    let found = solver.solve(vars.minimise(objective), tight, &d, limit)?;
+    for (&j, &v) in free.iter().zip(&found) {
+        fixed[j] = v.clamp(p.bounds[j].lo, p.bounds[j].hi);
     }
     Ok(fixed)
 }
 
 /// The problem as it stands, with one slack a row and side.
-fn primal(p: &FitProblem<'_>, limit: Duration) -> Result<Vec<f64>, LpError> {
+fn primal(p: &FitProblem<'_>, solver: Solver, limit: Duration) -> Result<Vec<f64>, LpError> {
     let k = p.bounds.len();
     let mut vars = variables!();
     let plus: Vec<_> = p
@@ -303,22 +304,11 @@ fn primal(p: &FitProblem<'_>, limit: Duration) -> Result<Vec<f64>, LpError> {
             rows.push(e.leq(row.target));
         }
     }
-    let mut model = vars.minimise(objective).using(microlp);
-    for r in rows {
-        model.add_constraint(r);
-    }
-    let solution = model
-        .with_time_limit(limit.as_secs_f64())
-        .solve()
-        .map_err(|e| from_resolution(e, limit))?;
-    if !matches!(solution.status(), good_lp::SolutionStatus::Optimal) {
-        return Err(LpError::TimeLimit(limit));
-    }
+    let wanted: Vec<_> = plus.iter().chain(&minus).copied().collect();
+    let found = solver.solve(vars.minimise(objective), rows, &wanted, limit)?;
+    let (plus, minus) = found.split_at(k);
     Ok((0..k)
-        .map(|j| {
-            (solution.value(plus[j]) - solution.value(minus[j]))
-                .clamp(p.bounds[j].lo, p.bounds[j].hi)
-        })
+        .map(|j| (plus[j] - minus[j]).clamp(p.bounds[j].lo, p.bounds[j].hi))
         .collect())
 }
 
@@ -328,6 +318,10 @@ mod tests {
     use rand::{Rng, SeedableRng, rngs::StdRng};
 
     const LIMIT: Duration = Duration::from_secs(60);
+    const MEANS: Means = Means {
+        solver: Solver::Microlp,
+        limit: LIMIT,
+    };
 
     fn random(seed: u64, n: usize, k: usize) -> (Vec<f32>, Vec<Row>, Vec<Bounds>) {
         let mut r = StdRng::seed_from_u64(seed);
@@ -366,23 +360,24 @@ mod tests {
 
     #[test]
     fn the_dual_road_and_the_primal_give_the_same_value() {
-        for (seed, n, k) in [(1, 40, 7), (2, 120, 15), (3, 10, 20), (4, 300, 25)] {
+        let sizes = [(1, 40, 7), (2, 120, 15), (3, 10, 20), (4, 300, 25)];
+        for (solver, (seed, n, k)) in Solver::ALL.iter().flat_map(|&s| sizes.map(|n| (s, n))) {
             let (g, rows, bounds) = random(seed, n, k);
             let p = FitProblem {
                 coefficients: &g,
                 rows: &rows,
                 bounds: &bounds,
             };
-            let direct = p.value(&primal(&p, LIMIT).unwrap());
-            let (y, optimum) = dual(&p, LIMIT).unwrap();
+            let direct = p.value(&primal(&p, solver, LIMIT).unwrap());
+            let (y, optimum) = dual(&p, solver, LIMIT).unwrap();
             assert!(
                 (direct - optimum).abs() < 1e-6 * (1.0 + direct),
                 "{direct} {optimum}"
             );
-            let recovered = p.value(&recover(&p, &y, LIMIT).unwrap());
+            let recovered = p.value(&recover(&p, &y, solver, LIMIT).unwrap());
             assert!(
                 (recovered - direct).abs() < 1e-6 * (1.0 + direct),
-                "{seed}: {recovered} is not {direct}"
+                "{solver}, {seed}: {recovered} is not {direct}"
             );
         }
     }
@@ -395,7 +390,7 @@ mod tests {
             rows: &rows,
             bounds: &bounds,
         };
-        let d = fit(&p, LIMIT).unwrap();
+        let d = fit(&p, MEANS).unwrap();
         let best = p.value(&d);
         let mut r = StdRng::seed_from_u64(5);
         for _ in 0..20_000 {
@@ -417,7 +412,7 @@ mod tests {
                 rows: &rows,
                 bounds: &bounds,
             },
-            LIMIT,
+            MEANS,
         )
         .unwrap();
         assert!(d.iter().all(|&d| d == 0.0), "{d:?}");
@@ -437,7 +432,7 @@ mod tests {
                     rows: &[],
                     bounds: &bounds
                 },
-                LIMIT
+                MEANS
             ),
             Ok(vec![0.0])
         );

@@ -6,13 +6,24 @@
 
 mod chebyshev;
 mod fit;
+mod solver;
 
 pub use chebyshev::{SignRow, chebyshev};
 pub use fit::{Bounds, FitProblem, Row, fit};
+pub use solver::Solver;
 
 use good_lp::ResolutionError;
 use std::time::Duration;
 use thiserror::Error;
+
+/// How programs are solved: by what, and how long one may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Means {
+    /// The library.
+    pub solver: Solver,
+    /// Longest time for one program.
+    pub limit: Duration,
+}
 
 /// Why a linear program gave no answer. Reported with the neuron or round that asked.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -32,8 +43,13 @@ pub enum LpError {
 fn from_resolution(e: ResolutionError, limit: Duration) -> LpError {
     match e {
         ResolutionError::Infeasible => LpError::Infeasible,
-        // good_lp's word for microlp's time limit without an incumbent.
-        ResolutionError::Other(s) if s.to_ascii_lowercase().contains("time limit") => {
+        // What good_lp says of a time limit that ran out before there was any answer.
+        ResolutionError::Other(s)
+            if {
+                let s = s.to_ascii_lowercase();
+                s.contains("time limit") || s == "nosolutionfound"
+            } =>
+        {
             LpError::TimeLimit(limit)
         }
         other => LpError::Solver(other.to_string()),

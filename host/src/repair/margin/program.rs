@@ -156,7 +156,7 @@ impl Program {
             rows: &self.wants,
             bounds: &bounds,
         };
-        match fit(&problem, context.lp_limit()) {
+        match fit(&problem, context.lp()) {
             Ok(d) => Some(d),
             Err(e) => {
                 context.lp_failed("the whole network".into(), e);
