@@ -55,7 +55,7 @@ fn main() {
     #[cfg(feature = "signed")]
     public_key();
     println!(
-        "cargo::rustc-check-cfg=cfg(qmend_mps2, values(\"an385\", \"an385_m0plus\", \"an386\", \"an500\", \"an505\"))"
+        "cargo::rustc-check-cfg=cfg(qmend_mps2, values(\"an385\", \"an385_m0plus\", \"an386\", \"an500\", \"an505\", \"an547\"))"
     );
     if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
         return;
@@ -76,6 +76,7 @@ fn main() {
     println!("cargo::rerun-if-env-changed=QMEND_MPS2");
     let an500 = env::var("QMEND_MPS2").as_deref() == Ok("an500");
     let board = match target.split('-').next().unwrap_or_default() {
+        "thumbv8m.main" if target.ends_with("eabihf") => "an547",
         "thumbv8m.main" => "an505",
         "thumbv7m" => "an385",
         "thumbv6m" => "an385_m0plus",

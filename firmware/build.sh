@@ -8,6 +8,9 @@
 #                                an agent with these operators alone (names: firmware/Cargo.toml), as
 #                                agent-BOARD-custom.elf; BOARD is microbit (the default) or stm32f405
 #   firmware/build.sh --rtt      agent-BOARD-rtt.elf: the link is RTT, through the debug port
+#   firmware/build.sh --self-test
+#                                agent-stm32f405-self-test.elf, which runs a model's self-tests before it serves, as every
+#                                agent does that is built with QMEND_SELF_TEST_AT_BOOT=1
 #   firmware/build.sh --sizes    how large agents are, as the table in docs/device.md
 #   firmware/build.sh --kernels  the kernels' benchmark and check, for Cortex-M0+, M3, M4, M55 and for
 #                                RISC-V, and the check for M33
@@ -198,6 +201,10 @@ case ${1:-} in
         optional_program thumbv6m-none-eabi firmware-small agent-microbit agent-microbit --bin agent-microbit $(small)
         optional_program thumbv7m-none-eabi firmware agent-mps2 agent-mps2-an385 --bin agent-mps2
         optional_program thumbv8m.main-none-eabi firmware agent-mps2 agent-mps2-an505 --bin agent-mps2
+        # The vector kernels need the core's name.
+        cpu=cortex-m55
+        optional_program thumbv8m.main-none-eabihf firmware agent-mps2 agent-mps3-an547 --bin agent-mps2
+        cpu=
         # The board is read where the firmware's build script runs.
         QMEND_MPS2=an500
         export QMEND_MPS2
@@ -213,6 +220,11 @@ case ${1:-} in
     --rtt)
         program thumbv7em-none-eabi firmware agent-netduinoplus2 agent-netduinoplus2-rtt --bin agent-netduinoplus2 --features rtt
         program thumbv7em-none-eabi firmware-small agent-stm32f405 agent-stm32f405-rtt --bin agent-stm32f405 --features rtt
+        ;;
+    --self-test)
+        QMEND_SELF_TEST_AT_BOOT=1
+        export QMEND_SELF_TEST_AT_BOOT
+        program thumbv7em-none-eabi firmware-small agent-stm32f405 agent-stm32f405-self-test --bin agent-stm32f405
         ;;
     --operators)
         [ -n "${2:-}" ] || fail "--operators takes a list: conv2d,softmax,..."

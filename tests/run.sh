@@ -37,6 +37,7 @@ if $device; then
     # Boards that no emulator models are built all the same.
     $device && { step "firmware of further boards" firmware/build.sh --boards || device=false; }
     $device && { step "firmware for the debug port" firmware/build.sh --rtt || device=false; }
+    $device && { step "firmware with self-tests at the start" firmware/build.sh --self-test || device=false; }
     # The test key of RFC 8410: its private half is public.
     $device && { step "firmware with a key" env QMEND_PUBLIC_KEY="$PWD/tests/keys/rfc8410.pub" firmware/build.sh || device=false; }
     $device && { step "kernels' check and benchmark" firmware/build.sh --kernels || device=false; }
@@ -48,7 +49,7 @@ if ! $device && [ "$ci" != true ]; then
 fi
 
 if ! tests/python/setup.sh; then
-    if [ "$ci" = true ]; then failed+=("LiteRT"); else skipped+=("LiteRT: python3 with the package ai-edge-litert"); fi
+    if [ "$ci" = true ]; then failed+=("Python's packages"); else skipped+=("LiteRT, TFLM, Unicorn: python3 with the packages of tests/python/setup.sh"); fi
 fi
 
 if ! $quick; then

@@ -6,6 +6,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use cortex_m::peripheral::{SCB, SYST, syst::SystClkSource};
 use cortex_m_rt::exception;
 
+use qmend_shared::link::ClockKind;
+
 use crate::port::Meter;
 
 /// Stack that is watched, in bytes from its top.
@@ -64,9 +66,8 @@ impl Meter for SysTickMeter {
         self.hz
     }
 
-    fn counts_cycles(&self) -> bool {
-        // As DWT's CYCCNT would, which not every core has.
-        true
+    fn kind(&self) -> ClockKind {
+        ClockKind::Timer
     }
 
     fn start(&mut self) {

@@ -1,5 +1,6 @@
 //! What a board gives the agent, besides its flash ([`qmend_shared::slot::Storage`]).
 
+use qmend_shared::link::ClockKind;
 use qmend_shared::slot::Layout;
 
 /// Bytes to and from the host.
@@ -19,9 +20,9 @@ pub trait Meter {
     /// Clock frequency in Hz.
     fn ticks_per_second(&self) -> u32;
 
-    /// Whether a tick is a cycle of the processor.
-    fn counts_cycles(&self) -> bool {
-        false
+    /// What a tick is.
+    fn kind(&self) -> ClockKind {
+        ClockKind::Other
     }
 
     /// Starts counting from zero.
@@ -53,4 +54,33 @@ pub struct BoardInfo {
     pub layout: Layout,
     /// Address of the storage's first byte.
     pub flash_address: u32,
+}
+
+/// The number nearest to `about` whose lower 32 bits are `low`.
+pub fn nearest_with_low_bits(about: u64, low: u32) -> u64 {
+    let off = low.wrapping_sub(about as u32) as i32;
+    about.saturating_add_signed(off.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_that_went_round_is_found_by_one_that_is_nearly_right() {
+        for exact in [
+            0_u64,
+            1000,
+            0xFFFF_FFFF,
+            0x1_0000_0000,
+            0x7_8000_0001,
+            1 << 55,
+        ] {
+            for off in [0, 1, -1, 40, -40] {
+                if let Some(about) = exact.checked_add_signed(off) {
+                    assert_eq!(nearest_with_low_bits(about, exact as u32), exact);
+                }
+            }
+        }
+    }
 }

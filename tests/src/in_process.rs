@@ -10,8 +10,9 @@ use qmend::device::{DeviceError, LinkDevice, Transport};
 use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Trust};
 use qmend_firmware::port::{BoardInfo, Link, Meter};
 use qmend_firmware::ram_flash::RamFlash;
-use qmend_shared::link::frame::crc32;
-use qmend_shared::slot::{Layout, Record, Region, Sector, SlotLayout, Storage, StorageError};
+use qmend_shared::slot::{Layout, Region, Sector, SlotLayout, Storage, StorageError};
+
+use crate::committed::Committed;
 
 /// What every byte passes through, in both directions.
 pub type Noise = Box<dyn FnMut(u8) -> u8 + Send>;
@@ -147,12 +148,20 @@ pub fn start_raw(slot: usize, pool: usize, noise: [Noise; 2]) -> Pipe {
 
 /// As [`start_raw`], an agent that takes images from whom `trust` says.
 pub fn start_trusting(slot: usize, pool: usize, noise: [Noise; 2], trust: Trust) -> Pipe {
-    start_with(slot, pool, noise, None, move |agent| agent.trusting(trust))
+    start_with(slot, pool, noise, &[], move |agent| agent.trusting(trust))
+}
+
+/// As [`start_trusting`] on a quiet line, with these contents in its flash.
+pub fn start_holding(slot: usize, pool: usize, contents: &[Committed<'_>], trust: Trust) -> Pipe {
+    start_with(slot, pool, quiet(), contents, move |agent| {
+        agent.trusting(trust)
+    })
 }
 
 /// An agent with this image in its flash, that runs the image's self-tests before it serves.
 pub fn start_tested_at_boot(slot: usize, pool: usize, image: Option<&[u8]>) -> Pipe {
-    start_with(slot, pool, quiet(), image, |mut agent| {
+    let contents = image.map(Committed::unsigned);
+    start_with(slot, pool, quiet(), contents.as_slice(), |mut agent| {
         agent.self_test();
         agent
     })
@@ -165,7 +174,7 @@ fn start_with(
     slot: usize,
     pool: usize,
     noise: [Noise; 2],
-    image: Option<&[u8]>,
+    contents: &[Committed<'_>],
     prepare: impl FnOnce(InProcess<'_>) -> InProcess<'_> + Send + 'static,
 ) -> Pipe {
     let operations = Arc::new(AtomicU64::new(0));
@@ -175,18 +184,8 @@ fn start_with(
     let [to, from] = noise;
     let layout = layout(slot as u32);
     let mut bytes = vec![0xff; 2 * (slot + SECTOR as usize)];
-    if let Some(image) = image {
-        let record = Record {
-            slot: 0,
-            sequence: 1,
-            len: image.len() as u32,
-            crc: crc32(image),
-            version: 0,
-        };
-        let places = layout.slots[0];
-        bytes[places.image.start as usize..][..image.len()].copy_from_slice(image);
-        let record = record.to_bytes();
-        bytes[places.records.start as usize..][..record.len()].copy_from_slice(&record);
+    for (at, part) in contents.iter().flat_map(|c| c.parts(&layout)) {
+        bytes[at as usize..][..part.len()].copy_from_slice(&part);
     }
     std::thread::spawn(move || {
         let link = AgentEnd {

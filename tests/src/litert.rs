@@ -8,23 +8,28 @@ use std::process::Command;
 ///
 /// Where none has it, says that `test` is skipped.
 pub fn python(test: &str) -> Option<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/.venv/bin/python");
-    let found = std::env::var_os("QMEND_PYTHON")
-        .map(PathBuf::from)
-        .into_iter()
-        .chain([own, "python3".into()])
-        .find(|python| {
-            Command::new(python)
-                .args(["-c", "import ai_edge_litert, numpy"])
-                .output()
-                .is_ok_and(|o| o.status.success())
-        });
+    let found = python_with("ai_edge_litert, numpy");
     if found.is_none() {
         println!(
             "SKIPPED: {test}: no Python with ai-edge-litert, so nothing was compared; run tests/python/setup.sh"
         );
     }
     found
+}
+
+/// A Python that has these modules: `QMEND_PYTHON`, that of `tests/python/setup.sh`, or the system's.
+pub fn python_with(modules: &str) -> Option<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/.venv/bin/python");
+    std::env::var_os("QMEND_PYTHON")
+        .map(PathBuf::from)
+        .into_iter()
+        .chain([own, "python3".into()])
+        .find(|python| {
+            Command::new(python)
+                .args(["-c", &format!("import {modules}")])
+                .output()
+                .is_ok_and(|o| o.status.success())
+        })
 }
 
 /// Outputs of a .tflite for int8 inputs, one sample after the other.

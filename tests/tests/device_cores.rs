@@ -1,20 +1,21 @@
 //! Every core that QEMU emulates gives the host's bits: each Cortex-M has kernels of its own, and the
 //! micro:bit's agent small portable ones beside them.
 
-use qmend::device::qemu::{MICROBIT, MPS2_AN385, MPS2_AN386, MPS2_AN500, MPS2_AN505};
+use qmend::device::qemu::{MICROBIT, MPS2_AN385, MPS2_AN386, MPS2_AN500, MPS2_AN505, MPS3_AN547};
 use qmend::device::{Device, DeviceError, QemuOptions, verify};
 use qmend::export::image::write_image;
 use qmend_tests::emulator::start_with_or_skip;
 use qmend_tests::random_model::{Focus, random_inputs, random_model, random_network};
 
 #[test]
-fn every_emulated_mps2_core_gives_identical_outputs() {
-    const NAME: &str = "every_emulated_mps2_core_gives_identical_outputs";
+fn every_emulated_mps_core_gives_identical_outputs() {
+    const NAME: &str = "every_emulated_mps_core_gives_identical_outputs";
     let boards = [
         (MPS2_AN385, "Cortex-M3"),
         (MPS2_AN386, "Cortex-M4"),
         (MPS2_AN500, "Cortex-M7"),
         (MPS2_AN505, "Cortex-M33"),
+        (MPS3_AN547, "Cortex-M55"),
     ];
     for (machine, core) in boards {
         let options = QemuOptions {

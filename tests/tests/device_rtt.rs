@@ -96,6 +96,7 @@ fn a_model_and_a_patch_go_through_the_debug_port_and_run_with_the_host_s_bits() 
     );
     // Over this port it is not known that the clock is an emulator's.
     let time = report.time.unwrap();
+    assert_eq!(time.clock.counter, "timer", "there is no cycle counter");
     assert!(time.clock.cycles && time.min <= time.median && time.median <= time.max);
 }
 

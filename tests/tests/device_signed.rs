@@ -12,7 +12,8 @@ use qmend_firmware::agent::Trust;
 use qmend_shared::link::frame::crc32;
 use qmend_shared::link::{FrameReader, Packet, Refusal, Request, Response, write_frame};
 use qmend_shared::signature::{BLOCK_BYTES, SIGNED_BYTES};
-use qmend_tests::in_process::{Pipe, quiet, start_trusting};
+use qmend_tests::committed::Committed;
+use qmend_tests::in_process::{Pipe, quiet, start_holding, start_trusting};
 use qmend_tests::random_model::{mended, random_inputs, random_network};
 use rand::prelude::*;
 
@@ -481,4 +482,72 @@ fn a_device_without_a_key_takes_signed_and_unsigned_models() {
     let back = [&world.patch(1, 2)[..], &world.block(2, 1)].concat();
     patch(&mut device, &back).unwrap();
     world.runs(&mut device, 2);
+}
+
+/// What a probe or other firmware may have left in flash: it counts at the start where the key's owner
+/// signed it as what it is, and else it is as if it were not there.
+#[test]
+fn what_came_into_flash_past_the_agent_runs_only_where_it_is_signed() {
+    let world = World::new();
+    let [good, other, ..] = &world.images;
+    let block = world.block(0, 3);
+    let stranger = SigningKey::generate().unwrap();
+    let mut strange = stranger.sign(good, 3).unwrap();
+    strange.key_id = world.key.sign(good, 3).unwrap().key_id;
+    let strange = strange.to_bytes();
+    let mut spoilt = block;
+    spoilt[BLOCK_BYTES - 40] ^= 1;
+    // Another image of the same length and CRC.
+    let mut forged = good.clone();
+    let at = forged.len() - 40;
+    forged[at] ^= 0x55;
+    forge(&mut forged, at + 8, crc32(good));
+    assert!(forged.len() == good.len() && crc32(&forged) == crc32(good) && forged != *good);
+    let committed = |image, version, block| Committed {
+        slot: 0,
+        sequence: 4,
+        image,
+        version,
+        block,
+    };
+    let old_block = world.block(1, 2);
+    let older = Committed {
+        slot: 1,
+        sequence: 3,
+        ..committed(other, 2, &old_block[..])
+    };
+    let cases = [
+        ("signed", committed(good, 3, &block[..]), true),
+        ("nobody's", committed(good, 0, &[]), false),
+        ("nobody's, with a version", committed(good, 3, &[]), false),
+        ("a stranger's", committed(good, 3, &strange[..]), false),
+        ("spoilt", committed(good, 3, &spoilt[..]), false),
+        ("another version's", committed(good, 4, &block[..]), false),
+        ("another image's", committed(other, 3, &block[..]), false),
+        ("forged", committed(&forged, 3, &block[..]), false),
+    ];
+    let connect = |contents: &[Committed<'_>]| {
+        let pipe = start_holding(SLOT, POOL, contents, world.trust(true));
+        LinkDevice::connect(pipe, Duration::from_secs(20), None).unwrap()
+    };
+    for (name, newest, runs) in cases {
+        let mut device = connect(&[newest]);
+        match runs {
+            true => world.runs(&mut device, 0),
+            false => {
+                let error = device.open().unwrap_err();
+                assert!(matches!(error, DeviceError::NoImage), "{name}: {error}");
+                // It can be flashed.
+                flash(&mut device, &world.signed(2, 5)).unwrap();
+                world.runs(&mut device, 2);
+            }
+        }
+        // Of two, the newest that is signed.
+        let mut device = connect(&[older, newest]);
+        world.runs(&mut device, if runs { 0 } else { 1 });
+    }
+    // Without a key all of that runs.
+    let pipe = start_holding(SLOT, POOL, &[cases[1].1], Trust::built_in());
+    let mut device = LinkDevice::connect(pipe, Duration::from_secs(20), None).unwrap();
+    world.runs(&mut device, 0);
 }

@@ -4,8 +4,8 @@ use qmend_shared::link::frame::crc32;
 use qmend_shared::link::{Digests, Refusal, Request, Response, SlotImage, SlotStatus};
 use qmend_shared::patch::Patch;
 use qmend_shared::slot::{
-    Layout, Selected, SlotError, Storage, Update, apply_patch_of_version, other_image, roll_back,
-    select,
+    Layout, Selected, SlotError, Storage, Update, apply_signed_patch, other_image,
+    roll_back_signed, select_trusted,
 };
 
 use super::session::pool_bytes;
@@ -32,19 +32,24 @@ pub(super) struct Flashing<S> {
 }
 
 impl<S: Storage> Flashing<S> {
-    /// Looks for the image that counts.
+    /// Has not looked for the image that counts.
     pub fn new(storage: S, layout: Layout) -> Self {
-        let selected = match layout.check(&storage) {
-            Ok(()) => select(storage.bytes(), &layout),
-            // Every request that writes says so.
-            Err(_) => None,
-        };
         Self {
             storage,
             layout,
-            selected,
+            selected: None,
             job: Job::Nothing,
         }
+    }
+
+    /// Looks for the image that counts, among those that are trusted.
+    #[inline(never)]
+    pub fn look(&mut self, trust: &Trust) {
+        self.selected = match self.layout.check(&self.storage) {
+            Ok(()) => select_trusted(self.storage.bytes(), &self.layout, |c| trust.vouches(c)),
+            // Every request that writes says so.
+            Err(_) => None,
+        };
     }
 
     /// The image that counts.
@@ -207,7 +212,8 @@ impl<S: Storage> Flashing<S> {
         let selected = match (job, self.selected) {
             (Job::Image(update), _) if update.announced().1 == crc => {
                 trust.check_bytes(update.written(&self.storage))?;
-                update.finish(&mut self.storage, &self.layout, fits)?
+                let (storage, layout) = (&mut self.storage, &self.layout);
+                trust.with_block(|block| update.finish_signed(storage, layout, block, fits))?
             }
             (Job::Patch { len, written }, Some(selected)) if len == written => {
                 let bytes = super::session::as_bytes(&pool[..len as usize]);
@@ -223,7 +229,10 @@ impl<S: Storage> Flashing<S> {
                     fits(model) && trust.check_bytes(model.bytes()).is_ok()
                 };
                 let (storage, layout) = (&mut self.storage, &self.layout);
-                apply_patch_of_version(storage, layout, &selected, &patch, version, accept)?
+                trust.with_block(|block| {
+                    let signed = (version, block);
+                    apply_signed_patch(storage, layout, &selected, &patch, signed, accept)
+                })?
             }
             // The answer to the first request was lost.
             (Job::Nothing, Some(selected)) if selected.record.crc == crc => selected,
@@ -238,8 +247,9 @@ impl<S: Storage> Flashing<S> {
         self.job = Job::Nothing;
         let selected = self.selected.ok_or(SlotError::NothingToRollBackTo)?;
         if selected.record.sequence == from {
-            trust.roll_back(self.view())?;
-            self.selected = Some(roll_back(&mut self.storage, &self.layout, &selected)?);
+            let block = trust.roll_back(self.view())?;
+            let (storage, layout) = (&mut self.storage, &self.layout);
+            self.selected = Some(roll_back_signed(storage, layout, &selected, block.bytes())?);
         } else if selected.record.sequence.checked_sub(1) != Some(from) {
             return Err(Refused::Plain(Refusal::NothingBegun));
         }

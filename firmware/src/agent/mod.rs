@@ -134,9 +134,12 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
         buffers: &'a mut Buffers<N>,
     ) -> Self {
         let Buffers { reader, scratch } = buffers;
+        let trust = Trust::built_in();
+        let mut flash = Flashing::new(storage, info.layout);
+        flash.look(&trust);
         Self {
-            flash: Flashing::new(storage, info.layout),
-            trust: Trust::built_in(),
+            flash,
+            trust,
             #[cfg(feature = "self-test")]
             boot_test: None,
             info,
@@ -150,9 +153,10 @@ impl<'a, L: Link, S: Storage, M: Meter, const N: usize> Agent<'a, L, S, M, N> {
         }
     }
 
-    /// The same agent, which takes images from whom `trust` says.
+    /// The same agent, which takes images from whom `trust` says, and runs no others.
     pub fn trusting(mut self, trust: Trust) -> Self {
         self.trust = trust;
+        self.flash.look(&self.trust);
         self
     }
 

@@ -139,7 +139,7 @@ impl<'p, 's> Session<'p, 's> {
                     stack_high_water,
                     stack_watched,
                     runs: self.runs,
-                    cycles: meter.counts_cycles(),
+                    clock: meter.kind(),
                 }))
             }
             // The image is being read: it is written only after BeginImage.

@@ -2,14 +2,14 @@
 //!
 //! Without the feature `signed`, and without a key, from anybody. With a key, every image is
 //! announced by a block that the key's owner signed, before anything is erased; what is then
-//! written has to be that image. No signature is kept: it is checked when an image is written, not when it
-//! is run.
+//! written has to be that image. The block is kept beside the record of the image, and checked again, with
+//! all of the image, at the start: what came into flash in another way is not run.
 
 use qmend_shared::link::{Refusal, Request, Response};
 use qmend_shared::patch::Patch;
 #[cfg(feature = "signed")]
-use qmend_shared::signature::{Hasher, KEY_BYTES, Signed, key_id};
-use qmend_shared::slot::{Layout, Selected};
+use qmend_shared::signature::{BLOCK_BYTES, Hasher, KEY_BYTES, Signed, key_id, sha512};
+use qmend_shared::slot::{Candidate, Layout, Selected};
 
 #[cfg(feature = "signed")]
 include!(concat!(env!("OUT_DIR"), "/public_key.rs"));
@@ -71,8 +71,32 @@ impl Trust {
         Ok(())
     }
 
-    pub(super) fn roll_back(&self, _: View<'_>) -> Result<(), Refusal> {
-        Ok(())
+    pub(super) fn roll_back(&self, _: View<'_>) -> Result<Kept, Refusal> {
+        Ok(Kept {})
+    }
+
+    pub(super) fn vouches(&self, _: &Candidate<'_>) -> bool {
+        true
+    }
+
+    pub(super) fn with_block<R>(&self, with: impl FnOnce(&[u8]) -> R) -> R {
+        with(&[])
+    }
+}
+
+/// A signature that is written again with an image, or none.
+pub(super) struct Kept {
+    #[cfg(feature = "signed")]
+    block: Option<[u8; BLOCK_BYTES]>,
+}
+
+impl Kept {
+    pub fn bytes(&self) -> &[u8] {
+        #[cfg(feature = "signed")]
+        if let Some(block) = &self.block {
+            return block;
+        }
+        &[]
     }
 }
 
@@ -201,16 +225,48 @@ impl Trust {
         }
     }
 
-    /// Whether the image of the other slot may count again.
-    pub(super) fn roll_back(&self, view: View<'_>) -> Result<(), Refusal> {
-        let other = view
-            .selected
-            .and_then(|s| qmend_shared::slot::other_record(view.bytes, view.layout, s));
-        match (&self.key, other) {
-            // Where there is nothing to roll back to, the slots say so.
-            (None, _) | (_, None) => Ok(()),
-            (Some(_), Some(record)) if record.version == 0 => Err(Refusal::Unsigned),
-            (Some(_), Some(record)) => self.not_older(record.version, view),
+    /// Whether the image of the other slot may count again; its signature.
+    pub(super) fn roll_back(&self, view: View<'_>) -> Result<Kept, Refusal> {
+        let nothing = Kept { block: None };
+        let Some((_, selected)) = self.key.zip(view.selected) else {
+            return Ok(nothing);
+        };
+        // Where there is nothing to roll back to, the slots say so.
+        if qmend_shared::slot::other_record(view.bytes, view.layout, selected).is_none() {
+            return Ok(nothing);
+        }
+        let other = qmend_shared::slot::other_candidate(view.bytes, view.layout, selected)
+            .filter(|other| other.record.version != 0)
+            .ok_or(Refusal::Unsigned)?;
+        self.not_older(other.record.version, view)?;
+        match other.block.first_chunk() {
+            Some(block) if self.vouches(&other) => Ok(Kept {
+                block: Some(*block),
+            }),
+            _ => Err(Refusal::Unsigned),
+        }
+    }
+
+    /// Whether the key's owner signed what lies in flash, with its record: as this image, and this version.
+    #[inline(never)]
+    pub(super) fn vouches(&self, of: &Candidate<'_>) -> bool {
+        let Some(key) = &self.key else {
+            return true;
+        };
+        let record = &of.record;
+        Signed::from_bytes(of.block).is_some_and(|block| {
+            (block.len, block.crc, block.version) == (record.len, record.crc, record.version)
+                && sha512(of.image) == block.hash
+                && block.verify(key)
+        })
+    }
+
+    /// Calls with the block that was announced, which goes into flash with its image; with none where
+    /// nobody asks for it.
+    pub(super) fn with_block<R>(&self, with: impl FnOnce(&[u8]) -> R) -> R {
+        match (&self.key, &self.announced) {
+            (Some(_), Some(block)) => with(&block.to_bytes()),
+            _ => with(&[]),
         }
     }
 }

@@ -3,37 +3,19 @@
 
 #[cfg(target_os = "none")]
 mod device {
-    use cortex_m_rt::entry;
-    use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Pool, report_trace};
+    use qmend_firmware::agent::report_trace;
+    use qmend_firmware::agent_program::never;
     use qmend_firmware::boards::microbit::{Flash, POOL_BYTES, Timer, Uart, info};
     use qmend_firmware::cortex_m_port::trace;
 
-    #[entry]
-    fn main() -> ! {
-        // `entry` hands statics of main out as `&'static mut`, once.
-        static mut POOL: Pool<POOL_BYTES> = Pool::new();
-        static mut BUFFERS: Buffers<{ 256 + MESSAGE_OVERHEAD }> = Buffers::new();
+    qmend_firmware::agent_program! {
+        entry: cortex_m_rt::entry,
+        pool: POOL_BYTES,
+        chunk: 256,
         // SAFETY: main runs once, and nothing else writes flash.
-        let flash = unsafe { Flash::new() };
-        let meter = Timer::new();
-        let Err(never) = Agent::new(
-            info(),
-            Uart::start(),
-            flash,
-            meter,
-            POOL.bytes_mut(),
-            BUFFERS,
-        )
-        .serve();
-        match never {}
-    }
-
-    #[panic_handler]
-    fn panic(_: &core::panic::PanicInfo) -> ! {
-        report_trace(&mut Uart::start(), &trace());
-        loop {
-            cortex_m::asm::wfi();
-        }
+        parts: (info(), Uart::start(), unsafe { Flash::new() }, Timer::new()),
+        ended: never,
+        panic: |_| report_trace(&mut Uart::start(), &trace()),
     }
 }
 

@@ -3,14 +3,13 @@
 
 #[cfg(target_os = "none")]
 mod device {
-    use cortex_m_rt::entry;
-    use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Pool, report_panic};
+    use qmend_firmware::agent::report_panic;
+    use qmend_firmware::agent_program::never;
     #[cfg(not(feature = "rtt"))]
     use qmend_firmware::boards::stm32f405::Uart;
-    use qmend_firmware::boards::stm32f405::emulated::{
-        CLOCK_HZ, POOL_BYTES, SLOTS_BYTES, flash, info,
-    };
-    use qmend_firmware::cortex_m_port::{SysTickMeter, trace};
+    use qmend_firmware::boards::stm32f405::emulated::{CLOCK_HZ, POOL_BYTES, info_and_flash};
+    use qmend_firmware::cortex_m_port::trace;
+    use qmend_firmware::cycle_counter::CycleMeter;
     #[cfg(feature = "rtt")]
     use qmend_firmware::rtt::Rtt;
 
@@ -25,26 +24,18 @@ mod device {
         unsafe { Rtt::start() }
     }
 
-    #[entry]
-    fn main() -> ! {
-        // `entry` hands statics of main out as `&'static mut`, once.
-        static mut POOL: Pool<POOL_BYTES> = Pool::new();
-        static mut BUFFERS: Buffers<{ 1024 + MESSAGE_OVERHEAD }> = Buffers::new();
-        static mut SLOTS: [u8; SLOTS_BYTES] = [0; SLOTS_BYTES];
-        let core = cortex_m::Peripherals::take().expect("main runs once");
-        let info = info(SLOTS.as_ptr() as u32);
-        let slots = flash(SLOTS);
-        let meter = SysTickMeter::new(core.SYST, CLOCK_HZ);
-        let Err(never) = Agent::new(info, link(), slots, meter, POOL.bytes_mut(), BUFFERS).serve();
-        match never {}
-    }
-
-    #[panic_handler]
-    fn panic(info: &core::panic::PanicInfo) -> ! {
-        report_panic(&mut link(), info, &trace());
-        loop {
-            cortex_m::asm::wfi();
-        }
+    qmend_firmware::agent_program! {
+        entry: cortex_m_rt::entry,
+        pool: POOL_BYTES,
+        chunk: 1024,
+        parts: {
+            let core = cortex_m::Peripherals::take().expect("main runs once");
+            // SAFETY: main runs once.
+            let (info, slots) = unsafe { info_and_flash() };
+            (info, link(), slots, CycleMeter::new(core.SYST, CLOCK_HZ))
+        },
+        ended: never,
+        panic: |info| report_panic(&mut link(), info, &trace()),
     }
 }
 

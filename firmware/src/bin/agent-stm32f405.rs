@@ -3,12 +3,13 @@
 
 #[cfg(target_os = "none")]
 mod device {
-    use cortex_m_rt::entry;
-    use qmend_firmware::agent::{Agent, Buffers, MESSAGE_OVERHEAD, Pool, report_panic};
+    use qmend_firmware::agent::report_panic;
+    use qmend_firmware::agent_program::never;
     #[cfg(not(feature = "rtt"))]
     use qmend_firmware::boards::stm32f405::Uart;
     use qmend_firmware::boards::stm32f405::{CLOCK_HZ, Flash, POOL_BYTES, info};
-    use qmend_firmware::cortex_m_port::{SysTickMeter, trace};
+    use qmend_firmware::cortex_m_port::trace;
+    use qmend_firmware::cycle_counter::CycleMeter;
     #[cfg(feature = "rtt")]
     use qmend_firmware::rtt::Rtt;
 
@@ -23,26 +24,18 @@ mod device {
         unsafe { Rtt::start() }
     }
 
-    #[entry]
-    fn main() -> ! {
-        // `entry` hands statics of main out as `&'static mut`, once.
-        static mut POOL: Pool<POOL_BYTES> = Pool::new();
-        static mut BUFFERS: Buffers<{ 1024 + MESSAGE_OVERHEAD }> = Buffers::new();
-        let core = cortex_m::Peripherals::take().expect("main runs once");
-        // SAFETY: main runs once, and nothing else writes flash.
-        let flash = unsafe { Flash::new() };
-        let meter = SysTickMeter::new(core.SYST, CLOCK_HZ);
-        let Err(never) =
-            Agent::new(info(), link(), flash, meter, POOL.bytes_mut(), BUFFERS).serve();
-        match never {}
-    }
-
-    #[panic_handler]
-    fn panic(info: &core::panic::PanicInfo) -> ! {
-        report_panic(&mut link(), info, &trace());
-        loop {
-            cortex_m::asm::wfi();
-        }
+    qmend_firmware::agent_program! {
+        entry: cortex_m_rt::entry,
+        pool: POOL_BYTES,
+        chunk: 1024,
+        parts: {
+            let core = cortex_m::Peripherals::take().expect("main runs once");
+            // SAFETY: main runs once, and nothing else writes flash.
+            let flash = unsafe { Flash::new() };
+            (info(), link(), flash, CycleMeter::new(core.SYST, CLOCK_HZ))
+        },
+        ended: never,
+        panic: |info| report_panic(&mut link(), info, &trace()),
     }
 }
 

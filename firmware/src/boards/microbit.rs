@@ -7,6 +7,7 @@
 use core::convert::Infallible;
 use core::slice;
 
+use qmend_shared::link::ClockKind;
 use qmend_shared::slot::boards::MICROBIT;
 use qmend_shared::slot::{Sector, Storage, StorageError};
 
@@ -217,9 +218,9 @@ impl Meter for Timer {
         CLOCK_HZ
     }
 
-    fn counts_cycles(&self) -> bool {
+    fn kind(&self) -> ClockKind {
         // The timer runs at the processor's frequency, of the same oscillator.
-        true
+        ClockKind::Timer
     }
 
     fn start(&mut self) {

@@ -1,9 +1,9 @@
 //! Arm MPS2 with application notes 385 (Cortex-M3, and M0+, whose code it runs), 386 (M4), 500 (M7) and
-//! 505 (M33), as QEMU's machines of these names model it.
+//! 505 (M33), and MPS3 with application note 547 (M55), as QEMU's machines of these names model them.
 //!
 //! Link: semihosting's console. Slots: half of the PSRAM, made to behave as flash, which the machine
-//! has none of; they are empty after a reset. Clock: SysTick at 25 MHz (20 on the M33), which under
-//! `-icount shift=0` ticks once every 40 (50) instructions.
+//! has none of; they are empty after a reset. Clock: SysTick at 25 MHz (20 on the M33, 32 on the M55), which
+//! under `-icount shift=0` ticks once every 40 (50, 31.25) instructions.
 //!
 //! The board follows from the target, and for the M7, whose target is the M4's, from what
 //! `firmware/build.sh` says: see `build.rs`.
@@ -21,6 +21,8 @@ const BOARD: (&str, &str, u32) = if cfg!(qmend_mps2 = "an500") {
     ("mps2-an500", "Cortex-M7", 25_000_000)
 } else if cfg!(qmend_mps2 = "an505") {
     ("mps2-an505", "Cortex-M33", 20_000_000)
+} else if cfg!(qmend_mps2 = "an547") {
+    ("mps3-an547", "Cortex-M55", 32_000_000)
 } else if cfg!(qmend_mps2 = "an385") {
     ("mps2-an385", "Cortex-M3", 25_000_000)
 } else if cfg!(qmend_mps2 = "an385_m0plus") {

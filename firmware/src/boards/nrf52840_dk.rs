@@ -2,7 +2,7 @@
 //!
 //! Link: UART0 on the pins that the kit's debugger serves (P0.06, P0.08; 115,200 baud, 8 bits, no
 //! parity). Slots: the upper 768 KiB of flash, in pages of 4 KiB. Clock: SysTick at the processor's
-//! 64 MHz. By `nrf52840-hal`. Built and not emulated: it has not run on a kit.
+//! 64 MHz. By `nrf52840-hal`. It has run on a model of the chip (`tests/python/chips`) and not on a kit.
 
 use core::convert::Infallible;
 use core::slice;

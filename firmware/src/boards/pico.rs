@@ -2,7 +2,7 @@
 //!
 //! Link: UART0 on GP0 and GP1 (115,200 baud, 8 bits, no parity). Slots: the upper 1.5 MiB of flash, in
 //! sectors of 4 KiB, by the functions in the chip's ROM. Clock: SysTick at the processor's 125 MHz.
-//! By `rp2040-hal`. Built and not emulated: it has not run on a board.
+//! By `rp2040-hal`. It has run on a model of the chip (`tests/python/chips`) and not on a board.
 
 use core::convert::Infallible;
 use core::slice;

@@ -2,20 +2,18 @@
 //!
 //! Link: USART1 (PA9, PA10; 115,200 baud, 8 bits, no parity). Slots: flash sectors 6 to 11, records in sectors 1
 //! and 2 ([`STM32F405`]). Clock: SysTick at the internal oscillator's 16 MHz, from which the chip
-//! starts and on which it stays. Registers: STMicroelectronics RM0090, sections 3.9, 7.3, 8.4, 30.6.
+//! starts and on which it stays. Registers: STMicroelectronics RM0090, sections 7.3, 8.4, 30.6.
 //!
 //! QEMU's `netduinoplus2` models the USART and neither the flash controller nor the clock tree: there
 //! [`emulated`] stands in, with slots in RAM.
 
 use core::convert::Infallible;
-use core::slice;
 
 use qmend_shared::slot::boards::STM32F405;
-use qmend_shared::slot::{Sector, Storage, StorageError};
 
 use crate::cortex_m_port::{Register, code_bytes};
-use crate::pages::whole_words;
 use crate::port::{BoardInfo, Link};
+use crate::stm32f4_flash::Stm32f4Flash;
 
 /// Frequency of the processor, SysTick and the peripherals.
 pub const CLOCK_HZ: u32 = 16_000_000;
@@ -86,111 +84,7 @@ impl Link for Uart {
 }
 
 /// All of flash, and its controller.
-pub struct Flash(());
-
-const KEY: Register = register(0x4002_3C04);
-const FLASH_STATUS: Register = register(0x4002_3C0C);
-const FLASH_CONTROL: Register = register(0x4002_3C10);
-const BUSY: u32 = 1 << 16;
-/// Write protection, alignment, parallelism and sequence errors.
-const ERRORS: u32 = 0xF0;
-const LOCK: u32 = 1 << 31;
-const START: u32 = 1 << 16;
-/// 32 bits at once, which 2.7 volts or more allow.
-const BY_WORD: u32 = 0b10 << 8;
-const SECTOR_ERASE: u32 = 1 << 1;
-const PROGRAM: u32 = 1;
-const FLASH_BYTES: usize = 1 << 20;
-
-impl Flash {
-    /// The chip's flash.
-    ///
-    /// # Safety
-    /// Called once; nothing else writes flash.
-    pub unsafe fn new() -> Self {
-        Self(())
-    }
-
-    /// Does `change` with the controller unlocked and set to `control`.
-    fn unlocked(&mut self, control: u32, change: impl FnOnce()) -> Result<(), StorageError> {
-        while FLASH_STATUS.get() & BUSY != 0 {}
-        if FLASH_CONTROL.get() & LOCK != 0 {
-            KEY.set(0x4567_0123);
-            KEY.set(0xCDEF_89AB);
-        }
-        FLASH_STATUS.set(ERRORS);
-        FLASH_CONTROL.set(control | BY_WORD);
-        change();
-        while FLASH_STATUS.get() & BUSY != 0 {}
-        let failed = FLASH_STATUS.get() & ERRORS != 0;
-        FLASH_CONTROL.set(LOCK);
-        // What the data cache holds of this flash is stale.
-        const ACCESS: Register = register(0x4002_3C00);
-        const DATA_CACHE: u32 = 1 << 10;
-        const RESET_DATA_CACHE: u32 = 1 << 12;
-        let access = ACCESS.get();
-        ACCESS.set(access & !DATA_CACHE);
-        ACCESS.set(access & !DATA_CACHE | RESET_DATA_CACHE);
-        ACCESS.set(access);
-        if failed { Err(StorageError) } else { Ok(()) }
-    }
-}
-
-/// Number of a sector and the sector, for an offset in flash.
-fn sector_at(offset: u32) -> Option<(u32, Sector)> {
-    let kib = offset >> 10;
-    let (number, start, len) = match kib {
-        0..64 => (kib / 16, kib / 16 * 16, 16),
-        64..128 => (4, 64, 64),
-        128..1024 => (4 + kib / 128, kib / 128 * 128, 128),
-        _ => return None,
-    };
-    let sector = Sector {
-        start: start << 10,
-        len: len << 10,
-    };
-    Some((number, sector))
-}
-
-impl Storage for Flash {
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: flash is mapped here and readable. It changes only through `&mut self`, by the
-        // contract of `new`.
-        unsafe { slice::from_raw_parts(STM32F405.address as *const u8, FLASH_BYTES) }
-    }
-
-    fn write_unit(&self) -> usize {
-        4
-    }
-
-    fn sector(&self, offset: u32) -> Option<Sector> {
-        sector_at(offset).map(|(_, sector)| sector)
-    }
-
-    fn erase(&mut self, sector: Sector) -> Result<(), StorageError> {
-        match sector_at(sector.start) {
-            Some((number, found)) if found == sector => {
-                let control = SECTOR_ERASE | number << 3;
-                self.unlocked(control, || {
-                    FLASH_CONTROL.set(control | BY_WORD | START);
-                })
-            }
-            _ => Err(StorageError),
-        }
-    }
-
-    fn write(&mut self, offset: u32, data: &[u8]) -> Result<(), StorageError> {
-        whole_words(offset, data, FLASH_BYTES)?;
-        self.unlocked(PROGRAM, || {
-            for (i, word) in data.as_chunks::<4>().0.iter().enumerate() {
-                let address = STM32F405.address + offset + 4 * i as u32;
-                // SAFETY: inside the slots' flash, which is ours to write.
-                unsafe { Register::at(address as usize) }.set(u32::from_le_bytes(*word));
-                while FLASH_STATUS.get() & BUSY != 0 {}
-            }
-        })
-    }
-}
+pub type Flash = Stm32f4Flash<{ 1 << 20 }>;
 
 /// What differs where QEMU's `netduinoplus2` stands in for the chip.
 pub mod emulated {
@@ -203,8 +97,7 @@ pub mod emulated {
     pub const CLOCK_HZ: u32 = 168_000_000;
     /// Bytes for arena, input, output and a kept tensor.
     pub const POOL_BYTES: usize = 48 * 1024;
-    /// RAM for the slots.
-    pub const SLOTS_BYTES: usize = 2 * (IMAGE + SECTOR) as usize;
+    const SLOTS_BYTES: usize = 2 * (IMAGE + SECTOR) as usize;
 
     const SECTOR: u32 = 1024;
     const IMAGE: u32 = 24 * 1024;
@@ -219,21 +112,24 @@ pub mod emulated {
         }
     }
 
-    /// Memory that behaves as flash.
-    pub fn flash(bytes: &'static mut [u8]) -> RamFlash<'static> {
-        RamFlash::new(bytes, SECTOR)
-    }
-
-    /// What the agent says about this board. `address` is that of the slots.
-    pub fn info(address: u32) -> BoardInfo {
-        BoardInfo {
+    /// What the agent says about this board, and memory that behaves as flash.
+    ///
+    /// # Safety
+    /// Called once.
+    pub unsafe fn info_and_flash() -> (BoardInfo, RamFlash<'static>) {
+        static mut SLOTS: [u8; SLOTS_BYTES] = [0; SLOTS_BYTES];
+        // SAFETY: by contract this is the only reference to it.
+        let slots =
+            unsafe { core::slice::from_raw_parts_mut((&raw mut SLOTS).cast(), SLOTS_BYTES) };
+        let info = BoardInfo {
             board: "netduinoplus2",
             core: "Cortex-M4",
             code_bytes: code_bytes(),
             layout: Layout {
                 slots: [slot(0), slot(IMAGE + SECTOR)],
             },
-            flash_address: address,
-        }
+            flash_address: slots.as_ptr() as u32,
+        };
+        (info, RamFlash::new(slots, SECTOR))
     }
 }

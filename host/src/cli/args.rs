@@ -285,7 +285,7 @@ pub struct ProbeArgs {
     #[arg(long, value_name = "VID:PID[:SERIAL]", requires = "chip")]
     pub probe: Option<String>,
     /// The wires' protocol
-    #[arg(long, value_name = "swd|jtag", requires = "chip")]
+    #[arg(long, value_name = "swd|jtag", requires = "chip", ignore_case = true, value_parser = ["swd", "jtag"])]
     pub protocol: Option<String>,
     /// Speed of the wires in kHz
     #[arg(long, value_name = "KHZ", requires = "chip")]
@@ -293,6 +293,9 @@ pub struct ProbeArgs {
     /// Attach while the chip is held in reset: where its program turns the debug port off
     #[arg(long, requires = "chip")]
     pub connect_under_reset: bool,
+    /// A file that describes chips which are not built in, as probe-rs's `target-gen` makes it
+    #[arg(long, value_name = "FILE.yaml", requires = "chip")]
+    pub chip_description_path: Option<PathBuf>,
 }
 
 /// Where an image is written.

@@ -228,9 +228,12 @@ fn to_file(args: &Args, context: &Context, out: &Path, board: &Board, file: &[u8
         crc: crc32(image),
         version: signature.map_or(0, |s| s.version),
     };
+    // Firmware with a key looks for the signature directly before the record.
+    let mut records = signature.map_or(Vec::new(), |s| s.to_bytes().to_vec());
+    records.extend(record.to_bytes());
     let mut parts = vec![
         (board.address + slot.image.start, image.to_vec()),
-        (board.address + slot.records.start, record.to_bytes().into()),
+        (board.address + slot.records.start, records),
     ];
     let mut entry = 0;
     if let Some(path) = &args.with_firmware {

@@ -28,6 +28,7 @@ mod built_in {
             protocol: args.protocol.clone(),
             speed: args.speed,
             connect_under_reset: args.connect_under_reset,
+            chip_description_path: args.chip_description_path.clone(),
         };
         // What cannot be read is said before the probe is asked for.
         let parts = match firmware {
@@ -54,7 +55,7 @@ mod built_in {
 
     /// Attaches to the chip as the environment says.
     pub fn open_chip(chip: &str) -> Result<Device> {
-        connect(ProbeOptions::from_env(chip).attach()?)
+        connect(ProbeOptions::from_env(chip)?.attach()?)
     }
 
     fn connect(attached: Attached) -> Result<Device> {

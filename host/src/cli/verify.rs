@@ -295,8 +295,8 @@ pub fn say(report: &VerifyReport, context: &Context) {
     if let Some(t) = &report.time {
         let unit = if t.clock.cycles { "cycles" } else { "ticks" };
         context.say(format_args!(
-            "{unit} an inference: {} (from {} to {}) at {} Hz, {} microseconds",
-            t.median, t.min, t.max, t.clock.hz, t.median_microseconds
+            "{unit} an inference: {} (from {} to {}) at {} Hz by {}, {} microseconds",
+            t.median, t.min, t.max, t.clock.hz, t.clock.counter, t.median_microseconds
         ));
     }
     let m = &report.memory;

@@ -249,7 +249,8 @@ impl<T: Transport> Device for LinkDevice<T> {
                 stack_high_water: (s.stack_watched > 0).then_some(s.stack_high_water as u64),
                 clock: timed.then_some(Clock {
                     hz,
-                    cycles: s.cycles,
+                    cycles: s.clock.counts_cycles(),
+                    counter: s.clock.name(),
                 }),
             })),
             _ => None,

@@ -106,6 +106,9 @@ pub struct Clock {
     pub hz: u64,
     /// Whether a tick is a cycle of the processor.
     pub cycles: bool,
+    /// What counts: `DWT CYCCNT`, the processor's cycle counter; `timer`, one at its frequency (SysTick, or the
+    /// micro:bit's); `clock`, another one.
+    pub counter: &'static str,
 }
 
 /// Something that runs images.

@@ -1,12 +1,14 @@
 //! A board behind a debug probe, by probe-rs: its agent is flashed through the debug port and speaks
 //! by RTT. Options have the names of probe-rs's own tools.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use probe_rs::config::{Registry, RegistryError};
 use probe_rs::flashing::{DownloadOptions, FlashError, FlashProgress, ProgressEvent};
 use probe_rs::probe::list::Lister;
 use probe_rs::probe::{DebugProbeSelector, WireProtocol};
-use probe_rs::{MemoryInterface, Permissions, Session};
+use probe_rs::{MemoryInterface, Permissions, Session, Target};
 
 use super::DeviceError;
 use super::rtt::{Memory, RttTransport};
@@ -29,20 +31,81 @@ pub struct ProbeOptions {
     pub speed: Option<u32>,
     /// Attach while the chip is held in reset.
     pub connect_under_reset: bool,
+    /// A file that describes chips which are not built in, in probe-rs's format (YAML).
+    pub chip_description_path: Option<PathBuf>,
 }
 
 impl ProbeOptions {
     /// This chip, with what the environment says of the rest (PROBE_RS_PROBE, PROBE_RS_PROTOCOL,
-    /// PROBE_RS_SPEED, PROBE_RS_CONNECT_UNDER_RESET, as for probe-rs's tools).
-    pub fn from_env(chip: &str) -> Self {
+    /// PROBE_RS_SPEED, PROBE_RS_CONNECT_UNDER_RESET, PROBE_RS_CHIP_DESCRIPTION_PATH, as for probe-rs's tools).
+    ///
+    /// # Errors
+    /// [`DeviceError::Probe`] where a variable has no value of its kind.
+    pub fn from_env(chip: &str) -> Result<Self, DeviceError> {
+        const SPEED: &str = "PROBE_RS_SPEED";
         let text = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-        Self {
+        let speed = text(SPEED)
+            .map(|v| {
+                v.parse().map_err(|_| DeviceError::Probe {
+                    problem: format!("{SPEED} is {v}"),
+                    help: "it is a number, the speed in kHz".into(),
+                })
+            })
+            .transpose()?;
+        Ok(Self {
             chip: chip.into(),
             probe: text("PROBE_RS_PROBE"),
             protocol: text("PROBE_RS_PROTOCOL"),
-            speed: text("PROBE_RS_SPEED").and_then(|v| v.parse().ok()),
-            connect_under_reset: text("PROBE_RS_CONNECT_UNDER_RESET").is_some_and(|v| v == "true"),
+            speed,
+            connect_under_reset: text("PROBE_RS_CONNECT_UNDER_RESET")
+                .is_some_and(|v| !["0", "false", "no", "off"].contains(&v.to_lowercase().as_str())),
+            chip_description_path: text("PROBE_RS_CHIP_DESCRIPTION_PATH").map(PathBuf::from),
+        })
+    }
+
+    /// The chip as probe-rs knows it.
+    fn target(&self) -> Result<Target, DeviceError> {
+        let mut registry = Registry::from_builtin_families();
+        if let Some(path) = &self.chip_description_path {
+            let shown = path.display();
+            let help = "--chip-description-path takes a file as `target-gen` makes it";
+            let wrong = |problem: String| DeviceError::Probe {
+                problem: format!("{shown}: {problem}"),
+                help: help.into(),
+            };
+            let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+            registry
+                .add_target_family_from_yaml(&text)
+                .map_err(|e| wrong(e.to_string()))?;
         }
+        registry
+            .get_target_by_name(&self.chip)
+            .map_err(|e| match e {
+                RegistryError::ChipNotFound(name) => DeviceError::Probe {
+                    problem: format!("no chip {name} is known"),
+                    help: format!(
+                        "names that are near: {}; --chip-description-path takes chips that are not built in",
+                        near(&name, &registry).join(", ")
+                    ),
+                },
+                RegistryError::ChipNotUnique(name, names) => DeviceError::Probe {
+                    problem: format!("several chips have names that begin with {name}"),
+                    help: format!("give one: {names}"),
+                },
+                e => fail(&e, "check --chip"),
+            })
+    }
+
+    fn protocol(&self) -> Result<Option<WireProtocol>, DeviceError> {
+        self.protocol
+            .as_ref()
+            .map(|name| {
+                name.to_lowercase().parse().map_err(|_| DeviceError::Probe {
+                    problem: format!("{name} is no protocol"),
+                    help: "--protocol takes swd and jtag".into(),
+                })
+            })
+            .transpose()
     }
 
     /// Opens the probe and attaches to the chip.
@@ -50,6 +113,9 @@ impl ProbeOptions {
     /// # Errors
     /// [`DeviceError::Probe`], with what to do.
     pub fn attach(&self) -> Result<Attached, DeviceError> {
+        // What is wrong whatever is attached is said first.
+        let target = self.target()?;
+        let protocol = self.protocol()?;
         let lister = Lister::new();
         let selector = self
             .probe
@@ -90,11 +156,7 @@ impl ProbeOptions {
                 "close other programs that use it; on Linux check its udev rules",
             )
         })?;
-        if let Some(protocol) = &self.protocol {
-            let protocol: WireProtocol = protocol.parse().map_err(|_| DeviceError::Probe {
-                problem: format!("{protocol} is no protocol"),
-                help: "--protocol takes swd and jtag".into(),
-            })?;
+        if let Some(protocol) = protocol {
             probe
                 .select_protocol(protocol)
                 .map_err(|e| fail(&e, "take the other --protocol"))?;
@@ -104,17 +166,38 @@ impl ProbeOptions {
                 .set_speed(speed)
                 .map_err(|e| fail(&e, "give another --speed, in kHz"))?;
         }
-        let help = "check --chip (`probe-rs chip list`), power and wiring; --connect-under-reset helps where the program turns the debug port off";
-        let chip = self.chip.as_str();
+        let help = "check --chip, power and wiring; --connect-under-reset helps where the program turns the debug port off";
         let session = if self.connect_under_reset {
-            probe.attach_under_reset(chip, Permissions::default())
+            probe.attach_under_reset(target, Permissions::default())
         } else {
-            probe.attach(chip, Permissions::default())
+            probe.attach(target, Permissions::default())
         };
         Ok(Attached {
             session: session.map_err(|e| fail(&e, help))?,
         })
     }
+}
+
+/// The names of chips that differ least from `name`, the nearest first.
+fn near(name: &str, registry: &Registry) -> Vec<String> {
+    const SHOWN: usize = 5;
+    let name = name.to_lowercase();
+    let mut names: Vec<(usize, String)> = registry
+        .families()
+        .iter()
+        .flat_map(|family| &family.variants)
+        .flat_map(|chip| chip.package_variants())
+        .map(|known| {
+            (
+                strsim::damerau_levenshtein(&name, &known.to_lowercase()),
+                known.clone(),
+            )
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    names.truncate(SHOWN);
+    names.into_iter().map(|(_, name)| name).collect()
 }
 
 fn fail(error: &(dyn std::error::Error + 'static), help: &str) -> DeviceError {

@@ -58,6 +58,12 @@ pub const MPS2_AN505: Machine = Machine {
     firmware: "agent-mps2-an505.elf",
     wire: Wire::Semihosting,
 };
+/// Arm's MPS3 board with a Cortex-M55, whose kernels use its vector extension (Helium).
+pub const MPS3_AN547: Machine = Machine {
+    name: "mps3-an547",
+    firmware: "agent-mps3-an547.elf",
+    wire: Wire::Semihosting,
+};
 /// BBC micro:bit: nRF51822, Cortex-M0, 256 KiB of flash with its controller, 16 KiB of RAM.
 pub const MICROBIT: Machine = Machine {
     name: "microbit",
@@ -71,13 +77,14 @@ pub const NETDUINOPLUS2: Machine = Machine {
     wire: Wire::Uart,
 };
 /// All of them, the default first.
-pub const MACHINES: [Machine; 6] = [
+pub const MACHINES: [Machine; 7] = [
     MPS2_AN386,
     MICROBIT,
     NETDUINOPLUS2,
     MPS2_AN385,
     MPS2_AN500,
     MPS2_AN505,
+    MPS3_AN547,
 ];
 const SEMIHOSTING: &[&str] = &[
     "-serial",

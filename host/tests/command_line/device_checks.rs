@@ -1,7 +1,8 @@
 //! `verify --layers` and `--self-test`, and flash contents as ELF.
 
-use qmend::device::QemuOptions;
+use qmend::device::{Device, HostDevice, QemuOptions};
 use qmend::export::elf::read_elf;
+use qmend_shared::image::Model;
 
 use super::support::*;
 
@@ -100,6 +101,65 @@ fn self_tests_travel_in_the_model_and_run_on_the_device() {
         (&true.into(), &3.into()),
         "{v}"
     );
+}
+
+/// What a device gives for an input.
+fn outputs(image: &[u8], input: &[u8]) -> Vec<u8> {
+    let mut host = HostDevice::new();
+    host.load(image).expect("a sound image");
+    let input: Vec<i8> = input.iter().map(|&b| b as i8).collect();
+    let output = host.infer(&input).expect("it runs").output;
+    output.iter().map(|&q| q as u8).collect()
+}
+
+fn class(output: &[u8]) -> usize {
+    let best = output.iter().map(|&b| b as i8).max().expect("elements");
+    let at = output.iter().position(|&b| b as i8 == best);
+    at.expect("the best is there")
+}
+
+#[test]
+fn repaired_tests_travel_in_the_repaired_model_and_hold_on_the_device() {
+    let dir = quantized("3");
+    let at = dir.path();
+    let (tests, holdout) = (images("0..400"), images("400..600"));
+    let v = json(
+        at,
+        &[
+            &["repair", MODEL, "m.qmend", "--data", &tests][..],
+            &["--holdout", &holdout, "--time-budget", "5"],
+            &["--self-test", "4", "-o", "r.qmend"],
+        ]
+        .concat(),
+    );
+    let n = v["self_tests"].as_u64().expect("a count") as usize;
+    assert!((1..=4).contains(&n), "{v}");
+    let inspected = json(at, &["inspect", "r.qmend"]);
+    assert_eq!(inspected["self_tests"], n, "{inspected}");
+
+    // Each is one that the model gave another class for before, with the repaired model's output.
+    let [before, after] = ["m.qmend", "r.qmend"].map(|f| std::fs::read(at.join(f)).expect("there"));
+    let model = Model::from_bytes(&after).expect("sound");
+    let vectors = model.self_tests().expect("they are in it");
+    assert_eq!(vectors.count(), n);
+    for i in 0..n {
+        let (input, expected) = vectors.vector(i).expect("a vector");
+        assert_eq!(outputs(&after, input), expected, "test {i}");
+        assert_ne!(class(&outputs(&before, input)), class(expected), "test {i}");
+    }
+
+    let mut devices = vec!["host"];
+    match QemuOptions::default().find() {
+        Ok(_) => devices.push("qemu"),
+        Err(e) => println!("SKIPPED: repaired tests on an emulated device: {e}"),
+    }
+    for device in devices {
+        let args = ["verify", "r.qmend", "--self-test", "--device", device];
+        let v = json(at, &args);
+        let s = &v["self_test"];
+        assert_eq!((&s["vectors"], &s["passed"]), (&n.into(), &n.into()), "{v}");
+        assert_eq!(s["failed"], 0, "{v}");
+    }
 }
 
 /// CRC of an image: of its bytes 0 to 11 and of what follows byte 15.

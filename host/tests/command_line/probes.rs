@@ -29,7 +29,16 @@ fn without_a_probe_the_error_says_so_and_what_to_do() {
         refused(at, &[&args[..], &named].concat(), &["0483:3748"]);
         let wrong = ["--probe", "mine"];
         refused(at, &[&args[..], &wrong].concat(), &["VID:PID"]);
+        // Of a chip that is not known, those with names near it.
+        let chip = |name: &'static str| ["flash", "m.qmend", "--chip", name];
+        refused(at, &chip("STM32F45RGTx"), &["no chip", "STM32F405RGTx"]);
+        refused(at, &chip("nrf52480_xxAA"), &["no chip", "nRF52840_xxAA"]);
+        refused(at, &chip("STM32F405"), &["several", "STM32F405RGTx"]);
+        let file = ["--chip-description-path", "nowhere.yaml"];
+        refused(at, &[&args[..], &file].concat(), &["nowhere.yaml"]);
     }
+    let wrong = ["flash", "m.qmend", "--chip", "x", "--protocol", "can"];
+    refused(at, &wrong, &["swd", "jtag"]);
 }
 
 #[test]

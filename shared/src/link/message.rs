@@ -13,7 +13,7 @@ use crate::image::ImageError;
 use crate::slot::SlotError;
 
 /// Version of the messages. Both ends must agree.
-pub const PROTOCOL: u8 = 3;
+pub const PROTOCOL: u8 = 4;
 
 /// A message with the number that pairs a response with its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -386,8 +386,36 @@ pub struct Stats {
     pub stack_watched: u32,
     /// Runs since the image was opened.
     pub runs: u32,
-    /// Whether a tick of [`Response::Ran`] is a cycle of the processor.
-    pub cycles: bool,
+    /// What a tick of [`Response::Ran`] is.
+    pub clock: ClockKind,
+}
+
+/// What times an inference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ClockKind {
+    /// A clock whose ticks are no cycles of the processor.
+    Other,
+    /// A timer at the processor's frequency, SysTick for one: a tick is a cycle.
+    Timer,
+    /// The cycle counter of the processor's DWT.
+    CycleCounter,
+}
+
+impl ClockKind {
+    /// Whether a tick is a cycle of the processor.
+    pub fn counts_cycles(self) -> bool {
+        !matches!(self, Self::Other)
+    }
+
+    /// As JSON and people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Other => "clock",
+            Self::Timer => "timer",
+            Self::CycleCounter => "DWT CYCCNT",
+        }
+    }
 }
 
 /// Why a request was not done.

@@ -17,6 +17,7 @@ pub mod message;
 
 pub use frame::{FrameError, FrameReader, frame_overhead, write_frame};
 pub use message::{
-    BootTest, Description, Digests, Identity, ModelInfo, PROTOCOL, Packet, Refusal, Request,
-    Response, SectorRun, SelfTestResult, SlotDescription, SlotImage, SlotStatus, Stats, Trust,
+    BootTest, ClockKind, Description, Digests, Identity, ModelInfo, PROTOCOL, Packet, Refusal,
+    Request, Response, SectorRun, SelfTestResult, SlotDescription, SlotImage, SlotStatus, Stats,
+    Trust,
 };

@@ -9,7 +9,8 @@
 //! - [`Layout`]: where slots and records lie,
 //! - [`Record`], [`select`], [`Selected`]: what counts,
 //! - [`boards`]: those that are known here,
-//! - [`Update`], [`apply_patch`], [`roll_back`]: the three ways to change it.
+//! - [`Update`], [`apply_patch`], [`roll_back`]: the three ways to change it,
+//! - [`Candidate`], [`select_trusted`], `..._signed`: the same where only signed images count.
 
 pub mod boards;
 mod error;
@@ -22,8 +23,11 @@ mod update;
 
 pub use error::SlotError;
 pub use layout::{Layout, Region, SlotLayout};
-pub use patch::{apply_patch, apply_patch_of_version};
+pub use patch::{apply_patch, apply_signed_patch};
 pub use record::{RECORD_BYTES, Record};
-pub use select::{Selected, highest_version, other_image, other_record, roll_back, select};
+pub use select::{
+    Candidate, Selected, highest_version, other_candidate, other_image, other_record, roll_back,
+    roll_back_signed, select, select_trusted,
+};
 pub use storage::{Sector, Storage, StorageError, WRITE_UNIT_MAX};
 pub use update::Update;

@@ -28,22 +28,24 @@ pub fn apply_patch(
     patch: &Patch<'_>,
     accept: impl FnOnce(&Model<'_>) -> bool,
 ) -> Result<Selected, SlotError> {
-    apply_patch_of_version(storage, layout, selected, patch, 0, accept)
+    apply_signed_patch(storage, layout, selected, patch, (0, &[]), accept)
 }
 
-/// [`apply_patch`], where the result is a signed image of this version.
+/// [`apply_patch`], where the result is a signed image of this version with this signature block, as for
+/// [`Update::finish_signed`].
 ///
 /// # Errors
 /// As [`apply_patch`].
-pub fn apply_patch_of_version(
+pub fn apply_signed_patch(
     storage: &mut impl Storage,
     layout: &Layout,
     selected: &Selected,
     patch: &Patch<'_>,
-    version: u32,
+    (version, block): (u32, &[u8]),
     accept: impl FnOnce(&Model<'_>) -> bool,
 ) -> Result<Selected, SlotError> {
-    write_target(storage, layout, selected, patch, version)?.finish(storage, layout, accept)
+    write_target(storage, layout, selected, patch, version)?
+        .finish_signed(storage, layout, block, accept)
 }
 
 /// All of it but the commit.

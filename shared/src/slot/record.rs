@@ -62,24 +62,25 @@ impl Record {
         (record.to_bytes() == *b).then_some(record)
     }
 
-    /// The newest sound record of some slots whose sequence number and slot are below these.
-    pub(super) fn newest(
-        bytes: &[u8],
+    /// The newest sound record of some slots whose sequence number and slot are below these, and what
+    /// lies before it in its area.
+    pub(super) fn newest<'a>(
+        bytes: &'a [u8],
         layout: &Layout,
         slots: &[u8],
         below: (u32, u8),
-    ) -> Option<Record> {
-        let mut newest = None::<Record>;
+    ) -> Option<(Record, &'a [u8])> {
+        let mut newest = None::<(Record, &[u8])>;
         for &slot in slots {
-            let area = layout.slots[slot as usize & 1].records;
-            for cell in area.of(bytes).chunks_exact(RECORD_BYTES) {
+            let area = layout.slots[slot as usize & 1].records.of(bytes);
+            for (i, cell) in area.chunks_exact(RECORD_BYTES).enumerate() {
                 let Some(record) = Record::from_bytes(cell) else {
                     continue;
                 };
                 let at = (record.sequence, record.slot);
-                let newer = newest.is_none_or(|n| at >= (n.sequence, n.slot));
+                let newer = newest.is_none_or(|(n, _)| at >= (n.sequence, n.slot));
                 if record.slot == slot && at < below && newer {
-                    newest = Some(record);
+                    newest = Some((record, area.get(..i * RECORD_BYTES).unwrap_or(&[])));
                 }
             }
         }
@@ -87,26 +88,36 @@ impl Record {
     }
 
     /// Appends the record to its slot's area, which is erased first where it is full, and reads it
-    /// back. The slot is not the one that counts, so its older records may go.
+    /// back. Directly before it goes `block`: nothing, or the image's signature. The slot is not the one
+    /// that counts, so its older records may go.
     pub(super) fn append(
         &self,
+        block: &[u8],
         storage: &mut impl Storage,
         layout: &Layout,
     ) -> Result<(), SlotError> {
         let area = layout.slots[self.slot as usize & 1].records;
-        let at = match free_cell(area.of(storage.bytes())) {
+        let at = match free_cells(area.of(storage.bytes()), block.len() + RECORD_BYTES) {
             Some(cell) => area.start + cell,
             None => {
                 erase(storage, area)?;
                 area.start
             }
         };
-        storage.write(at, &self.to_bytes())?;
-        let written = storage
-            .bytes()
-            .get(at as usize..at as usize + RECORD_BYTES)
+        if !block.is_empty() {
+            if block.len() + RECORD_BYTES > area.len as usize {
+                return Err(SlotError::Layout);
+            }
+            storage.write(at, block)?;
+        }
+        let at = at as usize + block.len();
+        storage.write(at as u32, &self.to_bytes())?;
+        let bytes = storage.bytes();
+        let written = bytes
+            .get(at..at + RECORD_BYTES)
             .and_then(Record::from_bytes);
-        if written == Some(*self) {
+        let signed = block.is_empty() || bytes.get(at - block.len()..at) == Some(block);
+        if written == Some(*self) && signed {
             Ok(())
         } else {
             Err(SlotError::Storage)
@@ -114,11 +125,11 @@ impl Record {
     }
 }
 
-/// The first cell behind which everything is erased.
-fn free_cell(area: &[u8]) -> Option<u32> {
+/// The first cell behind which everything is erased, `len` bytes at least.
+fn free_cells(area: &[u8], len: usize) -> Option<u32> {
     let used = area.iter().rposition(|&b| b != 0xff).map_or(0, |i| i + 1);
     let cell = used.next_multiple_of(RECORD_BYTES);
-    (cell + RECORD_BYTES <= area.len()).then_some(cell as u32)
+    (cell + len <= area.len()).then_some(cell as u32)
 }
 
 fn erase(storage: &mut impl Storage, area: Region) -> Result<(), SlotError> {
@@ -158,10 +169,12 @@ mod tests {
     #[test]
     fn the_free_cell_is_behind_everything_that_was_written() {
         let mut area = [0xff; 4 * RECORD_BYTES];
-        assert_eq!(free_cell(&area), Some(0));
+        assert_eq!(free_cells(&area, RECORD_BYTES), Some(0));
         area[40] = 0;
-        assert_eq!(free_cell(&area), Some(64));
+        assert_eq!(free_cells(&area, RECORD_BYTES), Some(64));
+        assert_eq!(free_cells(&area, 2 * RECORD_BYTES), Some(64));
+        assert_eq!(free_cells(&area, 3 * RECORD_BYTES), None);
         area[96] = 0xfe;
-        assert_eq!(free_cell(&area), None);
+        assert_eq!(free_cells(&area, RECORD_BYTES), None);
     }
 }

@@ -6,6 +6,7 @@ use super::record::{RECORD_BYTES, Record};
 use super::storage::Storage;
 use crate::image::Model;
 use crate::link::frame::crc32;
+use crate::signature::BLOCK_BYTES;
 
 /// The image that counts, as its record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +40,44 @@ const EVERY: (u32, u8) = (u32::MAX, 2);
 ///
 /// What is older is looked at only where what is newer is spoilt.
 pub fn select(bytes: &[u8], layout: &Layout) -> Option<Selected> {
+    select_trusted(bytes, layout, |_| true)
+}
+
+/// What a record speaks of, as it lies in flash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate<'a> {
+    /// The record.
+    pub record: Record,
+    /// The image, of the record's length and CRC.
+    pub image: &'a [u8],
+    /// The [`BLOCK_BYTES`] bytes directly before the record, where there are as many: the image's signature,
+    /// if a device that asks for one wrote it.
+    pub block: &'a [u8],
+}
+
+impl<'a> Candidate<'a> {
+    fn new((record, before): (Record, &'a [u8]), bytes: &'a [u8], layout: &Layout) -> Option<Self> {
+        Some(Self {
+            record,
+            image: image_of(&record, bytes, layout)?,
+            block: before.last_chunk::<BLOCK_BYTES>().map_or(&[], |b| b),
+        })
+    }
+}
+
+/// As [`select`], of the images that `trusted` takes.
+#[inline] // One caller a program: the agent.
+pub fn select_trusted(
+    bytes: &[u8],
+    layout: &Layout,
+    trusted: impl Fn(&Candidate<'_>) -> bool,
+) -> Option<Selected> {
     let mut below = EVERY;
     loop {
-        let newest = Record::newest(bytes, layout, &[0, 1], below)?;
-        if sound(&newest, bytes, layout) {
+        let (newest, before) = Record::newest(bytes, layout, &[0, 1], below)?;
+        if sound(&newest, bytes, layout)
+            && Candidate::new((newest, before), bytes, layout).is_some_and(|c| trusted(&c))
+        {
             return Some(Selected { record: newest });
         }
         below = (newest.sequence, newest.slot);
@@ -63,7 +98,7 @@ fn sound(record: &Record, bytes: &[u8], layout: &Layout) -> bool {
 /// The sequence number of the next commit.
 pub(super) fn next_sequence(bytes: &[u8], layout: &Layout) -> Result<u32, SlotError> {
     Record::newest(bytes, layout, &[0, 1], EVERY)
-        .map_or(0, |r| r.sequence)
+        .map_or(0, |(r, _)| r.sequence)
         .checked_add(1)
         // The largest number bounds the search of `select`.
         .filter(|&n| n < u32::MAX)
@@ -100,7 +135,7 @@ pub fn other_image(bytes: &[u8], layout: &Layout, selected: &Selected) -> Option
 pub fn other_record(bytes: &[u8], layout: &Layout, selected: &Selected) -> Option<Record> {
     let slot = selected.other();
     match Record::newest(bytes, layout, &[slot], EVERY) {
-        Some(record) => sound(&record, bytes, layout).then_some(record),
+        Some((record, _)) => sound(&record, bytes, layout).then_some(record),
         // A full area is erased before a record goes into it, and the power may have been cut just
         // then: the image's own check has to do.
         None => {
@@ -116,6 +151,20 @@ pub fn other_record(bytes: &[u8], layout: &Layout, selected: &Selected) -> Optio
     }
 }
 
+/// The other slot's image with its newest record, where it is sound.
+pub fn other_candidate<'a>(
+    bytes: &'a [u8],
+    layout: &Layout,
+    selected: &Selected,
+) -> Option<Candidate<'a>> {
+    let newest = Record::newest(bytes, layout, &[selected.other()], EVERY)?;
+    if sound(&newest.0, bytes, layout) {
+        Candidate::new(newest, bytes, layout)
+    } else {
+        None
+    }
+}
+
 /// Makes the other slot's image count again: one record.
 ///
 /// # Errors
@@ -126,11 +175,24 @@ pub fn roll_back(
     layout: &Layout,
     selected: &Selected,
 ) -> Result<Selected, SlotError> {
+    roll_back_signed(storage, layout, selected, &[])
+}
+
+/// As [`roll_back`], with the signature of that image ([`Candidate::block`]) before its new record.
+///
+/// # Errors
+/// As [`roll_back`].
+pub fn roll_back_signed(
+    storage: &mut impl Storage,
+    layout: &Layout,
+    selected: &Selected,
+    block: &[u8],
+) -> Result<Selected, SlotError> {
     let bytes = storage.bytes();
     let record = Record {
         sequence: next_sequence(bytes, layout)?,
         ..other_record(bytes, layout, selected).ok_or(SlotError::NothingToRollBackTo)?
     };
-    record.append(storage, layout)?;
+    record.append(block, storage, layout)?;
     Ok(Selected { record })
 }

@@ -139,6 +139,20 @@ impl Update {
         layout: &Layout,
         accept: impl FnOnce(&Model<'_>) -> bool,
     ) -> Result<Selected, SlotError> {
+        self.finish_signed(storage, layout, &[], accept)
+    }
+
+    /// As [`Update::finish`], with the image's signature (a whole block, or nothing) before its record.
+    ///
+    /// # Errors
+    /// As [`Update::finish`].
+    pub fn finish_signed(
+        self,
+        storage: &mut impl Storage,
+        layout: &Layout,
+        block: &[u8],
+        accept: impl FnOnce(&Model<'_>) -> bool,
+    ) -> Result<Selected, SlotError> {
         let image = self
             .region
             .of(storage.bytes())
@@ -155,7 +169,7 @@ impl Update {
         if !accept(&model) {
             return Err(SlotError::NotAccepted);
         }
-        self.record.append(storage, layout)?;
+        self.record.append(block, storage, layout)?;
         Ok(Selected {
             record: self.record,
         })
