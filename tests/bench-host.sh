@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The host's integer engine side by side with LiteRT and onnxruntime on the same int8 networks, in
-# one run, the tools in turn and each at its best of three rounds; one and two threads.
+# The host's integer engine side by side with LiteRT, onnxruntime and tract on the same int8
+# networks, in one run, the tools in turn and each at its best of three rounds; one and two threads.
 #
 #   tests/bench-host.sh DATA [OUT.md]     DATA holds resnet8_cifar10_* and kws_dscnn_* models
 #   QMEND=PROGRAM tests/bench-host.sh ...  with a program that is there
@@ -15,14 +15,14 @@ cd "$(dirname "$0")/.."
 
 tests/python/setup.sh
 python=tests/python/.venv/bin/python
-"$python" -c 'import onnxruntime, onnx' 2>/dev/null || "$python" -m pip install --quiet onnxruntime onnx
+"$python" -c 'import onnxruntime, onnx, tract' 2>/dev/null || "$python" -m pip install --quiet onnxruntime onnx tract
 [ -n "${QMEND:-}" ] || cargo build --release --locked --quiet -p qmend
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 {
-    echo "| network | threads | qmend | LiteRT (XNNPACK) | LiteRT (no delegate) | onnxruntime (QDQ) | qmend to the fastest peer |"
-    echo "|---|---|---|---|---|---|---|"
+    echo "| network | threads | qmend | LiteRT (XNNPACK) | LiteRT (no delegate) | onnxruntime (QDQ) | tract (QDQ) | qmend to the fastest peer |"
+    echo "|---|---|---|---|---|---|---|---|"
     for row in resnet8_cifar10_int8:resnet8_cifar10_folded kws_dscnn_official_int8:kws_dscnn_folded; do
         IFS=: read -r name float <<<"$row"
         "$python" tests/python/qdq.py "$models/$float.onnx" "$work/qdq.onnx" >/dev/null 2>&1
@@ -37,7 +37,7 @@ trap 'rm -rf "$work"' EXIT
 import json, sys
 rounds = [json.loads(line) for line in open(sys.argv[1])]
 ours = max(o["best_samples_a_second"] for o, _ in rounds)
-names = ["litert-xnnpack", "litert-builtin", "onnxruntime"]
+names = ["litert-xnnpack", "litert-builtin", "onnxruntime", "tract"]
 peers = [max((p[n] for _, p in rounds if n in p), default=None) for n in names]
 fastest = max(p for p in peers if p is not None)
 cells = [sys.argv[2], sys.argv[3], f"{ours:.0f}"]

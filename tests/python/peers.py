@@ -2,13 +2,16 @@
 
     peers.py MODEL.tflite [QDQ.onnx] --threads N --seconds S
 
-Prints one JSON object: {"litert-xnnpack": rate, "litert-builtin": rate, "onnxruntime": rate}; a
-runtime that is not installed is left out, and said on stderr.
+Prints one JSON object: {"litert-xnnpack": rate, "litert-builtin": rate, "onnxruntime": rate,
+"tract": rate}; a runtime that is not installed is left out, and said on stderr. tract's Python package
+runs on one thread, so it is left out where more are asked for.
 """
 
 import argparse
 import json
+import os
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -60,6 +63,26 @@ def onnxruntime(path, threads, seconds):
     return rate(lambda: session.run(None, {given.name: x}), seconds)
 
 
+def tract(path, seconds):
+    import onnx
+    import tract as runtime
+
+    # It wants a batch of one throughout, and infers the rest.
+    network = onnx.load(path)
+    for value in [*network.graph.input, *network.graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    del network.graph.value_info[:]
+    shape = [d.dim_value for d in network.graph.input[0].type.tensor_type.shape.dim]
+    with tempfile.TemporaryDirectory() as folder:
+        fixed = os.path.join(folder, "fixed.onnx")
+        onnx.save(network, fixed)
+        model = runtime.onnx().load(fixed)
+    model.analyse()
+    runnable = model.into_model().into_runnable()
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    return rate(lambda: runnable.run([x])[0].to_numpy(), seconds)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("tflite")
@@ -82,6 +105,11 @@ def main():
             rates["onnxruntime"] = onnxruntime(args.qdq, args.threads, args.seconds)
         except ImportError as e:
             print(f"peers: no onnxruntime: {e}", file=sys.stderr)
+        if args.threads == 1:
+            try:
+                rates["tract"] = tract(args.qdq, args.seconds)
+            except ImportError as e:
+                print(f"peers: no tract: {e}", file=sys.stderr)
     print(json.dumps(rates))
 
 
