@@ -64,13 +64,13 @@ pub struct Args {
     #[command(flatten)]
     output: ImageOutputArgs,
     /// How: neuron (signs of single neurons, as in QNNRepair), layer (values of single neurons),
-    /// margin (class margins of the whole network), descent (class probabilities of the whole
-    /// network, on varied inputs), several of them one after the other (layer,margin), or auto
+    /// margin (class margins of the whole network), descent (class probabilities and hidden
+    /// activations of the whole network, by gradients), several of them one after the other (layer,margin), or auto
     #[arg(long, default_value = "auto", value_name = "STRATEGY[,STRATEGY]", value_parser = parse_word::<Chain>)]
     strategy: Chain,
     /// How descent varies the repair data: any of shift,flip,noise,blend, or none; by default what
     /// suits the input's shape (images: shift,flip,blend; spectrograms: shift along the height, noise,
-    /// blend) for half of the rounds, none for the others, and the holdout set chooses
+    /// blend) for half of the rounds, then none
     #[arg(long, value_name = "none|shift,flip,noise,blend")]
     augment: Option<Variations>,
     /// Keep a repair only if by chance the holdout set would show its gain with less than this

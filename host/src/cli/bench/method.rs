@@ -123,9 +123,8 @@ impl fmt::Display for Start {
 }
 
 /// One way to repair: `STRATEGY[:METRIC][:top=N|all][:rounds=N][:seed=N][:solver=S][:strict][:no-weights]`,
-/// or `none`
-/// to measure what the rounding alone gives. Where commas separate methods, a chain of strategies
-/// is written with `+` (`layer+margin`).
+/// or `none` to measure what the rounding alone gives. Where commas separate methods, a chain of
+/// strategies is written with `+` (`layer+margin`).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Method {
