@@ -35,21 +35,18 @@ pub fn python_or_skip(test: &str) -> Option<PathBuf> {
     python
 }
 
-/// The agent of a board, as `firmware/build.sh --boards` (or without an argument) puts it there; `None`
-/// after printing that `test` is skipped.
+/// The agent of a board (`stm32f405`, or `stm32f405-signed`), as `firmware/build.sh` puts it there with
+/// what `built_by` says; `None` after printing that `test` is skipped.
 ///
 /// # Panics
 /// Where it is required and not there.
-pub fn agent_or_skip(test: &str, board: &str) -> Option<PathBuf> {
+pub fn agent_or_skip(test: &str, board: &str, built_by: &str) -> Option<PathBuf> {
     let firmware =
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../target-firmware/agent-{board}.elf"));
     if firmware.is_file() {
         return Some(firmware);
     }
-    let lacks = format!(
-        "{} is not there; firmware/build.sh and firmware/build.sh --boards build it",
-        firmware.display()
-    );
+    let lacks = format!("{} is not there; {built_by} builds it", firmware.display());
     assert!(
         !device_is_required(),
         "{test} must not be skipped here: {lacks}"

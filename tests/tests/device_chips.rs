@@ -13,6 +13,9 @@ use qmend_tests::chip::{Chip, agent_or_skip, folder, python_or_skip};
 use qmend_tests::random_model::{mended, random_inputs, random_network};
 use serde_json::Value;
 
+/// What builds the agents: with an argument those of boards that no emulator has.
+const BUILD: &str = "firmware/build.sh [--boards]";
+
 #[test]
 fn what_a_manual_forbids_is_noticed_by_the_models() {
     let Some(python) = python_or_skip("what_a_manual_forbids_is_noticed_by_the_models") else {
@@ -76,7 +79,7 @@ fn drives(test: &str, board: &str) {
     let Some(python) = python_or_skip(test) else {
         return;
     };
-    let Some(firmware) = agent_or_skip(test, board) else {
+    let Some(firmware) = agent_or_skip(test, board, BUILD) else {
         return;
     };
     let mut chip = Chip::start(&python, board, &firmware);
@@ -191,7 +194,7 @@ fn self_tests_run_at_the_start_of_a_chip_and_the_host_can_ask_for_their_result()
     let Some(python) = python_or_skip(NAME) else {
         return;
     };
-    let Some(firmware) = agent_or_skip(NAME, "stm32f405-self-test") else {
+    let Some(firmware) = agent_or_skip(NAME, "stm32f405-self-test", BUILD) else {
         return;
     };
     let model = random_network(8, 8, 4);
@@ -228,7 +231,7 @@ fn a_driver_with_a_wrong_key_cannot_flash_and_is_found_out() {
     let Some(python) = python_or_skip(NAME) else {
         return;
     };
-    let Some(firmware) = agent_or_skip(NAME, "stm32f405") else {
+    let Some(firmware) = agent_or_skip(NAME, "stm32f405", BUILD) else {
         return;
     };
     let mut program = std::fs::read(firmware).unwrap();

@@ -1,7 +1,7 @@
 //! Emulated boards whose firmware holds a public key: built by
 //! `QMEND_PUBLIC_KEY=tests/keys/rfc8410.pub firmware/build.sh`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use qmend::device::port::Port;
@@ -13,10 +13,13 @@ use qmend::export::signature::SigningKey;
 use qmend::export::write_image;
 use qmend_shared::link::frame::crc32;
 use qmend_shared::slot::boards;
-use qmend_tests::chip::{Chip, python_or_skip};
+use qmend_tests::chip::{Chip, agent_or_skip, python_or_skip};
 use qmend_tests::committed::Committed;
-use qmend_tests::emulator::{device_is_required, start_with_or_skip};
+use qmend_tests::emulator::start_with_or_skip;
 use qmend_tests::random_model::{mended, random_inputs, random_network};
+
+/// What builds their agents.
+const BUILD: &str = "QMEND_PUBLIC_KEY=tests/keys/rfc8410.pub firmware/build.sh";
 
 /// The private key of RFC 8410, section 10.3: everybody has it.
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
@@ -38,7 +41,7 @@ fn the_emulated_microbit_takes_what_its_key_signed_and_nothing_else() {
 }
 
 fn signed_alone(test: &str, machine: Machine) {
-    let Some(firmware) = firmware_or_skip(test, machine.name) else {
+    let Some(firmware) = agent_or_skip(test, &format!("{}-signed", machine.name), BUILD) else {
         return;
     };
     let options = QemuOptions {
@@ -107,30 +110,12 @@ fn signed_alone(test: &str, machine: Machine) {
     );
 }
 
-fn firmware_or_skip(test: &str, board: &str) -> Option<PathBuf> {
-    let firmware = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join(format!("../target-firmware/agent-{board}-signed.elf"));
-    if firmware.is_file() {
-        return Some(firmware);
-    }
-    let lacks = format!(
-        "{} is not there; QMEND_PUBLIC_KEY=tests/keys/rfc8410.pub firmware/build.sh builds it",
-        firmware.display()
-    );
-    assert!(
-        !device_is_required(),
-        "{test} must not be skipped here: {lacks}"
-    );
-    println!("SKIPPED {test}: {lacks}");
-    None
-}
-
 /// Firmware and slots as a programmer would write them, past the agent: what the key's owner signed runs,
 /// what nobody or somebody else did does not.
 #[test]
 fn a_microbit_does_not_run_what_a_programmer_wrote_and_nobody_signed() {
     const NAME: &str = "a_microbit_does_not_run_what_a_programmer_wrote_and_nobody_signed";
-    let Some(firmware) = firmware_or_skip(NAME, "microbit") else {
+    let Some(firmware) = agent_or_skip(NAME, "microbit-signed", BUILD) else {
         return;
     };
     programmed(NAME, &boards::MICROBIT, &firmware, |program, check| {
@@ -149,7 +134,7 @@ fn a_microbit_does_not_run_what_a_programmer_wrote_and_nobody_signed() {
 #[test]
 fn an_stm32f405_does_not_run_what_a_programmer_wrote_and_nobody_signed() {
     const NAME: &str = "an_stm32f405_does_not_run_what_a_programmer_wrote_and_nobody_signed";
-    let Some(firmware) = firmware_or_skip(NAME, "stm32f405") else {
+    let Some(firmware) = agent_or_skip(NAME, "stm32f405-signed", BUILD) else {
         return;
     };
     let Some(python) = python_or_skip(NAME) else {
