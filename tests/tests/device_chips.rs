@@ -194,7 +194,9 @@ fn self_tests_run_at_the_start_of_a_chip_and_the_host_can_ask_for_their_result()
     let Some(python) = python_or_skip(NAME) else {
         return;
     };
-    let Some(firmware) = agent_or_skip(NAME, "stm32f405-self-test", BUILD) else {
+    let Some(firmware) =
+        agent_or_skip(NAME, "stm32f405-self-test", "firmware/build.sh --self-test")
+    else {
         return;
     };
     let model = random_network(8, 8, 4);
