@@ -1,8 +1,9 @@
 //! The backward pass.
 
+use super::linear::LinearRule;
 use super::real::real_graph;
 use super::rule::{Rule, clamped};
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineError};
 use crate::float::check::check_graph;
 use crate::float::kernel::Kernel;
 use crate::float::layout::{tensor_from_nhwc, tensor_to_nhwc};
@@ -16,9 +17,11 @@ use std::ops::Range;
 const MAX_BATCH: usize = 16;
 /// Bytes that all passes under way may take, as far as one sample a pass allows.
 const MEMORY_BUDGET: usize = 512 << 20;
+/// Spans for each thread in [`Surrogate::fold_batches`]: a thread that is held up leaves the rest to the others.
+const SPANS: usize = 2;
 /// The differentiable stand-in of a [`QuantizedModel`].
 ///
-/// It holds a copy of the weights: make a new one after an edit.
+/// It holds a copy of the weights: tell it of an edit ([`Surrogate::update_node`]).
 pub struct Surrogate {
     device: Device,
     /// Gives accumulators.
@@ -74,6 +77,26 @@ impl Surrogate {
         })
     }
 
+    /// The integer engine of the same network.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Follows an edit of a node's weights, biases or multipliers in `model`, which is otherwise the
+    /// one that this was made of.
+    ///
+    /// # Errors
+    /// [`EngineError`] where the engine refuses the node; then nothing has changed.
+    pub fn update_node(&mut self, model: &QuantizedModel, node: usize) -> Result<(), EngineError> {
+        self.engine.update_node(model, node)?;
+        if let (Some(linear), Rule::Linear(rule)) =
+            (model.nodes[node].op.linear(), &mut self.nodes[node].rule)
+        {
+            **rule = LinearRule::of(model, node, linear);
+        }
+        Ok(())
+    }
+
     /// Straight-through gradient of `sum(seeds * real(at))` with respect to the pre-activation
     /// (accumulator times its real unit) of each linear node that `at` depends on, per sample:
     /// `(node, [rows][h][w][out_c])` in the order of the nodes.
@@ -119,21 +142,20 @@ impl Surrogate {
         seeds: &[Seeds<'_>],
         mut each: impl FnMut(Range<usize>, &[(usize, Vec<f32>)]),
     ) -> Result<(), FloatError> {
-        let path = self.path(seeds)?;
-        self.check_lengths(acts, rows, seeds, &path)?;
+        let at: Vec<TensorId> = seeds.iter().map(|(t, _)| *t).collect();
+        let path = self.path(&at)?;
+        self.check_lengths(acts, rows, &path)?;
+        self.check_seeds(rows, seeds)?;
         let threads = rayon::current_num_threads();
-        let batch = self
-            .batch_size(&path, threads)
-            .min(rows.div_ceil(threads))
-            .max(1);
-        let batches: Vec<Range<usize>> = (0..rows)
-            .step_by(batch)
-            .map(|s| s..(s + batch).min(rows))
-            .collect();
+        let batches = self.batches(0..rows, rows.div_ceil(threads), &path);
         for group in batches.chunks(threads) {
             let results: Vec<_> = group
                 .par_iter()
-                .map(|range| self.backward(acts, range.clone(), seeds, &path))
+                .map(|range| {
+                    let of_range = |(t, s): &Seeds<'_>| s[self.part(t.0, range)].to_vec();
+                    let seeds = at.iter().zip(seeds.iter().map(of_range));
+                    self.backward(acts, range.clone(), seeds, &path)
+                })
                 .collect();
             for (range, gradients) in group.iter().zip(results) {
                 each(range.clone(), &gradients?);
@@ -142,11 +164,70 @@ impl Surrogate {
         Ok(())
     }
 
+    /// Sums up where the gradients are made: the samples fall into a few spans, which run side by side,
+    /// each with a `new` sum to which `add` adds batch after batch.
+    ///
+    /// `seeds` gives those of some samples, a list for each tensor of `at`. The sums come in the order
+    /// of the samples, and are the same in every run on the same number of threads.
+    ///
+    /// # Errors
+    /// As [`Self::preactivation_gradients`].
+    pub fn fold_batches<T: Send>(
+        &self,
+        acts: &[&[i8]],
+        rows: usize,
+        at: &[TensorId],
+        seeds: impl Fn(Range<usize>) -> Vec<Vec<f32>> + Sync,
+        new: impl Fn() -> T + Sync,
+        add: impl Fn(&mut T, Range<usize>, &[(usize, Vec<f32>)]) + Sync,
+    ) -> Result<Vec<T>, FloatError> {
+        let path = self.path(at)?;
+        self.check_lengths(acts, rows, &path)?;
+        let span = rows.div_ceil(SPANS * rayon::current_num_threads()).max(1);
+        (0..rows.div_ceil(span))
+            .into_par_iter()
+            .map(|k| {
+                let all = k * span..((k + 1) * span).min(rows);
+                let mut sum = new();
+                for range in self.batches(all, span, &path) {
+                    let seeds = seeds(range.clone());
+                    let of_range: Vec<Seeds<'_>> = at
+                        .iter()
+                        .copied()
+                        .zip(seeds.iter().map(Vec::as_slice))
+                        .collect();
+                    self.check_seeds(range.len(), &of_range)?;
+                    let gradients =
+                        self.backward(acts, range.clone(), at.iter().zip(seeds), &path)?;
+                    add(&mut sum, range, &gradients);
+                }
+                Ok(sum)
+            })
+            .collect()
+    }
+
+    /// Batches of some samples, of at most `most`.
+    fn batches(&self, rows: Range<usize>, most: usize, path: &[usize]) -> Vec<Range<usize>> {
+        let batch = self
+            .batch_size(path, rayon::current_num_threads())
+            .min(most)
+            .max(1);
+        let end = rows.end;
+        rows.step_by(batch)
+            .map(|s| s..(s + batch).min(end))
+            .collect()
+    }
+
+    /// Where the values of some samples of tensor `t` lie.
+    fn part(&self, t: usize, rows: &Range<usize>) -> Range<usize> {
+        rows.start * self.elements(t)..rows.end * self.elements(t)
+    }
+
     /// The nodes between any linear node and the seeds' tensors, in execution order.
-    fn path(&self, seeds: &[Seeds<'_>]) -> Result<Vec<usize>, FloatError> {
+    fn path(&self, seeds: &[TensorId]) -> Result<Vec<usize>, FloatError> {
         let count = self.tensors.len();
         let mut wanted = vec![false; count];
-        for (at, _) in seeds {
+        for at in seeds {
             if at.0 >= count {
                 return Err(FloatError::NoSuchValue {
                     what: "the tensor to differentiate",
@@ -171,48 +252,35 @@ impl Surrogate {
         self.tensors[t].elements()
     }
 
-    fn check_lengths(
-        &self,
-        acts: &[&[i8]],
-        rows: usize,
-        seeds: &[Seeds<'_>],
-        path: &[usize],
-    ) -> Result<(), FloatError> {
-        let fail = |what: String, got: usize, want: usize, detail: String| {
-            Err(FloatError::Length {
-                what,
-                got,
-                expected: want.to_string(),
-                detail,
-            })
-        };
-        let rows_of = |t: usize| format!("{rows} samples of {:?} HWC", self.tensors[t].shape);
-        if acts.len() != self.tensors.len() {
-            return fail(
-                "the list of activations".into(),
-                acts.len(),
-                self.tensors.len(),
-                "one slice a tensor".into(),
-            );
+    fn check_lengths(&self, acts: &[&[i8]], rows: usize, path: &[usize]) -> Result<(), FloatError> {
+        let (have, want) = (acts.len(), self.tensors.len());
+        if have != want {
+            let what = "the list of activations".into();
+            return Err(wrong_length(what, have, want, "one slice a tensor".into()));
         }
         for &t in path.iter().flat_map(|&i| &self.nodes[i].inputs) {
             let want = rows * self.elements(t);
             if acts[t].len() != want {
-                return fail(
-                    format!("tensor `{}`", self.tensors[t].name),
-                    acts[t].len(),
-                    want,
-                    rows_of(t),
-                );
-            }
-        }
-        for (at, seeds) in seeds {
-            let want = rows * self.elements(at.0);
-            if seeds.len() != want {
-                return fail("the list of seeds".into(), seeds.len(), want, rows_of(at.0));
+                let what = format!("tensor `{}`", self.tensors[t].name);
+                return Err(wrong_length(what, acts[t].len(), want, self.form(rows, t)));
             }
         }
         Ok(())
+    }
+
+    fn check_seeds(&self, rows: usize, seeds: &[Seeds<'_>]) -> Result<(), FloatError> {
+        for (at, seeds) in seeds {
+            let want = rows * self.elements(at.0);
+            if seeds.len() != want {
+                let what = "the list of seeds".into();
+                return Err(wrong_length(what, seeds.len(), want, self.form(rows, at.0)));
+            }
+        }
+        Ok(())
+    }
+
+    fn form(&self, rows: usize, t: usize) -> String {
+        format!("{rows} samples of {:?} HWC", self.tensors[t].shape)
     }
 
     /// Samples a pass: what is returned, the gradients between nodes, and one node's tape.
@@ -234,18 +302,17 @@ impl Surrogate {
         (MEMORY_BUDGET / threads / (4 * (held + tape)).max(1)).clamp(1, MAX_BATCH)
     }
 
-    fn backward(
+    fn backward<'a>(
         &self,
         acts: &[&[i8]],
         range: Range<usize>,
-        seeds: &[Seeds<'_>],
+        seeds: impl Iterator<Item = (&'a TensorId, Vec<f32>)>,
         path: &[usize],
     ) -> Result<Gradients, FloatError> {
         let rows = range.len();
-        let slice = |t: usize| range.start * self.elements(t)..range.end * self.elements(t);
         let mut gradient: Vec<Option<Vec<f32>>> = vec![None; self.tensors.len()];
         for (at, seeds) in seeds {
-            gradient[at.0] = Some(seeds[slice(at.0)].to_vec());
+            gradient[at.0] = Some(seeds);
         }
         let mut results = Vec::new();
         for &i in path.iter().rev() {
@@ -254,7 +321,11 @@ impl Surrogate {
                 continue;
             };
             let first = node.inputs[0];
-            let inputs: Vec<&[i8]> = node.inputs.iter().map(|&t| &acts[t][slice(t)]).collect();
+            let inputs: Vec<&[i8]> = node
+                .inputs
+                .iter()
+                .map(|&t| &acts[t][self.part(t, &range)])
+                .collect();
             let through: Vec<Option<Vec<f32>>> = match &node.rule {
                 Rule::Linear(linear) => {
                     let accumulators = self.engine.accumulators(i, inputs[0]);
@@ -363,6 +434,15 @@ impl Surrogate {
 fn hold(gradient: &mut f32, value: f32, [lo, hi]: [f32; 2]) {
     if value < lo || value > hi {
         *gradient = 0.0;
+    }
+}
+
+fn wrong_length(what: String, got: usize, want: usize, detail: String) -> FloatError {
+    FloatError::Length {
+        what,
+        got,
+        expected: want.to_string(),
+        detail,
     }
 }
 

@@ -23,45 +23,66 @@ impl Patches {
         rows: usize,
         total: &mut [f64],
     ) {
-        let per_input = self.input_elements();
-        let per_output = self.positions() * self.channels();
+        let (per_input, per_output) = self.per_sample();
         let part = rows.div_ceil(rayon::current_num_threads()).max(1);
         let partial: Vec<Vec<f32>> = input[..rows * per_input]
             .par_chunks(part * per_input.max(1))
             .zip(gradient[..rows * per_output].par_chunks(part * per_output.max(1)))
-            .map(|(input, gradient)| {
-                let mut sum = vec![0.0; self.channels() * self.taps()];
-                let mut work = Work::default();
-                for (x, g) in input
-                    .chunks_exact(per_input)
-                    .zip(gradient.chunks_exact(per_output))
-                {
-                    work.reals.clear();
-                    work.reals
-                        .extend(x.iter().map(|&q| (q as i32 - self.zero_point) as f32));
-                    if self.is_depthwise() {
-                        self.depthwise_weights(&work.reals, g, &mut sum);
-                    } else {
-                        self.dense_weights(&work.reals, g, &mut work.columns, &mut sum);
-                    }
-                }
-                if self.is_depthwise() {
-                    sum = turned(&sum, self.taps(), self.channels());
-                }
-                sum
-            })
+            .map(|(input, gradient)| self.weight_gradients(input, gradient))
             .collect();
         for sum in partial {
             total.iter_mut().zip(sum).for_each(|(t, s)| *t += s as f64);
         }
     }
 
+    /// As [`Self::accumulate_weight_gradient`] on the calling thread.
+    pub fn add_weight_gradient(
+        &self,
+        input: &[i8],
+        gradient: &[f32],
+        rows: usize,
+        total: &mut [f64],
+    ) {
+        let (per_input, per_output) = self.per_sample();
+        let sum = self.weight_gradients(&input[..rows * per_input], &gradient[..rows * per_output]);
+        total.iter_mut().zip(sum).for_each(|(t, s)| *t += s as f64);
+    }
+
+    /// The sum over all samples, `[out_c][taps]`.
+    fn weight_gradients(&self, input: &[i8], gradient: &[f32]) -> Vec<f32> {
+        let (per_input, per_output) = self.per_sample();
+        let mut sum = vec![0.0; self.channels() * self.taps()];
+        let mut reals: Vec<f32> = Vec::new();
+        let mut columns = Vec::new();
+        let some = self.samples_at_once();
+        for (x, g) in input
+            .chunks(some * per_input.max(1))
+            .zip(gradient.chunks(some * per_output.max(1)))
+        {
+            reals.clear();
+            reals.extend(x.iter().map(|&q| (q as i32 - self.zero_point) as f32));
+            if self.is_depthwise() {
+                for (x, g) in reals
+                    .chunks_exact(per_input.max(1))
+                    .zip(g.chunks_exact(per_output.max(1)))
+                {
+                    self.depthwise_weights(x, g, &mut sum);
+                }
+            } else {
+                self.dense_weights(&reals, g, &mut columns, &mut sum);
+            }
+        }
+        if self.is_depthwise() {
+            sum = turned(&sum, self.taps(), self.channels());
+        }
+        sum
+    }
+
     /// The gradient of the input's real values in units of `x`, `[rows][h][w][c]`: the sum over the
     /// outputs that see an element of gradient times weight. `weights` is `[out_c][taps]`, `gradient`
     /// `[rows][h][w][out_c]`. On the calling thread.
     pub fn input_gradient(&self, weights: &[f32], gradient: &[f32], rows: usize) -> Vec<f32> {
-        let per_input = self.input_elements();
-        let per_output = self.positions() * self.channels();
+        let (per_input, per_output) = self.per_sample();
         let mut all = vec![0.0; rows * per_input];
         if self.is_depthwise() {
             let weights = turned(weights, self.channels(), self.taps());
@@ -74,13 +95,24 @@ impl Patches {
             return all;
         }
         let mut columns = Vec::new();
+        let some = self.samples_at_once();
         for (to, g) in all
-            .chunks_exact_mut(per_input.max(1))
-            .zip(gradient.chunks_exact(per_output.max(1)))
+            .chunks_mut(some * per_input.max(1))
+            .zip(gradient.chunks(some * per_output.max(1)))
         {
             self.dense_input(weights, g, &mut columns, to);
         }
         all
+    }
+
+    /// Elements of one sample of the input and of the output.
+    fn per_sample(&self) -> (usize, usize) {
+        (self.input_elements(), self.positions() * self.channels())
+    }
+
+    /// Samples whose products are made together: small ones are not worth a call each.
+    fn samples_at_once(&self) -> usize {
+        (BLOCK / self.input_elements().max(1)).max(1)
     }
 
     fn is_depthwise(&self) -> bool {
@@ -99,8 +131,9 @@ impl Patches {
             && self.input == [self.output[0], self.output[1], self.in_per_group]
     }
 
-    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let positions = self.positions();
+    /// Blocks of positions, numbered through all of the samples that `gradient` is of.
+    fn blocks(&self, gradient: &[f32]) -> impl Iterator<Item = Range<usize>> + use<> {
+        let positions = gradient.len() / self.channels().max(1);
         let step = (BLOCK / self.taps().max(1)).max(1);
         (0..positions)
             .step_by(step)
@@ -109,7 +142,7 @@ impl Patches {
 
     fn dense_weights(&self, x: &[f32], g: &[f32], columns: &mut Vec<f32>, sum: &mut [f32]) {
         let (taps, channels, m) = (self.taps(), self.channels(), self.out_per_group);
-        for block in self.blocks() {
+        for block in self.blocks(g) {
             for group in 0..self.groups() {
                 let right = if self.is_pointwise() {
                     &x[block.start * taps..block.end * taps]
@@ -133,7 +166,7 @@ impl Patches {
 
     fn dense_input(&self, weights: &[f32], g: &[f32], columns: &mut Vec<f32>, to: &mut [f32]) {
         let (taps, channels, k) = (self.taps(), self.channels(), self.out_per_group);
-        for block in self.blocks() {
+        for block in self.blocks(g) {
             for group in 0..self.groups() {
                 let left = View {
                     data: &g[block.start * channels + group * k..],
@@ -194,11 +227,23 @@ impl Patches {
         }
     }
 
+    /// Where the sample of a position that is numbered through all samples begins, and its position
+    /// there.
+    fn sample_and_position(&self, position: usize) -> (usize, usize) {
+        let positions = self.positions().max(1);
+        (
+            position / positions * self.input_elements(),
+            position % positions,
+        )
+    }
+
     fn gather_columns(&self, x: &[f32], group: usize, block: Range<usize>, columns: &mut Vec<f32>) {
         let taps = self.taps();
         columns.clear();
         columns.resize(block.len() * taps, 0.0);
         for (column, position) in columns.chunks_exact_mut(taps.max(1)).zip(block) {
+            let (sample, position) = self.sample_and_position(position);
+            let x = &x[sample..];
             self.runs(group, position, |from, to, n| {
                 column[to..to + n].copy_from_slice(&x[from..from + n]);
             });
@@ -207,6 +252,8 @@ impl Patches {
 
     fn scatter_columns(&self, columns: &[f32], group: usize, block: Range<usize>, to: &mut [f32]) {
         for (column, position) in columns.chunks_exact(self.taps().max(1)).zip(block) {
+            let (sample, position) = self.sample_and_position(position);
+            let to = &mut to[sample..];
             self.runs(group, position, |at, from, n| {
                 for (t, v) in to[at..at + n].iter_mut().zip(&column[from..from + n]) {
                     *t += v;
@@ -269,13 +316,6 @@ impl Patches {
             }
         });
     }
-}
-
-/// What one thread works with.
-#[derive(Default)]
-struct Work {
-    reals: Vec<f32>,
-    columns: Vec<f32>,
 }
 
 /// The transpose of `[rows][columns]`.
@@ -386,6 +426,8 @@ mod tests {
             let (g, w) = (random(rows * outputs), random(channels * taps));
             let mut got = vec![1.0; channels * taps];
             p.accumulate_weight_gradient(&x, &g, rows, &mut got);
+            let mut serial = vec![1.0; channels * taps];
+            p.add_weight_gradient(&x, &g, rows, &mut serial);
             let got_input = p.input_gradient(&w, &g, rows);
 
             // What `gather` finds for numbered inputs says which weight sees which of them.
@@ -416,7 +458,7 @@ mod tests {
                     }
                 }
             }
-            for (got, want) in got.iter().zip(&want) {
+            for (got, want) in got.iter().chain(&serial).zip(want.iter().chain(&want)) {
                 assert!((got - want).abs() < 1e-2, "{p:?}: {got} instead of {want}");
             }
             for (got, want) in got_input.iter().zip(&want_input) {

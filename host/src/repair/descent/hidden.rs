@@ -17,9 +17,15 @@ pub struct Hidden {
     pub elements: usize,
 }
 
-/// The teacher's values on that tensor's lattice, `[n][h][w][c]`: what is beyond the lattice's ends,
-/// the integer network cannot meet anyway.
-pub type Wanted = (TensorId, Vec<i8>);
+/// What a layer should give.
+pub struct Wanted {
+    pub tensor: TensorId,
+    /// The teacher's values on that tensor's lattice, `[n][h][w][c]`: what is beyond the lattice's
+    /// ends, the integer network cannot meet anyway.
+    pub values: Vec<i8>,
+    /// Of the values.
+    variance: f64,
+}
 
 impl Hidden {
     /// All layers but the one in which classes compete.
@@ -57,7 +63,8 @@ impl Hidden {
     ) -> Result<(Vec<Wanted>, Vec<f32>), FloatError> {
         let mut keep: Vec<ValueId> = self.pairs.iter().map(|(_, v)| *v).collect();
         keep.push(also);
-        let mut wanted: Vec<Wanted> = self.pairs.iter().map(|(t, _)| (*t, Vec::new())).collect();
+        let mut wanted: Vec<(TensorId, Vec<i8>)> =
+            self.pairs.iter().map(|(t, _)| (*t, Vec::new())).collect();
         let mut last = Vec::new();
         float.for_each_batch(inputs, &keep, |_, values| {
             let Some((also, values)) = values.split_last() else {
@@ -69,24 +76,37 @@ impl Hidden {
                 all.extend(values.iter().map(|&v| tensor.quantize(v)));
             }
         })?;
-        Ok((wanted, last))
+        let wanted = wanted.into_iter().map(|(t, v)| Wanted::new(t, v));
+        Ok((wanted.collect(), last))
     }
 }
 
-/// Gradient, with respect to the real values of `have`, of `weight` times their mean squared distance
-/// from `wanted` in variances of `wanted`; both are integers of a tensor with this scale.
-pub fn gradient(have: &[i8], wanted: &[i8], scale: f32, weight: f32) -> Vec<f32> {
-    let n = wanted.len().max(1) as f64;
-    let sum: i64 = wanted.iter().map(|&v| v as i64).sum();
-    let squares: i64 = wanted.iter().map(|&v| (v as i64).pow(2)).sum();
-    let mean = sum as f64 / n;
-    // A tensor that says one thing always has nothing to be measured in but its own step.
-    let variance = (squares as f64 / n - mean * mean).max(1.0);
-    let factor = (2.0 * weight as f64 / (n * variance * scale as f64)) as f32;
-    have.iter()
-        .zip(wanted)
-        .map(|(&q, &w)| factor * (q as i32 - w as i32) as f32)
-        .collect()
+impl Wanted {
+    /// All samples' values of a tensor.
+    pub fn new(tensor: TensorId, values: Vec<i8>) -> Self {
+        let n = values.len().max(1) as f64;
+        let sum: i64 = values.iter().map(|&v| v as i64).sum();
+        let squares: i64 = values.iter().map(|&v| (v as i64).pow(2)).sum();
+        let mean = sum as f64 / n;
+        Self {
+            tensor,
+            // A tensor that says one thing always has nothing to be measured in but its own step.
+            variance: (squares as f64 / n - mean * mean).max(1.0),
+            values,
+        }
+    }
+
+    /// Gradient, with respect to the real values of `have`, of `weight` times the mean squared
+    /// distance of all samples from what is wanted, in variances of that; `have` is the integers of
+    /// the samples from element `from` on, at `scale`.
+    pub fn gradient(&self, have: &[i8], from: usize, scale: f32, weight: f32) -> Vec<f32> {
+        let n = self.values.len().max(1) as f64;
+        let factor = (2.0 * weight as f64 / (n * self.variance * scale as f64)) as f32;
+        have.iter()
+            .zip(&self.values[from..])
+            .map(|(&q, &w)| factor * (q as i32 - w as i32) as f32)
+            .collect()
+    }
 }
 
 #[cfg(test)]
@@ -112,7 +132,9 @@ mod tests {
                     .sum::<f64>()
                 / (6.0 * variance)
         };
-        let g = gradient(&have, &wanted, scale, weight);
+        let all = Wanted::new(TensorId(0), wanted.to_vec());
+        let g = all.gradient(&have, 0, scale, weight);
+        assert_eq!(all.gradient(&have[2..], 2, scale, weight), g[2..]);
         for k in 0..6 {
             let (mut up, mut down) = (have, have);
             up[k] += 1;
@@ -120,6 +142,7 @@ mod tests {
             let slope = (value(&up) - value(&down)) / (2.0 * scale as f64);
             assert!((slope - g[k] as f64).abs() < 1e-6, "{k}: {slope} {}", g[k]);
         }
-        assert_eq!(gradient(&[3, 4], &[4, 4], 1.0, 1.0), [-1.0, 0.0]);
+        let still = Wanted::new(TensorId(0), vec![4, 4]);
+        assert_eq!(still.gradient(&[3, 4], 0, 1.0, 1.0), [-1.0, 0.0]);
     }
 }

@@ -31,6 +31,19 @@ pub struct Gradient {
     pub gain: Vec<f64>,
 }
 
+impl Gradient {
+    /// Adds that of other samples.
+    pub fn add(&mut self, other: &Gradient) {
+        let own = [&mut self.weights, &mut self.bias, &mut self.gain];
+        for (to, from) in own
+            .into_iter()
+            .zip([&other.weights, &other.bias, &other.gain])
+        {
+            to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
+        }
+    }
+}
+
 /// How far one round moves: weights in steps, biases in deviations of the pre-activation,
 /// multipliers relative.
 #[derive(Clone, Copy, Debug)]

@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 
 /// Rounds after which the pace is measured first.
 const PACE: usize = 6;
-/// A snapshot is judged every so many rounds.
+/// A snapshot is judged every so many rounds at least,
 const LOOK: usize = 25;
+/// and at most about so many times in a descent: the holdout set is larger than a batch, and the last
+/// snapshots are the best.
+const LOOKS: usize = 20;
 
 /// Descends, and proposes the snapshot that the holdout set likes best; the best of those that meet
 /// its labels no less often than the start joins the `candidates`. At most `share` of the time that is
@@ -75,8 +78,8 @@ pub fn run(
         context.report(Step {
             strategy: "descent",
             what: format!(
-                "best snapshot of {rounds} rounds ({way}), holdout divergence {:.4} -> {:.4}",
-                now.divergence, reached.divergence
+                "best snapshot of {rounds} rounds ({way}), holdout divergence {:.4} -> {:.4} correct {} -> {}",
+                now.divergence, reached.divergence, now.correct, reached.correct
             ),
             edits,
             verdict,
@@ -102,6 +105,7 @@ fn descend(
     let mut descent = Descent::new(state, context, holdout, &*wanted)?;
     let mut batches = Batches::new(state.repair(), state.model(), context, augment);
     let (mut round, mut rounds) = (0, most);
+    let mut next = LOOK;
     while round < rounds && !context.stop() {
         if limit.is_some_and(|l| start.elapsed() >= l) {
             break;
@@ -113,7 +117,8 @@ fn descend(
             let left = limit.saturating_sub(start.elapsed()).as_secs_f64();
             rounds = most.min(round + (left / pace.max(1e-9)) as usize);
         }
-        if round % LOOK == 0 || round >= rounds {
+        if round == next || round >= rounds {
+            next = round + LOOK.max(rounds / LOOKS);
             let mut nearest = f64::INFINITY;
             descent.show(|found, integers| {
                 nearest = nearest.min(found.divergence);

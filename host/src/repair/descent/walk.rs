@@ -1,19 +1,20 @@
 //! A descent under way: integers, the real numbers behind them, and how one batch moves both.
 
-use super::batches::{Batch, Batches};
-use super::hidden;
+use super::batches::Batches;
+use super::hidden::Wanted;
 use super::latent::{Gradient, Latent, Rates};
 use super::snapshots::Quality;
 use super::teacher::{Against, TEMPERATURE, probabilities};
 use crate::classes::argmax;
-use crate::engine::{Activations, Engine};
-use crate::float::{Seeds, Surrogate};
+use crate::engine::Activations;
+use crate::float::Surrogate;
 use crate::model::patches::Patches;
-use crate::model::{QuantizedModel, TensorId};
+use crate::model::{Linear, QuantizedModel, TensorId};
 use crate::repair::run::{Context, RepairError};
 use crate::repair::state::Proposal;
 use crate::repair::{State, Tests, logits};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// A sample whose probabilities are nearer to the teacher's than this (sum of differences) moves
 /// nothing, so its gradient is not worth its time.
@@ -21,10 +22,14 @@ const SETTLED: f32 = 0.01;
 /// Rounds over which the rates rise.
 const WARM_UP: usize = 20;
 
+/// A gradient for each node with weights.
+type Sums = BTreeMap<usize, Gradient>;
+
 /// The descent under way.
 pub struct Descent<'a> {
     model: QuantizedModel,
-    engine: Engine,
+    /// The same network, to be run and to be differentiated.
+    surrogate: Surrogate,
     latent: Latent,
     at: TensorId,
     holdout: &'a Holdout<'a>,
@@ -61,7 +66,7 @@ impl<'a> Descent<'a> {
     ) -> Result<Self, RepairError> {
         let model = state.model().clone();
         Ok(Self {
-            engine: Engine::new(&model)?,
+            surrogate: Surrogate::new(&model, context.config.backend)?,
             latent: Latent::new(state, context.graph, wanted, context.config.weight_steps),
             at: logits(&model),
             holdout,
@@ -91,7 +96,8 @@ impl<'a> Descent<'a> {
     /// Of the integers on the holdout set.
     pub fn quality(&self) -> Quality {
         let z = self
-            .engine
+            .surrogate
+            .engine()
             .run_keep(&self.holdout.tests.integers, &[self.at])
             .swap_remove(0);
         let against = self.against(&z, &self.holdout.teacher, 1.0);
@@ -118,22 +124,18 @@ impl<'a> Descent<'a> {
         (round, rounds): (usize, usize),
     ) -> Result<(), RepairError> {
         let batch = batches.next(&self.model, context)?;
-        let activations = self.engine.activations(&batch.integers);
+        let activations = self.surrogate.engine().activations(&batch.integers);
         let settings = &context.config.descent;
-        let mut seeds = self.hidden_seeds(&activations, &batch, settings.hidden);
         let last = self
             .against(activations.tensor(self.at), &batch.teacher, TEMPERATURE)
             .gradient();
-        let activations = match seeds.is_empty() {
-            true => self.unsettled(activations, last, &mut seeds),
-            false => {
-                seeds.push((self.at, last));
-                activations
+        let gradients = match batch.hidden.is_empty() {
+            true => {
+                let (activations, last) = self.unsettled(activations, &last);
+                self.gradients(&activations, &last, &[], 0.0)?
             }
+            false => self.gradients(&activations, &last, &batch.hidden, settings.hidden)?,
         };
-        let seeds: Vec<Seeds<'_>> = seeds.iter().map(|(t, s)| (*t, &s[..])).collect();
-        let surrogate = Surrogate::new(&self.model, context.config.backend)?;
-        let gradients = self.gradients(&surrogate, &activations, &seeds)?;
 
         let warm = ((round + 1) as f32 / WARM_UP as f32).min(1.0);
         let part = round as f32 / rounds as f32;
@@ -151,34 +153,8 @@ impl<'a> Descent<'a> {
         Ok(())
     }
 
-    /// What the hidden activations of all samples pull at, each layer with the same share.
-    fn hidden_seeds(
-        &self,
-        activations: &Activations,
-        batch: &Batch,
-        weight: f32,
-    ) -> Vec<(TensorId, Vec<f32>)> {
-        let each = weight / batch.hidden.len().max(1) as f32;
-        batch
-            .hidden
-            .iter()
-            .map(|(t, wanted)| {
-                let scale = self.model.tensor(*t).scale;
-                (
-                    *t,
-                    hidden::gradient(activations.tensor(*t), wanted, scale, each),
-                )
-            })
-            .collect()
-    }
-
-    /// Only the samples that still pull at the `last` tensor, whose seeds are added.
-    fn unsettled(
-        &self,
-        activations: Activations,
-        last: Vec<f32>,
-        seeds: &mut Vec<(TensorId, Vec<f32>)>,
-    ) -> Activations {
+    /// Only the samples that still pull at the `last` tensor, and their part of it.
+    fn unsettled(&self, activations: Activations, last: &[f32]) -> (Activations, Vec<f32>) {
         let classes = self.model.tensor(self.at).elements();
         let samples = activations.samples();
         let unsettled: Vec<usize> = (0..samples)
@@ -192,8 +168,10 @@ impl<'a> Descent<'a> {
             .flat_map(|i| &last[i * classes..(i + 1) * classes])
             .copied()
             .collect();
-        seeds.push((self.at, kept));
-        activations.subset(&self.engine, &unsettled)
+        (
+            activations.subset(self.surrogate.engine(), &unsettled),
+            kept,
+        )
     }
 
     /// Puts integers into model and engine; a node whose accumulators could overflow stays as it was.
@@ -203,7 +181,7 @@ impl<'a> Descent<'a> {
                 continue;
             };
             let old = std::mem::replace(slot, new);
-            if self.engine.update_node(&self.model, node).is_err()
+            if self.surrogate.update_node(&self.model, node).is_err()
                 && let Some(slot) = self.model.nodes[node].op.linear_mut()
             {
                 *slot = old;
@@ -211,35 +189,50 @@ impl<'a> Descent<'a> {
         }
     }
 
+    /// What the `last` tensor's gradient and the distance from what `hidden` layers should give, of
+    /// this `weight`, pull at.
     fn gradients(
         &self,
-        surrogate: &Surrogate,
         activations: &Activations,
-        seeds: &[Seeds<'_>],
-    ) -> Result<BTreeMap<usize, Gradient>, RepairError> {
-        let mut all: BTreeMap<usize, Gradient> = self
-            .model
-            .linears()
-            .map(|(node, l)| {
-                let zero = Gradient {
-                    weights: vec![0.0; l.weights.len()],
-                    bias: vec![0.0; l.out_channels()],
-                    gain: vec![0.0; l.out_channels()],
-                };
-                (node, zero)
-            })
-            .collect();
+        last: &[f32],
+        hidden: &[Wanted],
+        weight: f32,
+    ) -> Result<Sums, RepairError> {
+        let each = weight / hidden.len().max(1) as f32;
+        let at: Vec<TensorId> = hidden.iter().map(|w| w.tensor).chain([self.at]).collect();
         let slices: Vec<&[i8]> = activations.tensors().iter().map(Vec::as_slice).collect();
-        surrogate.for_each_batch(&slices, activations.samples(), seeds, |rows, of| {
+        let part = |t: TensorId, rows: &Range<usize>| {
+            let e = self.model.tensor(t).elements();
+            rows.start * e..rows.end * e
+        };
+        let seeds = |rows: Range<usize>| {
+            let of = |wanted: &Wanted| {
+                let (t, part) = (wanted.tensor, part(wanted.tensor, &rows));
+                let scale = self.model.tensor(t).scale;
+                wanted.gradient(&slices[t.0][part.clone()], part.start, scale, each)
+            };
+            let last = last[part(self.at, &rows)].to_vec();
+            hidden.iter().map(of).chain([last]).collect()
+        };
+        let add = |sum: &mut Sums, rows: Range<usize>, of: &[(usize, Vec<f32>)]| {
             for (node, g) in of {
                 let input = self.model.nodes[*node].inputs[0];
-                let e = self.model.tensor(input).elements();
-                let x = &slices[input.0][rows.start * e..rows.end * e];
-                if let Some(sum) = all.get_mut(node) {
+                let x = &slices[input.0][part(input, &rows)];
+                if let Some(sum) = sum.get_mut(node) {
                     self.add(*node, x, g, rows.len(), sum);
                 }
             }
-        })?;
+        };
+        let new = || self.nothing();
+        let parts =
+            self.surrogate
+                .fold_batches(&slices, activations.samples(), &at, seeds, new, add)?;
+        let mut all = self.nothing();
+        for part in parts {
+            for (sum, part) in all.values_mut().zip(part.into_values()) {
+                sum.add(&part);
+            }
+        }
         for (node, linear) in self.model.linears() {
             let Some(g) = all.get_mut(&node) else {
                 continue;
@@ -265,6 +258,18 @@ impl<'a> Descent<'a> {
         Ok(all)
     }
 
+    fn nothing(&self) -> Sums {
+        let zero = |(node, l): (usize, &Linear)| {
+            let g = Gradient {
+                weights: vec![0.0; l.weights.len()],
+                bias: vec![0.0; l.out_channels()],
+                gain: vec![0.0; l.out_channels()],
+            };
+            (node, g)
+        };
+        self.model.linears().map(zero).collect()
+    }
+
     /// Adds what some samples say of one node: input `x`, gradient `g` of the pre-activation. Weights
     /// and gain are left in units of the accumulator.
     fn add(&self, node: usize, x: &[i8], g: &[f32], rows: usize, sum: &mut Gradient) {
@@ -275,10 +280,10 @@ impl<'a> Descent<'a> {
             }
         }
         if self.latent.moves_weights(node) {
-            Patches::of(&self.model, node).accumulate_weight_gradient(x, g, rows, &mut sum.weights);
+            Patches::of(&self.model, node).add_weight_gradient(x, g, rows, &mut sum.weights);
             return;
         }
-        let accumulators = self.engine.accumulators(node, x);
+        let accumulators = self.surrogate.engine().accumulators(node, x);
         for (g, a) in g
             .chunks_exact(channels)
             .zip(accumulators.chunks_exact(channels))
