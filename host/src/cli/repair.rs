@@ -74,7 +74,8 @@ pub struct Args {
     #[arg(long, value_name = "none|shift,flip,noise,blend")]
     augment: Option<Variations>,
     /// Keep a repair only if by chance the holdout set would show its gain with less than this
-    /// probability; 1 keeps all that is not worse
+    /// probability (of classes, or, where more are mended than broken, of samples that come nearer to the
+    /// float network's probabilities); 1 keeps all that is not worse
     #[arg(long, default_value_t = RepairConfig::default().significance, value_name = "P", value_parser = parse_share)]
     significance: f64,
     /// What a test should give: the float network's class (teacher) or the data's label (labels)

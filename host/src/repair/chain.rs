@@ -107,7 +107,7 @@ impl fmt::Display for Chain {
 /// there, gradients lead nowhere.
 const FAR: f64 = 0.5;
 /// Share of the time that is left that `descent` takes where another strategy follows.
-const DESCENT_SHARE: f64 = 0.7;
+const DESCENT_SHARE: f64 = 0.85;
 
 /// Runs the chain that the settings name; `candidates` gets the model after each strategy but the
 /// last.

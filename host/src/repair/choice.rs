@@ -1,9 +1,11 @@
 //! Which model is the result: the start, or one of those that strategies ended with.
 
 use super::state::Snapshot;
-use super::{Edits, RepairConfig, Tests};
+use super::teacher::Against;
+use super::{Edits, RepairConfig, Tests, logits};
 use crate::classes::classes;
 use crate::engine::{Engine, EngineError};
+use crate::model::QuantizedModel;
 
 /// The result, and why it is the start again, where edits were accepted but are not kept.
 pub struct Choice {
@@ -11,6 +13,77 @@ pub struct Choice {
     pub snapshot: Snapshot,
     /// Why the edits are not kept.
     pub withdrawn: Option<&'static str>,
+}
+
+/// The holdout set, and the teacher's class probabilities for it, `[n][classes]`.
+pub struct Judge<'a> {
+    pub holdout: &'a Tests,
+    pub teacher: &'a [f32],
+}
+
+/// What a model does on the holdout set.
+struct Found {
+    classes: Vec<usize>,
+    /// From the teacher's probabilities.
+    divergences: Vec<f64>,
+    /// Labels met.
+    correct: usize,
+}
+
+impl Judge<'_> {
+    fn look(&self, model: &QuantizedModel) -> Result<Found, EngineError> {
+        let at = logits(model);
+        let found = Engine::new(model)?.run_keep(&self.holdout.integers, &[at, model.output]);
+        let [z, y] = &found[..] else {
+            unreachable!("two tensors were asked for")
+        };
+        let tensor = model.tensor(at);
+        let against = Against {
+            logits: z,
+            scale: tensor.scale,
+            teacher: self.teacher,
+            classes: tensor.elements(),
+        };
+        let classes = classes(y, model.tensor(model.output).elements());
+        let labels = self.holdout.labels.iter().flatten();
+        Ok(Found {
+            correct: classes.iter().zip(labels).filter(|(a, b)| a == b).count(),
+            divergences: against.divergences(),
+            classes,
+        })
+    }
+
+    /// Why the gain of `found` over `first` is none, if it is none.
+    ///
+    /// Beyond chance is what the count of mended and of broken tests says by itself, or what the
+    /// count of tests that came nearer to the teacher's probabilities says where more are mended
+    /// than broken: of a hundred tests a handful change their class, and nearly all their
+    /// probabilities.
+    fn fault(&self, first: &Found, found: &Found, significance: f64) -> Option<&'static str> {
+        let count = |better: &Found, worse: &Found| {
+            let of = |f: &Found, i: usize| f.classes[i] == self.holdout.targets[i];
+            (0..self.holdout.len())
+                .filter(|&i| of(better, i) && !of(worse, i))
+                .count()
+        };
+        let (mended, broken) = (count(found, first), count(first, found));
+        if mended < broken {
+            return Some("it breaks more of the holdout set than it mends");
+        }
+        if significance >= 1.0 {
+            return None;
+        }
+        let pairs = || found.divergences.iter().zip(&first.divergences);
+        let nearer = pairs().filter(|(a, b)| a < b).count();
+        let farther = pairs().filter(|(a, b)| a > b).count();
+        if sign_test(mended, broken) > significance
+            && (mended == broken || sign_test(nearer, farther) > significance)
+        {
+            return Some("the gain on the holdout set is within chance");
+        }
+        (found.correct < first.correct)
+            .then_some("the holdout set's labels are met less often than before")
+    }
 }
 
 /// Of the candidates that are better than the start on the holdout set beyond chance, and no worse in
@@ -22,22 +95,10 @@ pub struct Choice {
 pub fn choose(
     start: &Snapshot,
     candidates: Vec<Snapshot>,
-    holdout: &Tests,
+    judge: &Judge<'_>,
     config: &RepairConfig,
 ) -> Result<Choice, EngineError> {
-    let of = |model: &crate::model::QuantizedModel| -> Result<Vec<usize>, EngineError> {
-        let outputs = model.tensor(model.output).elements();
-        Ok(classes(
-            &Engine::new(model)?.run(&holdout.integers),
-            outputs,
-        ))
-    };
-    let first = of(&start.model)?;
-    let correct = |found: &[usize]| {
-        holdout.labels.as_ref().map_or(0, |labels| {
-            found.iter().zip(labels).filter(|(a, b)| a == b).count()
-        })
-    };
+    let first = judge.look(&start.model)?;
     let mut withdrawn = None;
     let mut best: Option<(usize, usize, Snapshot)> = None;
     for candidate in candidates {
@@ -48,24 +109,12 @@ pub fn choose(
         if edits == 0 || config.strict && passing.any(loses) {
             continue;
         }
-        let found = of(&candidate.model)?;
-        let count = |better: &[usize], worse: &[usize]| {
-            (0..holdout.len())
-                .filter(|&i| better[i] == holdout.targets[i] && worse[i] != holdout.targets[i])
-                .count()
-        };
-        let (mended, broken) = (count(&found, &first), count(&first, &found));
-        if mended < broken
-            || config.significance < 1.0 && sign_test(mended, broken) > config.significance
-        {
-            withdrawn = Some("the gain on the holdout set is within chance");
+        let found = judge.look(&candidate.model)?;
+        if let Some(fault) = judge.fault(&first, &found, config.significance) {
+            withdrawn = Some(fault);
             continue;
         }
-        if config.significance < 1.0 && correct(&found) < correct(&first) {
-            withdrawn = Some("the holdout set's labels are met less often than before");
-            continue;
-        }
-        let merit = candidate.score.holdout + correct(&found);
+        let merit = candidate.score.holdout + found.correct;
         if best
             .as_ref()
             .is_none_or(|(m, e, _)| (merit, *e) > (*m, edits))
@@ -113,5 +162,41 @@ mod tests {
         // 8, 9 or 10 heads of 10.
         close(sign_test(8, 2), 56.0 / 1024.0);
         assert!(sign_test(3000, 100) < 1e-9);
+    }
+
+    #[test]
+    fn a_gain_counts_where_classes_or_with_more_mended_than_broken_probabilities_say_so() {
+        let n = 100;
+        let holdout = Tests {
+            reals: Vec::new(),
+            integers: Vec::new(),
+            targets: vec![1; n],
+            sample: 0,
+            extra: Vec::new(),
+            labels: None,
+        };
+        let judge = Judge {
+            holdout: &holdout,
+            teacher: &[],
+        };
+        // So many tests with the wanted class, the first of them; so many with a lower divergence.
+        let found = |right: usize, nearer: usize, correct| Found {
+            classes: (0..n).map(|i| usize::from(i < right)).collect(),
+            divergences: (0..n).map(|i| if i < nearer { 0.5 } else { 1.5 }).collect(),
+            correct,
+        };
+        let first = Found {
+            divergences: vec![1.0; n],
+            ..found(90, 0, 80)
+        };
+        let fault = |f: Found| judge.fault(&first, &f, 0.05);
+        assert_eq!(fault(found(96, 0, 80)), None, "6 of 6 coins");
+        let chance = Some("the gain on the holdout set is within chance");
+        assert_eq!(fault(found(91, 50, 80)), chance);
+        assert_eq!(fault(found(91, 70, 80)), None);
+        assert_eq!(fault(found(90, 100, 80)), chance, "no test is mended");
+        assert!(fault(found(89, 100, 80)).unwrap().contains("breaks more"));
+        assert!(fault(found(96, 100, 79)).unwrap().contains("labels"));
+        assert_eq!(judge.fault(&first, &found(90, 0, 0), 1.0), None);
     }
 }

@@ -11,6 +11,7 @@
 //! - [`integer`]: from a program's real numbers to weights on the lattice.
 //! - [`certificate`]: what was repaired, in a form that can be replayed.
 //! - [`robust`]: tests that keep their class in a whole box of inputs.
+//! - `teacher`: the float network's class probabilities, and the distance from them.
 //! - [`run`](repair): the whole of it.
 
 pub mod certificate;
@@ -26,6 +27,7 @@ pub mod neuron;
 pub mod robust;
 mod run;
 mod state;
+mod teacher;
 #[cfg(test)]
 mod tests;
 mod tests_set;

@@ -1,8 +1,9 @@
 //! A whole repair: settings, strategies in turn, and what came of it.
 
-use super::choice::choose;
+use super::choice::{Judge, choose};
 use super::lp::{LpError, Means, Solver};
 use super::margin::SHORTEST_LP;
+use super::teacher::probabilities;
 use super::{Chain, Freedom, Score, State, Strategy, Tests, Variations, Verdict, chain, descent};
 use crate::engine::EngineError;
 use crate::float::{Backend, FloatError, FloatNet};
@@ -53,8 +54,10 @@ pub struct RepairConfig {
     pub augment: Option<Variations>,
     /// Of `descent`.
     pub descent: descent::Settings,
-    /// The repair is kept only if, were it as likely to break a holdout test as to mend one, a gain
-    /// such as its own would be less probable than this; 1 keeps all that is not worse.
+    /// The repair is kept only if a gain such as its own would be less probable than this, were it as
+    /// likely to break a holdout test as to mend one; or, where it mends more than it breaks, were it as
+    /// likely to take a test away from the teacher's probabilities as nearer to them. 1 keeps all that
+    /// is not worse.
     pub significance: f64,
     /// What may change.
     pub freedom: Freedom,
@@ -365,7 +368,9 @@ pub fn repair(
         steps, unsolved, ..
     } = context;
     candidates.push(state.into_result());
-    let choice = choose(&start_snapshot, candidates, holdout, config)?;
+    let teacher = &probabilities(float, graph, &holdout.reals, 1.0)?;
+    let judge = Judge { holdout, teacher };
+    let choice = choose(&start_snapshot, candidates, &judge, config)?;
     let (mended, after, passes) = (
         choice.snapshot.model,
         choice.snapshot.score,

@@ -2,10 +2,10 @@
 
 use super::augment::Augment;
 use super::hidden::{Hidden, Wanted};
-use super::teacher::{TEMPERATURE, logits, softmaxed};
 use crate::model::QuantizedModel;
 use crate::repair::Tests;
 use crate::repair::run::{Context, RepairError};
+use crate::repair::teacher::{TEMPERATURE, logits, softmaxed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::VecDeque;

@@ -4,11 +4,11 @@
 //! by heart. Their hidden activations are some hundred thousand numbers each, and a network that
 //! meets those too has less freedom to go astray (Romero et al., "FitNets", ICLR 2015).
 
-use super::teacher::logits;
 use crate::float::{FloatError, FloatNet};
 use crate::graph::{Graph, ValueId};
 use crate::localize::matched_layers;
 use crate::model::{QuantizedModel, TensorId};
+use crate::repair::teacher::logits;
 
 /// Outputs of layers that have a twin in the float network.
 pub struct Hidden {

@@ -49,6 +49,14 @@ impl Gradient {
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
     pub weights: f32,
+    /// How strongly a weight's real number is drawn to its integer, at half of the way to the next one in moves of `weights`.
+    ///
+    /// The integer that is best on average often lies between two, and the real number then swings
+    /// about the border: to either side, every batch says that the other is better. What the network
+    /// is at the end is a matter of chance, and biases and multipliers have followed an average that no
+    /// integer gives (Nagel et al., "Overcoming oscillations in quantization-aware training", ICML
+    /// 2022, whose dampening this is, as a part of the gradient's own move).
+    pub damping: f32,
     pub bias: f32,
     pub gain: f32,
 }
@@ -240,7 +248,8 @@ impl Latent {
                     for k in c * taps..(c + 1) * taps {
                         let u = node.moments.direction(k, g.weights[k], self.round);
                         let w = &mut node.now.weights[k];
-                        *w = (*w - rates.weights * u).clamp(lo, hi);
+                        let pull = 2.0 * rates.damping * (*w - w.round());
+                        *w = (*w - rates.weights * (u + pull)).clamp(lo, hi);
                     }
                 }
                 if node.free.bias {
@@ -388,6 +397,7 @@ mod tests {
         let mut latent = Latent::new(&state, &world.graph, &|_, _| true, true);
         let rates = Rates {
             weights: 1.0,
+            damping: 0.0,
             bias: 0.0,
             gain: 0.0,
         };
@@ -406,6 +416,45 @@ mod tests {
             of.iter().sum::<f64>() / of.len() as f64
         };
         assert!((mean(&edited) - mean(model)).abs() <= 0.51);
+    }
+
+    #[test]
+    fn damping_draws_numbers_to_their_integers_and_yields_to_a_gradient_that_agrees() {
+        let world = World::new(2);
+        let state = world.state();
+        let model = &world.model;
+        let (node, linear) = model.linears().nth(1).unwrap();
+        let (lo, hi) = linear.weight_range();
+        let k = (0..linear.weights.len())
+            .find(|&k| linear.weights[k] > lo && linear.weights[k] < hi)
+            .unwrap();
+        let mut latent = Latent::new(&state, &world.graph, &|_, _| true, true);
+        let mut rates = Rates {
+            weights: 0.02,
+            damping: 1.0,
+            bias: 0.0,
+            gain: 0.0,
+        };
+        let still: BTreeMap<usize, Gradient> = gradients(model, node, k)
+            .into_iter()
+            .map(|(i, mut g)| {
+                g.weights.fill(0.0);
+                (i, g)
+            })
+            .collect();
+        let border = linear.weights[k] as f32 + 0.4;
+        latent.nodes.get_mut(&node).unwrap().now.weights[k] = border;
+        latent.step(model, &still, rates, 0.0);
+        let drawn = latent.nodes[&node].now.weights[k];
+        assert!((drawn - (border - 0.02 * 0.8)).abs() < 1e-6);
+
+        // One that all batches agree on gets over the border all the same.
+        rates.damping = 0.9;
+        let down = gradients(model, node, k);
+        for _ in 0..600 {
+            latent.step(model, &down, rates, 0.0);
+        }
+        assert!(latent.nodes[&node].now.weights[k] < drawn - 1.0);
     }
 
     #[test]
@@ -429,6 +478,7 @@ mod tests {
         let mut latent = Latent::new(&state, &world.graph, &|_, _| true, true);
         let rates = Rates {
             weights: 1.0,
+            damping: 0.0,
             bias: 0.1,
             gain: 0.1,
         };
@@ -462,6 +512,7 @@ mod tests {
             .collect();
         let rates = Rates {
             weights: 1.0,
+            damping: 0.0,
             bias: 1.0,
             gain: 0.1,
         };

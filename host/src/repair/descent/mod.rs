@@ -19,7 +19,6 @@ mod latent;
 mod search;
 mod settings;
 mod snapshots;
-mod teacher;
 mod walk;
 
 pub use augment::{Augment, Variations};

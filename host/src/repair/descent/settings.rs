@@ -11,6 +11,9 @@ pub struct Settings {
     pub weight_path: f32,
     /// Largest move of a weight in a round, in steps.
     pub weight_rate: f32,
+    /// How strongly a weight's real number is drawn to its integer at the end of a descent; the pull
+    /// grows from nothing. At 1 and half of the way to the next integer it is as strong as a gradient that every batch agrees on.
+    pub damping: f32,
     /// First move of a bias, in deviations of the pre-activation, and of a multiplier, relative; it
     /// falls to nothing by half a cosine.
     pub fine_rate: f32,
@@ -29,6 +32,7 @@ impl Default for Settings {
             batch: 128,
             weight_path: 2.0,
             weight_rate: 0.02,
+            damping: 1.0,
             fine_rate: 0.005,
             hidden: 1.0,
             keep: 0.95,

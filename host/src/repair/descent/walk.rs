@@ -4,7 +4,6 @@ use super::batches::Batches;
 use super::hidden::Wanted;
 use super::latent::{Gradient, Latent, Rates};
 use super::snapshots::Quality;
-use super::teacher::{Against, TEMPERATURE, probabilities};
 use crate::classes::argmax;
 use crate::engine::Activations;
 use crate::float::Surrogate;
@@ -12,6 +11,7 @@ use crate::model::patches::Patches;
 use crate::model::{Linear, QuantizedModel, TensorId};
 use crate::repair::run::{Context, RepairError};
 use crate::repair::state::Proposal;
+use crate::repair::teacher::{Against, TEMPERATURE, probabilities};
 use crate::repair::{State, Tests, logits};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -144,6 +144,7 @@ impl<'a> Descent<'a> {
         let weights = (2.0 * settings.weight_path / rounds as f32).min(settings.weight_rate);
         let rates = Rates {
             weights: weights * rate,
+            damping: settings.damping * part,
             bias: settings.fine_rate * rate,
             gain: settings.fine_rate * rate,
         };

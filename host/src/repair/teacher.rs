@@ -73,17 +73,22 @@ impl Against<'_> {
     /// Mean Kullback-Leibler divergence of the integer network's probabilities from the teacher's,
     /// in nats.
     pub fn divergence(&self) -> f64 {
+        let all = self.divergences();
+        all.iter().sum::<f64>() / all.len().max(1) as f64
+    }
+
+    /// The divergence of each sample.
+    pub fn divergences(&self) -> Vec<f64> {
         const LEAST: f32 = 1e-9;
-        let (mut sum, mut n) = (0.0, 0usize);
+        let mut all = Vec::with_capacity(self.logits.len() / self.classes.max(1));
         self.rows(|own, p| {
-            n += 1;
-            sum += own
+            let terms = own
                 .iter()
                 .zip(p)
-                .map(|(&s, &p)| p as f64 * (p.max(LEAST) as f64 / s.max(LEAST) as f64).ln())
-                .sum::<f64>();
+                .map(|(&s, &p)| p as f64 * (p.max(LEAST) as f64 / s.max(LEAST) as f64).ln());
+            all.push(terms.sum());
         });
-        sum / n.max(1) as f64
+        all
     }
 
     /// Gradient of [`Self::divergence`] with respect to the real logits, `[n][classes]`.
