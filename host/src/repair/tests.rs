@@ -1,7 +1,7 @@
 //! What every strategy promises, on a small network made of random weights.
 
 use super::certificate::Certificate;
-use super::choice::choose;
+use super::choice::{Judge, choose};
 use super::margin::fine::FineEdits;
 use super::margin::program::Family;
 use super::margin::rows::endangered;
@@ -346,13 +346,16 @@ fn a_candidate_that_loses_a_passing_test_is_no_result_of_a_strict_repair() {
             .snapshot()
     };
     let start = snapshot(&world.model);
+    let holdout = &world.holdout;
+    let teacher = &teacher::probabilities(&world.float, &world.graph, &holdout.reals, 1.0).unwrap();
+    let judge = Judge { holdout, teacher };
     let chosen = |strict| {
         let config = RepairConfig {
             strict,
             ..RepairConfig::default()
         };
         let candidates = vec![snapshot(&o.model)];
-        choose(&start, candidates, &world.holdout, &config)
+        choose(&start, candidates, &judge, &config)
             .unwrap()
             .snapshot
             .model
