@@ -108,6 +108,14 @@ pub struct Args {
     /// Most rounds of each kind of change (descent: 60 batches each); 0 changes nothing
     #[arg(long, default_value_t = RepairConfig::default().rounds, value_name = "N")]
     rounds: usize,
+    /// Do the whole repair this many times, with the seeds after --seed, and keep what the holdout set
+    /// likes best; starts share the time budget
+    #[arg(long, default_value_t = RepairConfig::default().starts, value_name = "N", value_parser = parse_count)]
+    starts: usize,
+    /// Random roundings of a program's fractions of weight steps that margin tries where the plain
+    /// rounding is refused
+    #[arg(long, default_value_t = RepairConfig::default().draws, value_name = "N")]
+    draws: usize,
     /// What solves the linear programs: microlp, or highs where qmend was built with it
     #[arg(long, default_value_t, value_name = "SOLVER", value_parser = parse_word::<Solver>)]
     solver: Solver,
@@ -253,6 +261,8 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
         lp_limit: args.lp_limit,
         seed: args.seed,
         rounds: args.rounds,
+        starts: args.starts,
+        draws: args.draws,
         weight_steps: !args.no_weight_steps,
         freedom: target.freedom(),
         backend: args.backend.backend,

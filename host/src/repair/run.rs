@@ -46,6 +46,11 @@ pub struct RepairConfig {
     pub weight_steps: bool,
     /// Most weight steps in one round.
     pub weight_budget: usize,
+    /// Random roundings of a round's weight steps that are tried where the plain one is refused.
+    pub draws: usize,
+    /// How often the whole of it is done, each time from the model as given and with a seed of its own; the
+    /// holdout set chooses. Starts share the time budget.
+    pub starts: usize,
     /// Weights that enter a program.
     pub weight_candidates: usize,
     /// Rows of one neuron's program in `layer` and `neuron`.
@@ -82,6 +87,8 @@ impl Default for RepairConfig {
             rounds: 12,
             weight_steps: true,
             weight_budget: 60,
+            draws: 0,
+            starts: 1,
             weight_candidates: 200,
             neuron_rows: 400,
             augment: None,
@@ -213,6 +220,8 @@ pub struct Context<'a> {
     /// Spectra of the model as given.
     pub localization: &'a Localization,
     start: Instant,
+    /// When, after the start, the time of this one of several starts is over.
+    share: Option<Duration>,
     interrupted: &'a dyn Fn() -> bool,
     progress: &'a mut dyn FnMut(&Step),
     steps: Vec<Step>,
@@ -229,9 +238,8 @@ impl Context<'_> {
         if (self.interrupted)() {
             Some("interrupted")
         } else if self
-            .config
-            .time_budget
-            .is_some_and(|b| self.start.elapsed() >= b)
+            .deadline()
+            .is_some_and(|deadline| Instant::now() >= deadline)
         {
             Some("time budget")
         } else {
@@ -241,14 +249,15 @@ impl Context<'_> {
 
     /// What is left of the time budget, where there is one.
     pub fn time_left(&self) -> Option<Duration> {
-        self.config
-            .time_budget
-            .map(|b| b.saturating_sub(self.start.elapsed()))
+        self.deadline()
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// When the time budget ends, where there is one.
+    /// When the time is over, where there is a budget.
     pub fn deadline(&self) -> Option<Instant> {
-        self.config.time_budget.map(|b| self.start + b)
+        self.share
+            .or(self.config.time_budget)
+            .map(|after| self.start + after)
     }
 
     /// How the next program is solved.
@@ -343,8 +352,12 @@ pub fn repair(
     }
     let start = Instant::now();
     let localization = localize(graph, float, model, &repair.reals, &repair.integers)?;
-    let mut state = State::new(model.clone(), repair, holdout, config.tau, config.strict)?;
-    state.limit(config.freedom.clone());
+    let begin = || -> Result<State<'_>, RepairError> {
+        let mut state = State::new(model.clone(), repair, holdout, config.tau, config.strict)?;
+        state.limit(config.freedom.clone());
+        Ok(state)
+    };
+    let mut state = begin()?;
     let before = state.score();
     let passed_before = state.passing().to_vec();
     let mut context = Context {
@@ -353,6 +366,7 @@ pub fn repair(
         float,
         localization: &localization,
         start,
+        share: None,
         interrupted,
         progress,
         steps: Vec::new(),
@@ -360,8 +374,29 @@ pub fn repair(
     };
     let start_snapshot = state.snapshot();
     let mut candidates = Vec::new();
-    if before.repair < repair.len() && config.rounds > 0 {
+    let starts = match before.repair < repair.len() && config.rounds > 0 {
+        true => config.starts.max(1),
+        false => 0,
+    };
+    let each: Vec<RepairConfig> = (0..starts)
+        .map(|k| RepairConfig {
+            seed: config.seed.wrapping_add(k as u64),
+            ..config.clone()
+        })
+        .collect();
+    for (k, own) in each.iter().enumerate() {
+        if k > 0 {
+            if context.stop() {
+                break;
+            }
+            candidates.push(std::mem::replace(&mut state, begin()?).into_result());
+        }
+        context.config = own;
+        context.share = context
+            .time_left()
+            .map(|left| context.start.elapsed() + left / (starts - k) as u32);
         chain::run(&mut state, &mut context, &mut candidates)?;
+        context.share = None;
     }
     let stopped = context.stopped();
     let Context {

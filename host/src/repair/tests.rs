@@ -393,6 +393,48 @@ fn a_gain_within_chance_is_withdrawn_and_so_is_one_that_the_labels_deny() {
 }
 
 #[test]
+fn several_starts_are_no_worse_than_the_first_and_draw_with_seeds_of_their_own() {
+    let world = World::new(2);
+    let config = RepairConfig {
+        strategy: Strategy::Descent.into(),
+        rounds: 1,
+        ..RepairConfig::default()
+    };
+    let one = world.repair(&config);
+    let three = world.repair(&RepairConfig {
+        starts: 3,
+        ..config.clone()
+    });
+    assert_eq!(three.steps.len(), 3 * one.steps.len());
+    assert!(three.after.holdout >= one.after.holdout);
+    let second = world.repair(&RepairConfig { seed: 1, ..config });
+    let what = |o: &Outcome, from: usize| -> Vec<String> {
+        let steps = o.steps[from..].iter().take(one.steps.len());
+        steps.map(|s| s.what.clone()).collect()
+    };
+    assert_eq!(what(&three, one.steps.len()), what(&second, 0));
+    assert_ne!(what(&three, 0), what(&second, 0));
+}
+
+#[test]
+fn drawn_roundings_are_tried_where_the_plain_one_is_refused() {
+    let world = World::new(2);
+    let steps = |draws: usize| {
+        let config = RepairConfig {
+            strategy: Strategy::Margin.into(),
+            draws,
+            ..RepairConfig::default()
+        };
+        let o = world.repair(&config);
+        let drawn = |s: &&Step| s.what.ends_with("drawn");
+        (o.steps.iter().filter(drawn).count(), o.after.holdout)
+    };
+    let ((none, _), (some, holdout)) = (steps(0), steps(4));
+    assert_eq!(none, 0);
+    assert!(some > 0 && holdout >= world.state().score().holdout);
+}
+
+#[test]
 fn no_time_means_no_change_and_no_error() {
     let world = World::new(2);
     let config = RepairConfig {

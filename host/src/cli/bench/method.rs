@@ -122,7 +122,7 @@ impl fmt::Display for Start {
     }
 }
 
-/// One way to repair: `STRATEGY[:METRIC][:top=N|all][:rounds=N][:seed=N][:solver=S][:strict][:no-weights]`,
+/// One way to repair: `STRATEGY[:METRIC][:top=N|all][:rounds=N][:draws=N][:starts=N][:seed=N][:solver=S][:strict][:no-weights]`,
 /// or `none` to measure what the rounding alone gives. Where commas separate methods, a chain of
 /// strategies is written with `+` (`layer+margin`).
 #[derive(Clone, Debug, Deserialize)]
@@ -170,10 +170,12 @@ impl FromStr for Method {
                     c.solver = n.parse().map_err(|e| format!("method {s:?}: {e}"))?
                 }
                 Some(("rounds", n)) => c.rounds = number(n)?,
+                Some(("draws", n)) => c.draws = number(n)?,
+                Some(("starts", n)) => c.starts = number(n)?,
                 Some(("seed", n)) => seed = Some(number(n)? as u64),
                 Some((key, _)) => {
                     return Err(format!(
-                        "method {s:?}: no setting {key}=; known: top, rounds, seed, solver, strict, no-weights and metrics"
+                        "method {s:?}: no setting {key}=; known: top, rounds, draws, starts, seed, solver, strict, no-weights and metrics"
                     ));
                 }
             }
@@ -234,6 +236,9 @@ mod tests {
             (c.metric, c.top, c.strict),
             (Metric::Random, Some(10), true)
         );
+        let m: Method = "auto:draws=8:starts=2".parse().unwrap();
+        let c = m.config.unwrap();
+        assert_eq!((c.draws, c.starts), (8, 2));
         let m: Method = "margin:top=all:rounds=3:no-weights".parse().unwrap();
         let c = m.config.unwrap();
         assert_eq!(

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::row::{Row, Spread, groups};
+use super::row::{Row, Spread, groups, won_back_together};
 use super::run::Results;
 use crate::report::{Proportion, Table};
 
 /// Columns of the CSV: one line a row, that is a model, width, rounding, method and seed.
-const COLUMNS: [&str; 40] = [
+const COLUMNS: [&str; 42] = [
     "model",
     "width",
     "rounding",
@@ -31,6 +31,8 @@ const COLUMNS: [&str; 40] = [
     "only_before_right",
     "only_after_right",
     "mcnemar_p",
+    "test_agreeing_before",
+    "test_agreeing_after",
     "repair_tests",
     "repair_passing_before",
     "repair_passing_after",
@@ -87,6 +89,8 @@ pub fn csv(rows: &[Row]) -> anyhow::Result<Vec<u8>> {
             r.only_before.to_string(),
             r.only_after.to_string(),
             format!("{:e}", r.p()),
+            r.agreeing[0].to_string(),
+            r.agreeing[1].to_string(),
             r.repair[2].to_string(),
             r.repair[0].to_string(),
             r.repair[1].to_string(),
@@ -129,6 +133,8 @@ pub fn json(results: &Results) -> Value {
     let group = |g: &Vec<&Row>| {
         let [model, width, rounding, method] = g[0].group();
         let spread = |f: &dyn Fn(&Row) -> Option<f64>| Spread::of(g.iter().filter_map(|r| f(r)));
+        let share = |r: &Row, i: usize| r.agreeing[i] as f64 / r.test_samples.max(1) as f64;
+        let agreeing = |i: usize| spread(&|r| Some(share(r, i)));
         json!({
             "model": model,
             "width": width,
@@ -138,7 +144,10 @@ pub fn json(results: &Results) -> Value {
             "float_accuracy": spread(&|r| Some(r.float().share())),
             "before_accuracy": spread(&|r| Some(r.before().share())),
             "after_accuracy": spread(&|r| Some(r.after().share())),
-            "won_back": spread(&Row::won_back),
+            "won_back": won_back_together(g),
+            "won_back_each": spread(&Row::won_back),
+            "test_agreeing_before": agreeing(0),
+            "test_agreeing_after": agreeing(1),
             "largest_p": g.iter().map(|r| r.p()).fold(0.0, f64::max),
             "seconds": spread(&|r| Some(r.seconds)),
             "cpu_seconds": spread(&|r| r.cpu_seconds),
@@ -233,17 +242,17 @@ pub fn markdown(title: &str, about: &str, command: &str, results: &Results) -> S
         );
         let _ = writeln!(
             m,
-            "| weights | rounding | method | accuracy before | after | won back | McNemar p | repair agreement | holdout agreement | biases / multipliers / weights changed | bytes | seconds | CPU s | peak MiB |"
+            "| weights | rounding | method | accuracy before | after | won back | McNemar p | test agreement | repair agreement | holdout agreement | biases / multipliers / weights changed | bytes | seconds | CPU s | peak MiB |"
         );
         let _ = writeln!(
             m,
-            "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+            "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
         );
         for g in groups(&rows) {
             let c = Cells::of(&g, true);
             let _ = writeln!(
                 m,
-                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 g[0].width,
                 c.rounding,
                 g[0].method,
@@ -251,6 +260,7 @@ pub fn markdown(title: &str, about: &str, command: &str, results: &Results) -> S
                 c.after,
                 c.won_back,
                 c.p,
+                c.agreement,
                 c.repair,
                 c.holdout,
                 c.edits,
@@ -280,6 +290,7 @@ struct Cells {
     after: String,
     won_back: String,
     p: String,
+    agreement: String,
     repair: String,
     holdout: String,
     edits: String,
@@ -313,21 +324,30 @@ impl Cells {
             },
             before: accuracy(Row::before),
             after: accuracy(Row::after),
-            won_back: match Spread::of(g.iter().filter_map(|r| r.won_back())) {
+            won_back: match (
+                won_back_together(g),
+                Spread::of(g.iter().filter_map(|r| r.won_back())),
+            ) {
                 _ if g[0].method == "none" => "-".into(),
-                None => "-".into(),
-                Some(s) if s.n == 1 => format!("{:.0} %", 100.0 * s.mean),
-                Some(s) => format!(
+                (Some(all), Some(each)) if each.n > 1 => format!(
                     "{:.0} % ({:.0} to {:.0})",
-                    100.0 * s.mean,
-                    100.0 * s.least,
-                    100.0 * s.most
+                    100.0 * all,
+                    100.0 * each.least,
+                    100.0 * each.most
                 ),
+                (Some(all), _) => format!("{:.0} %", 100.0 * all),
+                (None, _) => "-".into(),
             },
             p: match p {
                 _ if g[0].method == "none" => "-".into(),
                 p if p < 1e-4 => "< 0.0001".into(),
                 p => format!("{p:.4}"),
+            },
+            agreement: {
+                let share =
+                    |i: usize| mean(&|r| r.agreeing[i] as f64 / r.test_samples.max(1) as f64);
+                let [before, after] = [0, 1].map(|i| 100.0 * share(i));
+                format!("{before:.2} -> {after:.2} %")
             },
             repair: of(|r| r.repair),
             holdout: of(|r| r.holdout),
@@ -407,6 +427,7 @@ mod tests {
         let text = markdown("T", "", "qmend", &two);
         assert!(text.contains("86.00 % (85.00 to 87.00)"), "{text}");
         assert!(text.contains("60 % (50 to 70)"), "{text}");
+        assert!(text.contains("| 82.00 -> 92.00 % |"), "{text}");
         assert_eq!(json(&two)["groups"][0]["after_accuracy"]["n"], 2);
         assert_eq!(json(&two)["rows"].as_array().map(Vec::len), Some(2));
     }

@@ -26,6 +26,9 @@ pub struct Row {
     /// Test samples that only the model before, and only the repaired one, has right.
     pub only_before: usize,
     pub only_after: usize,
+    /// Test samples with the float network's class, before and after.
+    #[serde(default)]
+    pub agreeing: [usize; 2],
     /// Tests that pass before and after, of how many.
     pub repair: [usize; 3],
     pub holdout: [usize; 3],
@@ -86,6 +89,14 @@ impl Row {
     pub fn group(&self) -> [&str; 4] {
         [&self.model, &self.width, &self.rounding, &self.method]
     }
+}
+
+/// The share of what the rows of a group lost together that was won back; `None` where little was lost.
+pub fn won_back_together(group: &[&Row]) -> Option<f64> {
+    let sum = |f: fn(&Row) -> Proportion| group.iter().map(|r| f(r).share()).sum::<f64>();
+    let [float, before, after] = [Row::float, Row::before, Row::after].map(sum);
+    let lost = float - before;
+    (lost > LEAST_LOSS * group.len() as f64).then(|| (after - before) / lost)
 }
 
 /// Mean and range of something over seeds.
@@ -149,6 +160,7 @@ pub mod tests {
             after_correct: after,
             only_before: 1,
             only_after: after + 1 - 80,
+            agreeing: [82, 92],
             repair: [10, 20, 30],
             holdout: [11, 12, 30],
             edits: [1, 2, 3],
@@ -174,6 +186,19 @@ pub mod tests {
             ..r
         };
         assert_eq!(little.won_back(), None);
+    }
+
+    #[test]
+    fn what_a_group_won_back_is_of_what_it_lost_together() {
+        let little = Row {
+            before_correct: 90,
+            ..row("margin", 1, 88)
+        };
+        let some = row("margin", 0, 85);
+        // Ten lost, then 5 won and 2 lost more.
+        let together = won_back_together(&[&some, &little]).unwrap();
+        assert!((together - 0.3).abs() < 1e-12);
+        assert_eq!(won_back_together(&[&little]), None);
     }
 
     #[test]

@@ -110,7 +110,8 @@ struct Part<'a> {
     /// Hashes of files, preprocessing and sets.
     identity: serde_json::Value,
     /// Right answers of the float network on the test set; computed when first needed.
-    float: Option<Proportion>,
+    /// The float network's classes on the test set, once they were needed.
+    float: Option<Vec<usize>>,
 }
 
 /// An integer model that methods start from.
@@ -324,15 +325,12 @@ impl<'a> Part<'a> {
         what: String,
     ) -> Result<Row> {
         let [width, rounding] = words(start);
-        let float = match self.float {
-            Some(f) => f,
-            None => {
-                let found = self.teacher.classes(&self.sets.test, &self.pre)?;
-                *self
-                    .float
-                    .insert(Proportion::agreement(&found, &self.labels))
-            }
+        let classes = match self.float.take() {
+            Some(found) => found,
+            None => self.teacher.classes(&self.sets.test, &self.pre)?,
         };
+        let classes = &*self.float.insert(classes);
+        let float = Proportion::agreement(classes, &self.labels);
         let mut row = Row {
             key,
             model: self.name.clone(),
@@ -347,6 +345,7 @@ impl<'a> Part<'a> {
             after_correct: 0,
             only_before: 0,
             only_after: 0,
+            agreeing: [Proportion::agreement(&begin.before, classes).count, 0],
             repair: [0, 0, begin.tests.len()],
             holdout: [0, 0, begin.kept.len()],
             edits: [0; 3],
@@ -405,6 +404,7 @@ impl<'a> Part<'a> {
             }
         }
         row.after_correct = Proportion::agreement(&after, &self.labels).count;
+        row.agreeing[1] = Proportion::agreement(&after, classes).count;
         let only = |a: &[usize], b: &[usize]| {
             let right = |c: &[usize], i: usize| c[i] == self.labels[i];
             (0..self.labels.len())

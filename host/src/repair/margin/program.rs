@@ -128,6 +128,18 @@ impl Program {
         self.add(state, surrogate, family, new)
     }
 
+    /// What of the wanted margins is missing at a solution, by the linearisation.
+    pub fn missing(&self, solution: &[f64]) -> f64 {
+        self.coefficients
+            .chunks_exact(self.variables.max(1))
+            .zip(&self.wants)
+            .map(|(g, want)| {
+                let raised: f64 = g.iter().zip(solution).map(|(&g, d)| g as f64 * d).sum();
+                want.below * (want.target - raised).max(0.0)
+            })
+            .sum()
+    }
+
     /// The edits that raise the wanted margins, each inside its range; `price` is a share of the
     /// price at which nothing would move. `None` where there is no answer (which is reported).
     pub fn solve(

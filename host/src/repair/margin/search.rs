@@ -2,11 +2,14 @@
 
 use super::fine::FineEdits;
 use super::program::{Family, Program};
+use super::rounding::roundings;
 use super::rows::endangered;
 use super::steps::{WeightSteps, moves};
 use crate::float::Surrogate;
 use crate::repair::run::{Context, RepairError, Step};
 use crate::repair::{State, Verdict};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use std::time::Duration;
 
 /// Fractions of a solution that are tried before a smaller region is.
@@ -117,6 +120,7 @@ fn fine_rounds(
 
 fn step_rounds(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), RepairError> {
     let mut budget = context.config.weight_budget;
+    let mut rng = StdRng::seed_from_u64(context.config.seed);
     for _ in 0..context.config.rounds {
         if budget == 0 || context.stop() {
             break;
@@ -154,6 +158,15 @@ fn step_rounds(state: &mut State<'_>, context: &mut Context<'_>) -> Result<(), R
             if verdict == Verdict::BrokePassing {
                 let broken = state.broken().to_vec();
                 program.guard(state, &surrogate, &family, &broken)?;
+            }
+            let cost = |d: &[f64]| program.missing(d);
+            for drawn in roundings(&solution, context.config.draws, cost, &mut rng) {
+                if accepted || context.stop() {
+                    break;
+                }
+                let what = format!("{} weight steps, drawn", moves(&drawn));
+                let proposal = family.proposal(state.model(), &drawn);
+                accepted = propose(state, context, proposal, what) == Verdict::Accepted;
             }
             if !accepted {
                 budget = budget.min(moved) / 2;
