@@ -6,7 +6,8 @@
 //! between its softmax and the teacher's, and the distance between their [`hidden`] activations,
 //! through the surrogate. Biases and multipliers follow the gradient at once. Behind every weight
 //! stands a real number that follows too; the integer changes when that number has come nearer to its
-//! neighbour ([`latent`]), which takes many batches that agree. A weight that changes does not move its channel's mean: the bias takes back its step times
+//! neighbour ([`latent`]), which takes many batches that agree; what swings about the border is drawn back
+//! to its integer, more and more towards the end. A weight that changes does not move its channel's mean: the bias takes back its step times
 //! the mean of its input, without which single steps at 2 bits do more harm than good.
 //!
 //! The holdout set judges snapshots, of the numbers as they are and of their running averages, by the
