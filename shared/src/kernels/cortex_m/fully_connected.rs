@@ -107,7 +107,7 @@ pub(super) fn fully_connected(
                 row[..columns].copy_from_slice(from);
                 row[columns..].fill(0);
             } else {
-                unpack::fields(&p.weights, product.next, row);
+                unpack::fields(&p.weights, product.next, 0, row);
             }
             product.w = row.as_ptr();
             product.count = product.next + 1;
