@@ -3,6 +3,7 @@
 use super::conv::{COLUMNS, Form};
 use super::isa;
 use crate::kernels::conv2d::ConvParams;
+use crate::kernels::runs::Inputs;
 use crate::kernels::window::{Axis, Taps};
 
 /// Where the inputs of an output position are.
@@ -138,6 +139,13 @@ impl<'a> Columns<'a> {
         mut to: *mut u32,
         bytes: &mut [i8],
     ) -> i32 {
+        let inputs = Inputs {
+            axes: self.axes,
+            in_c: self.in_c,
+            per_group: self.per_group,
+            first_channel: self.first_channel,
+            runs: self.runs,
+        };
         let end = at + len;
         let mut sum = 0i32;
         if !self.fours {
@@ -145,7 +153,7 @@ impl<'a> Columns<'a> {
         }
         let mut done = 0;
         while at < end {
-            let (piece, source) = self.piece(ys, xs, at);
+            let (piece, source) = inputs.piece(ys, xs, at);
             let piece = piece.min(end - at);
             let source = source.map(|from| &self.input[from..from + piece]);
             if self.fours {
@@ -182,37 +190,5 @@ impl<'a> Columns<'a> {
         }
         // SAFETY: by contract.
         unsafe { isa::spread(bytes.as_ptr(), len / 4, to, self.zero_point, self.bits) }
-    }
-
-    /// How many inputs from number `at` on are one run of bytes and where it starts, or are all outside.
-    fn piece(&self, ys: Taps, xs: Taps, at: usize) -> (usize, Option<usize>) {
-        let [y, x] = self.axes;
-        let tap = self.per_group;
-        let row = x.kernel * tap;
-        let (ky, in_row) = (at / row, at % row);
-        if ky >= y.kernel {
-            return (self.inputs - at, None);
-        }
-        if !(ys.from..ys.to).contains(&ky) {
-            return (row - in_row, None);
-        }
-        let kx = in_row / tap;
-        if kx < xs.from {
-            return (xs.from * tap - in_row, None);
-        }
-        if kx >= xs.to {
-            return (row - in_row, None);
-        }
-        let row = ys.first + (ky - ys.from) * y.dilation;
-        let (behind, len) = match self.runs {
-            true => (in_row - xs.from * tap, xs.to * tap - in_row),
-            false => (in_row - kx * tap, (kx + 1) * tap - in_row),
-        };
-        let column = match self.runs {
-            true => xs.first,
-            false => xs.first + (kx - xs.from) * x.dilation,
-        };
-        let position = (row * x.input + column) * self.in_c + self.first_channel;
-        (len, Some(position + behind))
     }
 }

@@ -263,7 +263,7 @@ fn unpacked(
     for first in (0..outputs).step_by(ROWS) {
         let count = ROWS.min(outputs - first);
         for (i, row) in room.chunks_exact_mut(columns).take(count).enumerate() {
-            unpack(&p.weights, first + i, row);
+            unpack(&p.weights, first + i, 0, row);
         }
         let w = room.as_ptr().cast();
         // SAFETY: there is room for three rows, and what is in those that were not unpacked does not
