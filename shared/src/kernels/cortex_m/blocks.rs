@@ -143,14 +143,7 @@ fn weights<'a>(
     if form.direct {
         return &bytes[at * form.bits as usize / 8..][..inputs * form.bits as usize / 8];
     }
-    if form.bits == 8 {
-        let row = &mut row[..inputs];
-        let there = inputs.min(p.weights.columns - at);
-        row[..there].copy_from_slice(&bytes[at..][..there]);
-        row[there..].fill(0);
-        return row;
-    }
-    let row = &mut row[..unpack::row_bytes(inputs)];
-    unpack::fields(&p.weights, c, at, row);
+    let row = &mut row[..inputs * form.bits as usize / 8];
+    unpack::part(&p.weights, form.bits, c, at, row);
     row
 }

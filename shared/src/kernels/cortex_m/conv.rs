@@ -226,13 +226,7 @@ fn convolve(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &mut [i8])
             } else {
                 let rows = scratch.rows.chunks_exact_mut(unpacked);
                 for (i, row) in rows.enumerate().take(group_outputs) {
-                    if bits == 8 {
-                        let from = &p.weights.row_bytes(first + i)[..taps];
-                        row[..taps].copy_from_slice(from);
-                        row[taps..].fill(0);
-                    } else {
-                        unpack::fields(&p.weights, first + i, 0, row);
-                    }
+                    unpack::part(&p.weights, bits, first + i, 0, row);
                 }
                 &scratch.rows[..group_outputs * unpacked]
             };

@@ -15,6 +15,20 @@ pub(super) const fn row_bytes(inputs: usize) -> usize {
     inputs / 2
 }
 
+/// Row `r` from number `at` on, a multiple of thirty-two, as rows of `bits` bits: to bytes, with zeros behind
+/// the row's last one, or to fields.
+#[cfg_attr(feature = "fast", inline(never))]
+pub(super) fn part(rows: &Rows, bits: u8, r: usize, at: usize, to: &mut [u8]) {
+    if bits == 8 {
+        let from = &rows.row_bytes(r)[at..rows.columns];
+        let (there, behind) = to.split_at_mut(from.len().min(to.len()));
+        there.copy_from_slice(&from[..there.len()]);
+        behind.fill(0);
+    } else {
+        fields(rows, r, at, to);
+    }
+}
+
 /// Unpacks row `r` from number `at` on, a multiple of thirty-two, to the whole words of `to`; behind the row's last
 /// number they are zeros.
 #[inline(never)]

@@ -38,7 +38,9 @@ impl Kernels for Helium {
     }
 
     fn depthwise_conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &mut [i8]) {
-        if !depthwise::depthwise_conv2d(p, scratch, input, output) {
+        let done = depthwise::depthwise_conv2d(p, scratch, input, output)
+            || depthwise::on_stack(p, input, output);
+        if !done {
             Portable::depthwise_conv2d(p, scratch, input, output);
         }
     }
