@@ -131,23 +131,41 @@ fn arrange_with_room(
     (places, bytes)
 }
 
-/// The working memory of a node, of [`ALIGN`] bytes' multiples.
+/// The working memory of a node, in multiples of [`ALIGN`] bytes.
 struct Need {
-    /// With how much it is fast: first on the processors that take least, then on all.
-    steps: [usize; 2],
+    /// With how much it is how fast: on the processors that take least with few channels at a time, on these with
+    /// all channels, and on all processors.
+    steps: [usize; 3],
 }
 
 impl Need {
+    /// `None` for operators that use none, or too much.
     fn of(model: &QuantizedModel, node: &Node) -> Option<Self> {
-        let all = scratch_bytes(model, node)?;
-        let few = match &node.op {
-            // Activations as halfwords rather than words.
-            Op::Conv2d(c) if c.linear.bits == 8 || c.linear.bits == 3 => all.div_ceil(2),
-            Op::FullyConnected(_) => all.div_ceil(2),
-            _ => all,
+        let x = model.tensor(*node.inputs.first()?);
+        let steps = match &node.op {
+            Op::Conv2d(c) => {
+                let positions = c.kernel.iter().product::<usize>();
+                if c.is_depthwise(x.shape[2]) {
+                    [depthwise_scratch_bytes(positions); 3]
+                } else {
+                    let taps = positions.checked_mul(x.shape[2] / c.groups.max(1))?;
+                    let (outputs, bits) = (model.tensor(node.output).shape[2], c.linear.bits);
+                    let few = conv2d_scratch_bytes(taps, outputs.min(FEW_CHANNELS), bits);
+                    let all = conv2d_scratch_bytes(taps, outputs, bits);
+                    // Half of each of four columns' words, where activations are halfwords.
+                    let half = if bits == 8 { 8 * taps } else { 0 };
+                    [few - half, all - half, all]
+                }
+            }
+            Op::FullyConnected(f) => {
+                let all = fully_connected_scratch_bytes(f.linear.taps());
+                [all.div_ceil(2), all.div_ceil(2), all]
+            }
+            _ => return None,
         };
-        Some(Self {
-            steps: [few, all].map(|b| b.next_multiple_of(ALIGN)),
+        let fits = (1..=MOST_SCRATCH).contains(&steps[2]);
+        fits.then(|| Self {
+            steps: steps.map(|b| b.next_multiple_of(ALIGN)),
         })
     }
 
@@ -171,7 +189,7 @@ impl Arena<'_> {
     fn memory(&self, i: usize, need: &Need) -> Option<Memory> {
         let node = &self.model.nodes[i];
         let (input, output) = (*node.inputs.first()?, node.output);
-        let all = need.steps[1];
+        let all = need.steps[2];
         // Places beyond 4 GiB are refused with their tensors.
         let piece = |gap: Range<usize>| {
             Some(Scratch {
@@ -180,12 +198,14 @@ impl Arena<'_> {
             })
         };
         let whole = self.gap(i, &[]);
-        let mut best = (self.worth_of(need, &whole, self.height(output)), None);
-        for rows in 1..self.height(output) {
+        let height = self.height(output);
+        let most = height * need.steps.len();
+        let mut best = (self.worth_of(need, &whole, height), None);
+        for rows in 1..height {
             let Some(needed) = first_row_needed(self.model, node, rows) else {
                 break;
             };
-            if best.0 == 2 * self.height(output) || needed >= self.height(input) {
+            if best.0 == most || needed >= self.height(input) {
                 break;
             }
             let written = rows * row_bytes(self.model, output);
@@ -195,8 +215,8 @@ impl Arena<'_> {
             if self.buffers[self.buffer_of[input.0]].to == i + 1 {
                 rest = self.gap(i, &[(input, 0..dead)]);
             }
-            let worth = self.worth_of(need, &first, rows)
-                + self.worth_of(need, &rest, self.height(output) - rows);
+            let worth =
+                self.worth_of(need, &first, rows) + self.worth_of(need, &rest, height - rows);
             if worth > best.0 && !first.is_empty() && !rest.is_empty() {
                 best = (worth, Some((rows, first, rest)));
             }
@@ -274,29 +294,11 @@ fn row_bytes(model: &QuantizedModel, id: TensorId) -> usize {
     w * c
 }
 
-/// More than this is not worth it: the kernels that need none are used then.
+/// More than this is not worth it: the kernels work in blocks then.
 const MOST_SCRATCH: usize = 64 * 1024;
 
-/// Bytes of working memory that make a node fast.
-fn scratch_bytes(model: &QuantizedModel, node: &Node) -> Option<usize> {
-    let x = model.tensor(*node.inputs.first()?);
-    let c = match &node.op {
-        Op::Conv2d(c) => c,
-        Op::FullyConnected(f) => {
-            let bytes = fully_connected_scratch_bytes(f.linear.taps());
-            return (bytes <= MOST_SCRATCH).then_some(bytes);
-        }
-        _ => return None,
-    };
-    let [positions, in_c] = [c.kernel.iter().product::<usize>(), x.shape[2]];
-    let bytes = if c.is_depthwise(in_c) {
-        depthwise_scratch_bytes(positions)
-    } else {
-        let taps = positions.checked_mul(in_c / c.groups.max(1))?;
-        conv2d_scratch_bytes(taps, model.tensor(node.output).shape[2], c.linear.bits)
-    };
-    (1..=MOST_SCRATCH).contains(&bytes).then_some(bytes)
-}
+/// Channels that are worth making a convolution's columns for.
+const FEW_CHANNELS: usize = 16;
 
 /// First and last time at which each tensor must be in the arena.
 fn lifetimes(model: &QuantizedModel) -> Result<Vec<(usize, usize)>, ExportError> {

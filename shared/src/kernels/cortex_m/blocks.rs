@@ -54,17 +54,18 @@ pub(super) fn conv2d(p: &ConvParams, input: &[i8], output: &mut [i8]) {
         for from in (0..group_outputs).step_by(CHANNELS) {
             let first = group * group_outputs + from;
             let count = CHANNELS.min(group_outputs - from);
-            let mut bias = [0i32; CHANNELS];
-            for (c, bias) in (first..).zip(&mut bias[..count]) {
-                *bias = p.channels.bias(c);
+            let mut records = [SUMS_ONLY; CHANNELS];
+            for (c, record) in (first..).zip(&mut records[..count]) {
+                let mut offset = 0i32;
                 if isa::raises(form.bits, p.input_zero_point) {
                     for at in (0..form.inputs).step_by(block_inputs) {
                         let inputs = block_inputs.min(form.inputs - at);
                         let w = weights(p, &form, c, at, inputs, &mut row.0);
-                        let offset = isa::bias_offset(w, form.bits, p.input_zero_point);
-                        *bias = bias.wrapping_add(offset);
+                        let part = isa::bias_offset(w, form.bits, p.input_zero_point);
+                        offset = offset.wrapping_add(part);
                     }
                 }
+                *record = Record::new(&p.channels, c, taps, offset);
             }
             let (mut oy, mut ox) = (0, 0);
             let positions = out_h * out_w;
@@ -117,11 +118,17 @@ pub(super) fn conv2d(p: &ConvParams, input: &[i8], output: &mut [i8]) {
                         }
                     }
                 }
-                for (i, (sums, bias)) in sums.iter().zip(bias).enumerate().take(count) {
-                    let multiplier = p.channels.multiplier(first + i);
+                for (i, (sums, record)) in sums.iter().zip(&records).enumerate().take(count) {
                     let out = output[done * out_c + first + i..].iter_mut().step_by(out_c);
                     for (out, sum) in out.zip(sums).take(together) {
-                        *out = p.channels.finish(multiplier.apply(sum.wrapping_add(bias)));
+                        let acc = sum.wrapping_add(record.bias);
+                        *out = match record.scale(acc) {
+                            Some(y) => y,
+                            None => {
+                                let multiplier = p.channels.multiplier(first + i);
+                                p.channels.finish(multiplier.apply(acc))
+                            }
+                        };
                     }
                 }
             }

@@ -55,4 +55,16 @@ impl Record {
             }
         }
     }
+
+    /// Scales a sum with its bias as the assembly does; `None` for a channel that it leaves.
+    #[inline(always)]
+    pub fn scale(&self, acc: i32) -> Option<i8> {
+        if self.shift < 0 {
+            return None;
+        }
+        let product = (2 * acc) as i64 * self.mantissa as i64;
+        let high = ((product + (1 << 31)) >> 32) as i32;
+        let y = (high + (high >> 31) + self.round) >> self.shift;
+        Some(y.clamp(i8::MIN as i32, i8::MAX as i32) as i8)
+    }
 }
