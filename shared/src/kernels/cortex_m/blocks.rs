@@ -18,13 +18,8 @@ const INPUTS: usize = 2 * WORDS / COLUMNS;
 /// Channels for which a block's columns are made once.
 const CHANNELS: usize = 16;
 
-/// A record that leaves the sums to Rust.
-const SUMS_ONLY: Record = Record {
-    bias: 0,
-    mantissa: 0,
-    round: 0,
-    shift: Record::BY_HAND,
-};
+/// Records of channels that are not scaled.
+static SUMS_ONLY: [Record; CHANNELS] = [Record::UNSCALED; CHANNELS];
 
 /// Bytes that may be loaded as words.
 #[repr(align(4))]
@@ -54,7 +49,7 @@ pub(super) fn conv2d(p: &ConvParams, input: &[i8], output: &mut [i8]) {
         for from in (0..group_outputs).step_by(CHANNELS) {
             let first = group * group_outputs + from;
             let count = CHANNELS.min(group_outputs - from);
-            let mut records = [SUMS_ONLY; CHANNELS];
+            let mut records = [Record::UNSCALED; CHANNELS];
             for (c, record) in (first..).zip(&mut records[..count]) {
                 let mut offset = 0i32;
                 if isa::raises(form.bits, p.input_zero_point) {
@@ -99,22 +94,40 @@ pub(super) fn conv2d(p: &ConvParams, input: &[i8], output: &mut [i8]) {
                         x: range.start,
                         x_end: range.end,
                         w: core::ptr::null(),
-                        records: &SUMS_ONLY,
-                        count: 1,
+                        records: SUMS_ONLY.as_ptr(),
+                        count,
                         out: core::ptr::null_mut(),
                         out_stride: 0,
                         skip: (inputs / form.body).wrapping_neg() % 4,
                         acc: [0; 4],
                         offsets,
                         entry: [0; 2],
+                        to: core::ptr::null_mut(),
+                        w_step: 0,
                     };
+                    if isa::ADDS_SUMS && form.direct {
+                        let w = weights(p, &form, first, at, inputs, &mut row.0);
+                        block.w = w.as_ptr();
+                        block.w_step = p.weights.row_bytes(first).len() - w.len();
+                        block.to = sums.as_mut_ptr().cast();
+                        // SAFETY: columns and the rows of `count` channels are there, with room for their sums.
+                        unsafe { isa::run(&mut block, form.bits) };
+                        continue;
+                    }
                     for (c, sums) in (first..).zip(&mut sums[..count]) {
                         block.w = weights(p, &form, c, at, inputs, &mut row.0).as_ptr();
-                        block.records = &SUMS_ONLY;
-                        // SAFETY: columns and weights of `inputs` inputs are there, and nothing is scaled.
+                        block.records = SUMS_ONLY.as_ptr();
+                        block.count = 1;
+                        if isa::ADDS_SUMS {
+                            block.to = sums.as_mut_ptr();
+                        }
+                        // SAFETY: columns and weights of `inputs` inputs are there, with room for sums, and
+                        // nothing is scaled.
                         unsafe { isa::run(&mut block, form.bits) };
-                        for (sum, acc) in sums.iter_mut().zip(block.acc) {
-                            *sum = sum.wrapping_add(acc);
+                        if !isa::ADDS_SUMS {
+                            for (sum, acc) in sums.iter_mut().zip(block.acc) {
+                                *sum = sum.wrapping_add(acc);
+                            }
                         }
                     }
                 }

@@ -49,6 +49,11 @@ pub(super) struct Block {
     pub offsets: [i32; 4],
     /// The assembly's own.
     pub entry: [u32; 2],
+    /// Where the sums of channels that are not scaled are added, four a channel; those of the first are left in
+    /// `acc` where this is null, and where [`isa::ADDS_SUMS`] is not.
+    pub to: *mut i32,
+    /// With `to`: bytes from behind a channel's weights to the next one's.
+    pub w_step: usize,
 }
 
 /// Working memory, in parts.
@@ -287,6 +292,8 @@ fn convolve(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &mut [i8])
                     acc: [0; 4],
                     offsets: sums.map(|s| s.wrapping_mul(per_sum)),
                     entry: [0; 2],
+                    to: core::ptr::null_mut(),
+                    w_step: 0,
                 };
                 // SAFETY: rows, records and outputs of `count` channels are there, as asserted.
                 unsafe { channels(p, &mut block, bits, first, rows) };

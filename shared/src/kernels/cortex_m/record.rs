@@ -25,6 +25,14 @@ impl Record {
     /// The mark of a channel that only [`crate::arith::Multiplier::apply`] scales right.
     pub const BY_HAND: i32 = -1;
 
+    /// A channel of which only the sums are wanted.
+    pub const UNSCALED: Self = Self {
+        bias: 0,
+        mantissa: 0,
+        round: 0,
+        shift: Self::BY_HAND,
+    };
+
     /// Channel `c` of an operator with `taps` weights a channel; `offset` is added to its bias.
     pub fn new(channels: &Channels, c: usize, taps: usize, offset: i32) -> Self {
         let bias = channels.bias(c).wrapping_add(offset);
