@@ -497,4 +497,24 @@ mod tests {
         assert_eq!(p.arena_bytes, p.lower_bound);
         assert_eq!(p.lower_bound, 3 * 32 * 16 * 16);
     }
+
+    #[test]
+    fn working_memory_is_never_what_makes_the_arena_larger() {
+        // Outputs from much larger than working memory to much smaller, inputs that die and one that does not.
+        for channels in [4, 16, 40, 120] {
+            for height in 1..12 {
+                let nodes = vec![
+                    convolution_3x3(channels, 0, 1),
+                    convolution_3x3(channels, 1, 2),
+                    convolution_3x3(channels, 2, 3),
+                    add(1, 3, 4),
+                ];
+                let m = model_of(&[[height, 5, channels]; 5], nodes);
+                let p = plan(&m).unwrap();
+                assert_eq!(p.arena_bytes, p.lower_bound, "{height} x 5 x {channels}");
+                // The check refuses memory that a tensor needs.
+                assert!(crate::export::write_image(&m).is_ok());
+            }
+        }
+    }
 }
