@@ -96,39 +96,53 @@ pub fn plan(model: &QuantizedModel) -> Result<Plan, ExportError> {
     })
 }
 
-/// Places tensors, and with them room for working memory where it is not more than what the tensors take
-/// anyway, as long as the arena is not larger for it.
+/// Places tensors, and with them room for working memory, as much as the tensors leave or as one of the steps takes,
+/// as long as the arena is not larger for it.
 fn arrange_with_room(
     tensors: &[Buffer],
     needs: &[Option<Need>],
     least: usize,
 ) -> (Vec<usize>, usize) {
-    let mut buffers = tensors.to_vec();
-    for (i, need) in needs.iter().enumerate() {
-        let Some(need) = need else {
-            continue;
-        };
-        let alive = tensors
-            .iter()
-            .filter(|b| (b.from..=b.to).contains(&(i + 1)));
-        let free = least - alive.map(|b| b.bytes).sum::<usize>();
-        if let Some(&bytes) = need.steps.iter().rev().find(|b| **b <= free) {
+    let attempt = |all_that_is_left: bool| {
+        let mut buffers = tensors.to_vec();
+        for (i, need) in needs.iter().enumerate() {
+            let Some(need) = need else {
+                continue;
+            };
+            let alive = tensors
+                .iter()
+                .filter(|b| (b.from..=b.to).contains(&(i + 1)));
+            let free = least - alive.map(|b| b.bytes).sum::<usize>();
+            let Some(&step) = need.steps.iter().rev().find(|b| **b <= free) else {
+                continue;
+            };
+            let bytes = if all_that_is_left {
+                free.min(need.steps[2])
+            } else {
+                step
+            };
             buffers.push(Buffer {
                 bytes,
                 from: i + 1,
                 to: i + 1,
             });
         }
-    }
-    let (mut places, bytes) = arrange(&buffers);
-    places.truncate(tensors.len());
-    if bytes > least {
-        let alone = arrange(tensors);
-        if alone.1 < bytes {
-            return alone;
+        let (mut places, bytes) = arrange(&buffers);
+        places.truncate(tensors.len());
+        (places, bytes)
+    };
+    let with_room = [true, false].into_iter().map(attempt);
+    let alone = std::iter::once_with(|| arrange(tensors));
+    let mut best: Option<(Vec<usize>, usize)> = None;
+    for next in with_room.chain(alone) {
+        if best.as_ref().is_none_or(|(_, bytes)| next.1 < *bytes) {
+            best = Some(next);
+        }
+        if best.as_ref().is_some_and(|(_, bytes)| *bytes <= least) {
+            break;
         }
     }
-    (places, bytes)
+    best.unwrap_or_default()
 }
 
 /// The working memory of a node, in multiples of [`ALIGN`] bytes.

@@ -52,7 +52,7 @@ impl Source<'_> {
 
 /// Fewer channels than this are not computed at a time, since columns are made for them: less working
 /// memory is too little.
-const LEAST_CHANNELS: usize = 8;
+const LEAST_CHANNELS: usize = 16;
 
 /// Words on the stack for a convolution that has too little working memory.
 const STACK_WORDS: usize = 320;
