@@ -55,7 +55,7 @@ PY
         : >"$work/rates"
         for _ in 1 2 3; do
             for isa in avx512-vnni avx2 portable; do
-                "${QMEND:-target/release/qmend}" bench engine "$models/$name.tflite" --samples 256 --threads 1 --isa "$isa" --json --quiet 2>/dev/null |
+                "${QMEND:-target/release/qmend}" bench engine "$models/$name.tflite" --samples 32 --threads 1 --isa "$isa" --json --quiet 2>/dev/null |
                     tr -d "\n" >>"$work/rates" || true
                 echo >>"$work/rates"
             done
