@@ -95,13 +95,11 @@ impl<'s> Scratch<'s> {
         // SAFETY: as above; bytes are always aligned.
         let (_, bytes, _) = unsafe { words.align_to_mut::<i8>() };
         room -= each * channels;
+        let unpacked = room.checked_div(row).unwrap_or(0);
         if row > 0 {
-            room = room / row * row;
-            channels = channels.min(room / row);
-        } else {
-            room = 0;
+            channels = channels.min(unpacked);
         }
-        let (rows, bytes) = bytes.split_at_mut(room);
+        let (rows, bytes) = bytes.split_at_mut(unpacked * row);
         // SAFETY: as above.
         let rows = unsafe { core::slice::from_raw_parts_mut(rows.as_mut_ptr().cast(), rows.len()) };
         let (bytes, rest) = bytes.split_at_mut(inputs);

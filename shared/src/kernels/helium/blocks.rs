@@ -161,7 +161,7 @@ impl Part<'_> {
         for at in (0..form.columns).step_by(BLOCK) {
             let (block, start) = form.block(at, BLOCK.min(form.columns - at));
             let mut offsets = [0i32; COLUMNS];
-            for q in 0..columns {
+            for (q, to) in offsets.iter_mut().enumerate().take(columns) {
                 if form.bits == 8 {
                     write(q, at, &mut room.columns[q][..block.columns]);
                     continue;
@@ -170,7 +170,7 @@ impl Part<'_> {
                 write(q, at, plain);
                 fill(behind, -128);
                 let sum = block.spread(&room.rows, unsigned(&mut room.columns[q]));
-                offsets[q] = offset(&block, sum);
+                *to = offset(&block, sum);
             }
             let mut sums: Sums = [0; CHANNELS * COLUMNS];
             // As many rows as there is room for, where they are unpacked.

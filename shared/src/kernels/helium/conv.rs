@@ -84,7 +84,7 @@ impl<'s> Scratch<'s> {
         let words = |channels: usize| channels + channels.next_multiple_of(2) * COLUMNS;
         let mut channels = outputs;
         if room < 4 * words(outputs) + row {
-            channels = room / (4 * (1 + COLUMNS) + row) & !1;
+            channels = room / (4 * (1 + COLUMNS) + row) / 2 * 2;
             if channels < LEAST_CHANNELS.min(outputs) {
                 return None;
             }
