@@ -8,7 +8,7 @@
 #   tests/bench-device.sh --record    and write the counts to tests/instructions.txt
 #
 # Every layer's output is compared with the portable kernels' byte for byte; a difference fails too.
-# Whole models: firmware/examples/data/fashion.qmend, and those of ../shared/data where that is there.
+# Whole models: firmware/examples/data/fashion.qmend, the same network at 8 bits, and those of ../shared/data where that is there.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -69,12 +69,15 @@ done
 mkdir -p "$work/models"
 cp firmware/examples/data/fashion.qmend "$work/models/demo_4bit.qmend"
 cli=target/release/qmend
+[ -x "$cli" ] || cargo build --release --quiet --locked -p qmend
+assets=host/assets
+"$cli" quantize $assets/fmnist_cnn.onnx --data $assets/t10k-images-idx3-ubyte.gz:0..256 --scale 1/255 --weights 8 \
+    -o "$work/models/demo_8bit.qmend" >/dev/null 2>&1
 for model in resnet8_cifar10_int8 kws_dscnn_official_int8; do
     file=../shared/data/models/$model.tflite
     if [ ! -f "$file" ]; then
         echo "SKIPPED $model: $file is not there" >&2
     else
-        [ -x "$cli" ] || cargo build --release --quiet --locked -p qmend
         "$cli" export "$file" -o "$work/models/$model.qmend" 2>/dev/null
     fi
 done

@@ -46,4 +46,30 @@ print("| " + " | ".join(cells) + " |")
 PY
         done
     done
+    echo
+    echo "The same on one thread with each kind of vector instructions that this machine has, the kinds in turn:"
+    echo
+    echo "| network | AVX-512 VNNI | AVX2 | portable |"
+    echo "|---|---|---|---|"
+    for name in resnet8_cifar10_int8 kws_dscnn_official_int8; do
+        : >"$work/rates"
+        for _ in 1 2 3; do
+            for isa in avx512-vnni avx2 portable; do
+                "${QMEND:-target/release/qmend}" bench engine "$models/$name.tflite" --samples 32 --threads 1 --isa "$isa" --json --quiet 2>/dev/null |
+                    tr -d "\n" >>"$work/rates" || true
+                echo >>"$work/rates"
+            done
+        done
+        "$python" - "$work/rates" "$name" <<'PY'
+import json, sys
+best = {}
+for line in open(sys.argv[1]):
+    # Nothing where the machine lacks the instructions.
+    if line.strip():
+        o = json.loads(line)
+        best[o["isa"]] = max(best.get(o["isa"], 0), o["best_samples_a_second"])
+cells = [best.get(isa) for isa in ("Avx512Vnni", "Avx2", "Portable")]
+print("| " + " | ".join([sys.argv[2]] + ["-" if c is None else f"{c:.0f}" for c in cells]) + " |")
+PY
+    done
 } >"$out"

@@ -2,11 +2,13 @@
 //!
 //! A tensor lives from the operator that writes it to the last one that reads it. An operator that
 //! works element by element (reshape, table, requantization, addition) writes on an input that
-//! dies there. A convolution's working memory is a buffer that lives while it runs ([`super::place`]
-//! says where buffers go). Where that would take more than the tensors alone ever do, and the input dies
-//! there, the convolution runs in two parts: its working memory is under the output's last rows
-//! while the first ones are computed, and on the input's first rows, which nothing reads then, while
-//! the last ones are. A fully connected layer has none there.
+//! dies there ([`super::place`] says where buffers go). Working memory never makes the arena larger: it is in
+//! bytes that no tensor uses while its operator runs. Where there are too few, and the input dies there, a
+//! convolution runs in two parts: its working memory is under the output's last rows while the first ones
+//! are computed, and on the input's first rows, which nothing reads then, while the last ones are. Where one of
+//! the parts has too little, or the whole operator, its kernel works in blocks on the stack.
+
+use std::ops::Range;
 
 use qmend_shared::image::{Memory, Scratch, Window};
 use qmend_shared::kernels::{
@@ -70,51 +72,20 @@ pub fn plan(model: &QuantizedModel) -> Result<Plan, ExportError> {
         }
     }
     let least = lower_bound(&buffers);
-    let wanted: Vec<Option<Wanted>> = (0..model.nodes.len())
-        .map(|i| Wanted::new(model, i, &buffers, &buffer_of))
-        .collect();
-    // What the tensors need anyway, and working memory that cannot be anywhere else.
-    let least_with = wanted.iter().flatten().filter(|w| w.is_needed());
-    let allowed = least_with.map(|w| w.total).max().unwrap_or(0).max(least);
-    let scratch_of: Vec<Option<usize>> = wanted
+    let needs: Vec<Option<Need>> = model.nodes.iter().map(|n| Need::of(model, n)).collect();
+    let (places, arena_bytes) = arrange_with_room(&buffers, &needs, least);
+    let offsets: Vec<usize> = buffer_of.iter().map(|&b| places[b]).collect();
+    let arena = Arena {
+        model,
+        buffers: &buffers,
+        places: &places,
+        buffer_of: &buffer_of,
+        bytes: arena_bytes,
+    };
+    let memory = needs
         .iter()
         .enumerate()
-        .map(|(i, w)| {
-            let w = w.as_ref()?;
-            (w.is_needed() || w.total <= allowed).then(|| {
-                buffers.push(Buffer {
-                    bytes: w.bytes,
-                    from: i + 1,
-                    to: i + 1,
-                });
-                buffers.len() - 1
-            })
-        })
-        .collect();
-    let (places, arena_bytes) = arrange(&buffers);
-    let offsets: Vec<usize> = buffer_of.iter().map(|&b| places[b]).collect();
-    let memory = (0..model.nodes.len())
-        .map(|i| {
-            let w = wanted[i].as_ref()?;
-            // Places beyond 4 GiB are refused with their tensors.
-            let piece = |offset: usize| {
-                Some(Scratch {
-                    offset: u32::try_from(offset).ok()?,
-                    bytes: u32::try_from(w.bytes).ok()?,
-                })
-            };
-            if let Some(b) = scratch_of[i] {
-                return Some(Memory::Whole(piece(places[b])?));
-            }
-            let node = &model.nodes[i];
-            let rows = w.rows?;
-            let written = rows * row_bytes(model, node.output);
-            Some(Memory::Split {
-                first: piece((offsets[node.output.0] + written).next_multiple_of(ALIGN))?,
-                rows: u32::try_from(rows).ok()?,
-                rest: piece(offsets[node.inputs[0].0])?,
-            })
-        })
+        .map(|(i, need)| arena.memory(i, need.as_ref()?))
         .collect();
     Ok(Plan {
         offsets,
@@ -125,60 +96,201 @@ pub fn plan(model: &QuantizedModel) -> Result<Plan, ExportError> {
     })
 }
 
-/// The working memory of a node.
-struct Wanted {
-    /// Its bytes, a multiple of [`ALIGN`].
-    bytes: usize,
-    /// These and all tensors alive while the node runs.
-    total: usize,
-    /// How many rows of the output to compute first, where the operands have room for it.
-    rows: Option<usize>,
-    /// Whether the kernels are nearly as fast without.
-    optional: bool,
+/// Places tensors, and with them room for working memory, as much as the tensors leave or as one of the steps takes,
+/// as long as the arena is not larger for it.
+fn arrange_with_room(
+    tensors: &[Buffer],
+    needs: &[Option<Need>],
+    least: usize,
+) -> (Vec<usize>, usize) {
+    let attempt = |all_that_is_left: bool| {
+        let mut buffers = tensors.to_vec();
+        for (i, need) in needs.iter().enumerate() {
+            let Some(need) = need else {
+                continue;
+            };
+            let alive = tensors
+                .iter()
+                .filter(|b| (b.from..=b.to).contains(&(i + 1)));
+            let free = least - alive.map(|b| b.bytes).sum::<usize>();
+            let Some(&step) = need.steps.iter().rev().find(|b| **b <= free) else {
+                continue;
+            };
+            let bytes = if all_that_is_left {
+                free.min(need.steps[2])
+            } else {
+                step
+            };
+            buffers.push(Buffer {
+                bytes,
+                from: i + 1,
+                to: i + 1,
+            });
+        }
+        let (mut places, bytes) = arrange(&buffers);
+        places.truncate(tensors.len());
+        (places, bytes)
+    };
+    let with_room = [true, false].into_iter().map(attempt);
+    let alone = std::iter::once_with(|| arrange(tensors));
+    let mut best: Option<(Vec<usize>, usize)> = None;
+    for next in with_room.chain(alone) {
+        if best.as_ref().is_none_or(|(_, bytes)| next.1 < *bytes) {
+            best = Some(next);
+        }
+        if best.as_ref().is_some_and(|(_, bytes)| *bytes <= least) {
+            break;
+        }
+    }
+    best.unwrap_or_default()
 }
 
-impl Wanted {
-    fn new(
-        model: &QuantizedModel,
-        i: usize,
-        buffers: &[Buffer],
-        buffer_of: &[usize],
-    ) -> Option<Self> {
-        let node = &model.nodes[i];
-        let bytes = scratch_bytes(model, node)?.next_multiple_of(ALIGN);
-        let alive = buffers
-            .iter()
-            .filter(|b| (b.from..=b.to).contains(&(i + 1)));
-        let total = bytes + alive.map(|b| b.bytes).sum::<usize>();
-        let input_dies = buffers[buffer_of[node.inputs[0].0]].to == i + 1;
-        let rows = input_dies
-            .then(|| rows_before_the_rest(model, node, bytes))
-            .flatten();
-        Some(Self {
-            bytes,
-            total,
-            rows,
-            optional: does_without(node),
+/// The working memory of a node, in multiples of [`ALIGN`] bytes.
+struct Need {
+    /// With how much it is how fast: on the processors that take least with few channels at a time, on these with
+    /// all channels, and on all processors.
+    steps: [usize; 3],
+}
+
+impl Need {
+    /// `None` for operators that use none, or too much.
+    fn of(model: &QuantizedModel, node: &Node) -> Option<Self> {
+        let x = model.tensor(*node.inputs.first()?);
+        let steps = match &node.op {
+            Op::Conv2d(c) => {
+                let positions = c.kernel.iter().product::<usize>();
+                if c.is_depthwise(x.shape[2]) {
+                    [depthwise_scratch_bytes(positions); 3]
+                } else {
+                    let taps = positions.checked_mul(x.shape[2] / c.groups.max(1))?;
+                    let (outputs, bits) = (model.tensor(node.output).shape[2], c.linear.bits);
+                    let few = conv2d_scratch_bytes(taps, outputs.min(FEW_CHANNELS), bits);
+                    let all = conv2d_scratch_bytes(taps, outputs, bits);
+                    // Half of each of four columns' words, where activations are halfwords.
+                    let half = if bits == 8 { 8 * taps } else { 0 };
+                    [few - half, all - half, all]
+                }
+            }
+            Op::FullyConnected(f) => {
+                let all = fully_connected_scratch_bytes(f.linear.taps());
+                [all.div_ceil(2), all.div_ceil(2), all]
+            }
+            _ => return None,
+        };
+        let fits = (1..=MOST_SCRATCH).contains(&steps[2]);
+        fits.then(|| Self {
+            steps: steps.map(|b| b.next_multiple_of(ALIGN)),
         })
     }
 
-    /// Whether there is no other way than memory of its own.
-    fn is_needed(&self) -> bool {
-        self.rows.is_none() && !self.optional
+    /// How good it is to have so many bytes.
+    fn worth(&self, bytes: usize) -> usize {
+        self.steps.iter().filter(|step| **step <= bytes).count()
     }
 }
 
-/// The most rows of a convolution's output that leave `bytes` under the others, if those read none of
-/// the input's first `bytes`.
-fn rows_before_the_rest(model: &QuantizedModel, node: &Node, bytes: usize) -> Option<usize> {
+/// Tensors in their places.
+struct Arena<'m> {
+    model: &'m QuantizedModel,
+    buffers: &'m [Buffer],
+    places: &'m [usize],
+    buffer_of: &'m [usize],
+    bytes: usize,
+}
+
+impl Arena<'_> {
+    /// Where the working memory of node `i` is: in bytes that no tensor uses while it runs, or else in two parts.
+    fn memory(&self, i: usize, need: &Need) -> Option<Memory> {
+        let node = &self.model.nodes[i];
+        let (input, output) = (*node.inputs.first()?, node.output);
+        let all = need.steps[2];
+        // Places beyond 4 GiB are refused with their tensors.
+        let piece = |gap: Range<usize>| {
+            Some(Scratch {
+                offset: u32::try_from(gap.start).ok()?,
+                bytes: u32::try_from(gap.len().min(all)).ok()?,
+            })
+        };
+        let whole = self.gap(i, &[]);
+        let height = self.height(output);
+        let most = height * need.steps.len();
+        let mut best = (self.worth_of(need, &whole, height), None);
+        for rows in 1..height {
+            let Some(needed) = first_row_needed(self.model, node, rows) else {
+                break;
+            };
+            if best.0 == most || needed >= self.height(input) {
+                break;
+            }
+            let written = rows * row_bytes(self.model, output);
+            let dead = needed * row_bytes(self.model, input);
+            let first = self.gap(i, &[(output, written..usize::MAX)]);
+            let mut rest = whole.clone();
+            if self.buffers[self.buffer_of[input.0]].to == i + 1 {
+                rest = self.gap(i, &[(input, 0..dead)]);
+            }
+            let worth =
+                self.worth_of(need, &first, rows) + self.worth_of(need, &rest, height - rows);
+            if worth > best.0 && !first.is_empty() && !rest.is_empty() {
+                best = (worth, Some((rows, first, rest)));
+            }
+        }
+        match best {
+            (0, _) => None,
+            (_, None) => Some(Memory::Whole(piece(whole)?)),
+            (_, Some((rows, first, rest))) => Some(Memory::Split {
+                first: piece(first)?,
+                rows: u32::try_from(rows).ok()?,
+                rest: piece(rest)?,
+            }),
+        }
+    }
+
+    fn height(&self, id: TensorId) -> usize {
+        self.model.tensor(id).shape[0]
+    }
+
+    /// How good a gap is for some rows of the output.
+    fn worth_of(&self, need: &Need, gap: &Range<usize>, rows: usize) -> usize {
+        rows * need.worth(gap.len())
+    }
+
+    /// The longest run of bytes that no tensor needs while node `i` runs, but for these parts of tensors, which may be
+    /// overwritten.
+    fn gap(&self, i: usize, free: &[(TensorId, Range<usize>)]) -> Range<usize> {
+        let mut used: Vec<Range<usize>> = Vec::new();
+        for (b, (buffer, &at)) in self.buffers.iter().zip(self.places).enumerate() {
+            if !(buffer.from..=buffer.to).contains(&(i + 1)) {
+                continue;
+            }
+            let parts = free.iter().find(|(id, _)| self.buffer_of[id.0] == b);
+            match parts {
+                Some((_, part)) => {
+                    used.push(at..at + part.start);
+                    used.push(at + part.end.min(buffer.bytes)..at + buffer.bytes);
+                }
+                None => used.push(at..at + buffer.bytes),
+            }
+        }
+        used.push(self.bytes..self.bytes);
+        used.sort_by_key(|r| r.start);
+        let (mut end, mut best) = (0usize, 0..0);
+        for r in used {
+            let gap = end.next_multiple_of(ALIGN)..r.start / ALIGN * ALIGN;
+            if gap.start < gap.end && gap.len() > best.len() {
+                best = gap;
+            }
+            end = end.max(r.end);
+        }
+        best
+    }
+}
+
+/// The first row of the input that a convolution still reads when the first `rows` rows of its output are done.
+fn first_row_needed(model: &QuantizedModel, node: &Node, rows: usize) -> Option<usize> {
     let Op::Conv2d(conv) = &node.op else {
         return None;
     };
-    let (x, y) = (node.inputs[0], node.output);
-    let (in_row, out_row) = (row_bytes(model, x), row_bytes(model, y));
-    let out = model.tensor(y);
-    let room = out.elements().checked_sub(bytes + ALIGN - 1)?;
-    let rows = room / out_row;
     let step = |v: usize| u8::try_from(v).ok();
     let window = Window {
         kernel: [1, 1],
@@ -186,12 +298,8 @@ fn rows_before_the_rest(model: &QuantizedModel, node: &Node, bytes: usize) -> Op
         dilation: [1, 1],
         pad: [step(conv.pads.top)?, 0],
     };
-    let (needed, _) = window.first_row(rows);
-    let fits = rows > 0
-        && rows < out.shape[0]
-        && needed < model.tensor(x).shape[0]
-        && bytes <= needed * in_row;
-    fits.then_some(rows)
+    debug_assert!(rows < model.tensor(node.output).shape[0]);
+    Some(window.first_row(rows).0)
 }
 
 /// Bytes of a row of a tensor.
@@ -200,35 +308,11 @@ fn row_bytes(model: &QuantizedModel, id: TensorId) -> usize {
     w * c
 }
 
-/// More than this is not worth it: the kernels that need none are used then.
+/// More than this is not worth it: the kernels work in blocks then.
 const MOST_SCRATCH: usize = 64 * 1024;
 
-/// Bytes of working memory that make a node fast.
-fn scratch_bytes(model: &QuantizedModel, node: &Node) -> Option<usize> {
-    let x = model.tensor(*node.inputs.first()?);
-    let c = match &node.op {
-        Op::Conv2d(c) => c,
-        Op::FullyConnected(f) => {
-            let bytes = fully_connected_scratch_bytes(f.linear.taps());
-            return (bytes <= MOST_SCRATCH).then_some(bytes);
-        }
-        _ => return None,
-    };
-    let [positions, in_c] = [c.kernel.iter().product::<usize>(), x.shape[2]];
-    let bytes = if c.is_depthwise(in_c) {
-        depthwise_scratch_bytes(positions)
-    } else {
-        let taps = positions.checked_mul(in_c / c.groups.max(1))?;
-        conv2d_scratch_bytes(taps, model.tensor(node.output).shape[2], c.linear.bits)
-    };
-    (1..=MOST_SCRATCH).contains(&bytes).then_some(bytes)
-}
-
-/// Whether a node's kernels are nearly as fast without working memory: fully connected layers, but for rows
-/// of three bits, which are unpacked there.
-fn does_without(node: &Node) -> bool {
-    matches!(&node.op, Op::FullyConnected(f) if f.linear.bits != 3)
-}
+/// Channels that are worth making a convolution's columns for.
+const FEW_CHANNELS: usize = 16;
 
 /// First and last time at which each tensor must be in the arena.
 fn lifetimes(model: &QuantizedModel) -> Result<Vec<(usize, usize)>, ExportError> {
@@ -399,7 +483,7 @@ mod tests {
                 .map(|i| fully_connected(bits, shapes[i][2], shapes[i + 1][2], i, i + 1))
                 .collect()
         };
-        for bits in [8, 4, 2] {
+        for bits in [8, 4, 3, 2] {
             let p = plan(&model_of(&shapes, dense(bits))).unwrap();
             assert_eq!(p.lower_bound, 640 + 128);
             assert_eq!(p.arena_bytes, p.lower_bound, "{bits} bits");
@@ -407,7 +491,6 @@ mod tests {
             let has = p.memory.iter().map(|m| m.is_some());
             assert_eq!(has.collect::<Vec<_>>(), [false, true, true], "{bits} bits");
         }
-        assert!(plan(&model_of(&shapes, dense(3))).unwrap().arena_bytes > 640 + 128);
     }
 
     #[test]
@@ -427,5 +510,25 @@ mod tests {
         assert_eq!(kinds, [false, false, true]);
         assert_eq!(p.arena_bytes, p.lower_bound);
         assert_eq!(p.lower_bound, 3 * 32 * 16 * 16);
+    }
+
+    #[test]
+    fn working_memory_is_never_what_makes_the_arena_larger() {
+        // Outputs from much larger than working memory to much smaller, inputs that die and one that does not.
+        for channels in [4, 16, 40, 120] {
+            for height in 1..12 {
+                let nodes = vec![
+                    convolution_3x3(channels, 0, 1),
+                    convolution_3x3(channels, 1, 2),
+                    convolution_3x3(channels, 2, 3),
+                    add(1, 3, 4),
+                ];
+                let m = model_of(&[[height, 5, channels]; 5], nodes);
+                let p = plan(&m).unwrap();
+                assert_eq!(p.arena_bytes, p.lower_bound, "{height} x 5 x {channels}");
+                // The check refuses memory that a tensor needs.
+                assert!(crate::export::write_image(&m).is_ok());
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::window::Axis;
+use super::window::{Axis, Taps};
 
 /// Consecutive output positions whose windows have the same taps inside the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,5 +58,45 @@ pub(super) fn for_each_run(
     } else {
         rows.clone()
             .for_each(|oy| run(oy, columns.start, false, columns.len()));
+    }
+}
+
+/// Where a group's inputs of an output position lie, a filter's taps in their order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inputs {
+    pub axes: [Axis; 2],
+    /// Channels of the input, and of one group.
+    pub in_c: usize,
+    pub per_group: usize,
+    pub first_channel: usize,
+    /// Whether the taps of a filter's row are one run of bytes.
+    pub runs: bool,
+}
+
+impl Inputs {
+    /// How many inputs from number `at` on are one run of bytes, and where it starts in the input; nowhere where
+    /// they are outside of it. `usize::MAX` behind the last one.
+    pub fn piece(&self, ys: Taps, xs: Taps, at: usize) -> (usize, Option<usize>) {
+        let [y, x] = self.axes;
+        let tap = self.per_group;
+        let row = x.kernel * tap;
+        let (ky, in_row) = (at / row, at % row);
+        if ky >= y.kernel {
+            return (usize::MAX, None);
+        }
+        let kx = in_row / tap;
+        if !(ys.from..ys.to).contains(&ky) || kx >= xs.to {
+            return (row - in_row, None);
+        }
+        if kx < xs.from {
+            return (xs.from * tap - in_row, None);
+        }
+        let first = ys.first + (ky - ys.from) * y.dilation;
+        let (from, to, column) = match self.runs {
+            true => (xs.from, xs.to, xs.first),
+            false => (kx, kx + 1, xs.first + (kx - xs.from) * x.dilation),
+        };
+        let position = (first * x.input + column) * self.in_c + self.first_channel;
+        (to * tap - in_row, Some(position + in_row - from * tap))
     }
 }

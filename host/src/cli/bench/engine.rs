@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rand::prelude::*;
 use serde_json::json;
 
@@ -26,15 +26,47 @@ pub struct Args {
     /// Repeat runs for so long
     #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = super::super::repair::parse_seconds)]
     time: Duration,
+    /// Use these vector instructions rather than the best that the machine has
+    #[arg(long, value_enum)]
+    isa: Option<Vectors>,
     /// Show each operator's share, measured on one thread
     #[arg(long)]
     layers: bool,
 }
 
+/// Vector instructions by name.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Vectors {
+    /// What the compiler makes of plain loops
+    Portable,
+    /// AArch64
+    Neon,
+    /// x86-64
+    Avx2,
+    /// x86-64
+    Avx512Vnni,
+}
+
+impl Vectors {
+    fn isa(self) -> Isa {
+        match self {
+            Vectors::Portable => Isa::Portable,
+            Vectors::Neon => Isa::Neon,
+            Vectors::Avx2 => Isa::Avx2,
+            Vectors::Avx512Vnni => Isa::Avx512Vnni,
+        }
+    }
+}
+
 /// Runs the benchmark.
 pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let model = models::load_integer(&args.model)?.model;
-    let engine = Engine::new(&model)?;
+    let isa = args.isa.map_or_else(Isa::detect, Vectors::isa);
+    if !Isa::available().contains(&isa) {
+        let there = Isa::available();
+        bail!("this machine has no {isa:?}; --isa can be one of {there:?} here, or be left out");
+    }
+    let engine = Engine::with_isa(&model, isa)?;
     let mut random = StdRng::seed_from_u64(0);
     let n = args.samples as usize;
     let inputs: Vec<i8> = (0..n * engine.input_elements())
@@ -55,7 +87,7 @@ pub fn run(args: &Args, context: &Context) -> Result<Done> {
     let macs: Vec<usize> = model.nodes.iter().map(|node| model.macs(node)).collect();
     let total_macs: usize = macs.iter().sum();
     let threads = rayon::current_num_threads();
-    let isa = format!("{:?}", Isa::detect());
+    let isa = format!("{isa:?}");
     context.say(format_args!(
         "{median:.0} samples a second (best {best:.0}) on {threads} threads, {isa}: {:.1} G multiply-accumulates a second",
         median * total_macs as f64 / 1e9

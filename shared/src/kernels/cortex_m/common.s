@@ -16,6 +16,8 @@
 .set B_SUMS, 48
 .set B_ENTRY, 64
 .set B_GO, 68
+.set B_TO, 72
+.set B_W_STEP, 76
 
 @ What is behind an output channel's sum: r0-r3 sums, r7 the block.
 .macro QMEND_FINISH next, leave
@@ -47,10 +49,38 @@
     bne     \next
 .endm
 
-@ Leaves, with the channel's sums in the block where Rust is to finish it (its record's shift is
-@ negative).
 .macro QMEND_RETURN
     pop     {r4, r5, r6, r7, r8, r9, r10, r11, pc}
+.endm
+
+@ A channel that is not to be scaled: its sums are added to those that B_TO points to, and the next one follows;
+@ where it points nowhere they are left in the block. `frame`: bytes on the stack to give back.
+.macro QMEND_LEAVE next, frame
+    ldr.w   r8, [r7, #B_TO]
+    cmp.w   r8, #0
+    beq     5f
+    ldmia.w r8, {r9, r10, r11, r12}
+    add     r0, r9
+    add     r1, r10
+    add     r2, r11
+    add     r3, r12
+    stmia.w r8!, {r0, r1, r2, r3}
+    str.w   r8, [r7, #B_TO]
+    ldr.w   r8, [r7, #B_W_STEP]
+    add     r5, r8
+    ldr.w   r8, [r7, #B_COUNT]
+    subs.w  r8, r8, #1
+    str.w   r8, [r7, #B_COUNT]
+    bne.w   \next
+    b       6f
+5:
+    add.w   r8, r7, #B_ACC
+    stmia.w r8, {r0, r1, r2, r3}
+6:
+    .if \frame
+    add     sp, #\frame
+    .endif
+    QMEND_RETURN
 .endm
 
 .macro QMEND_ENTER copy_bytes, loop

@@ -111,6 +111,18 @@ pub(super) fn depthwise_conv2d(
     true
 }
 
+/// Most taps of filters that are unpacked on the stack where there is no scratch memory.
+const MOST_TAPS: usize = 64;
+
+/// As [`depthwise_conv2d`] where scratch memory is too small: with some on the stack.
+#[inline(never)]
+pub(super) fn on_stack(p: &ConvParams, input: &[i8], output: &mut [i8]) -> bool {
+    let mut room = [0u32; CONSTANTS + MOST_TAPS * isa::TAP_WORDS];
+    // SAFETY: every bit pattern is a number of either type, and bytes are always aligned.
+    let (_, room, _) = unsafe { room.align_to_mut::<i8>() };
+    depthwise_conv2d(p, room, input, output)
+}
+
 /// Writes the weights of four channels from `first`, a multiple of four, on: [`isa::TAP_WORDS`] a row.
 #[cfg_attr(not(feature = "fast"), inline(always))]
 fn unpack(rows: &Rows, first: usize, to: &mut [u32]) {

@@ -13,6 +13,9 @@ use crate::weights::{Layout, Rows};
 /// What records hold the bias times.
 pub(super) const BIAS_SCALE: i32 = 2;
 
+/// Whether the assembly adds the sums of channels that it does not scale to others.
+pub(super) const ADDS_SUMS: bool = true;
+
 /// Whether rows of three taps inside have a function of their own.
 pub(super) const THREE: bool = true;
 

@@ -93,9 +93,7 @@ qmend_conv_8:
     QMEND_FINISH 1b, 3f
     QMEND_RETURN
 3:
-    add.w   r8, r7, #B_ACC
-    stmia.w r8, {r0, r1, r2, r3}
-    QMEND_RETURN
+    QMEND_LEAVE 1b, 0
 
 .macro QMEND_CONV_FIELDS name, mask, dot, copy_bytes
 .section .text.\name, "ax", %progbits
@@ -127,10 +125,7 @@ qmend_conv_8:
     add     sp, #8
     QMEND_RETURN
 3:
-    add.w   r8, r7, #B_ACC
-    stmia.w r8, {r0, r1, r2, r3}
-    add     sp, #8
-    QMEND_RETURN
+    QMEND_LEAVE 1b, 8
 .endm
 
 QMEND_CONV_FIELDS qmend_conv_4, 0x000f000f, QMEND_DOT_4, 100

@@ -102,13 +102,7 @@ pub(super) fn fully_connected(
     }
     while product.next < outputs {
         if let Some(row) = &mut row {
-            if bits == 8 {
-                let from = &p.weights.row_bytes(product.next)[..columns];
-                row[..columns].copy_from_slice(from);
-                row[columns..].fill(0);
-            } else {
-                unpack::fields(&p.weights, product.next, row);
-            }
+            unpack::part(&p.weights, bits, product.next, 0, row);
             product.w = row.as_ptr();
             product.count = product.next + 1;
         }
@@ -177,33 +171,62 @@ const BLOCK_WORDS: usize = 128;
 const SMALL_WORDS: usize = 16;
 const BLOCK_OUTPUTS: usize = 16;
 
-/// The same where there is too little working memory, of rows that the assembly reads as they lie in the
-/// image: an input that fits is spread on the stack, and of others a block at a time, again for every
-/// [`BLOCK_OUTPUTS`] outputs.
+/// The same where there is too little working memory: an input that fits is spread on the stack, with room for a row
+/// where rows are unpacked, and of others a block at a time, again for every [`BLOCK_OUTPUTS`] outputs.
 #[inline(never)]
 pub(super) fn on_stack(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]) -> bool {
     let words = |b: &[u8]| b.as_ptr().addr().is_multiple_of(4);
     let (c, rows) = (&p.channels, &p.weights);
-    let aligned = words(rows.bytes) && words(c.bias) && words(c.mantissas);
-    if input.is_empty() || !isa::reads(rows) || !aligned {
+    if input.is_empty() || !words(c.bias) || !words(c.mantissas) {
         return false;
     }
-    let bits = rows.bits;
+    let direct = isa::reads(rows) && words(rows.bytes);
+    let bits = if direct || rows.bits == 8 {
+        rows.bits
+    } else {
+        4
+    };
     let [_, rest] = isa::product_bodies(bits);
     let inputs = rows.columns.next_multiple_of(rest);
-    let stride = row_stride(rows.columns, bits);
     assert_eq!(input.len(), rows.columns);
     assert_eq!(c.count(), output.len());
-    assert_eq!(rows.bytes.len(), output.len() * stride);
-    let words = isa::row_words(inputs, bits);
+    assert_eq!(
+        rows.bytes.len(),
+        output.len() * row_stride(rows.columns, rows.bits)
+    );
+    // A row of bytes or of 4-bit fields, in words.
+    let row = if direct {
+        0
+    } else {
+        inputs * bits as usize / 32
+    };
+    let words = isa::row_words(inputs, bits) + row;
     if words <= SMALL_WORDS {
         spread_whole::<SMALL_WORDS>(p, input, output);
     } else if words <= BLOCK_WORDS {
         spread_whole::<BLOCK_WORDS>(p, input, output);
+    } else if direct {
+        in_blocks(p, bits, input, inputs, None, output);
     } else {
-        in_blocks(p, bits, input, inputs, stride, output);
+        unpacked_in_blocks(p, bits, input, inputs, output);
     }
     true
+}
+
+/// Most bytes of a block of an unpacked row.
+const BLOCK_ROW: usize = 2 * BLOCK_WORDS;
+
+/// Of rows that are unpacked, a block of one at a time.
+#[inline(never)]
+fn unpacked_in_blocks(
+    p: &FullyConnectedParams,
+    bits: u8,
+    input: &[i8],
+    inputs: usize,
+    output: &mut [i8],
+) {
+    let mut row = Aligned([0; BLOCK_ROW]);
+    in_blocks(p, bits, input, inputs, Some(&mut row.0), output);
 }
 
 /// The layer with working memory of `WORDS` words, which are enough, on the stack.
@@ -221,9 +244,10 @@ fn in_blocks(
     bits: u8,
     input: &[i8],
     inputs: usize,
-    stride: usize,
+    mut row: Option<&mut [u8; BLOCK_ROW]>,
     output: &mut [i8],
 ) {
+    let stride = row_stride(p.weights.columns, p.weights.bits);
     let mut x = [0u32; BLOCK_WORDS];
     // Words hold one input or two; every loop's body divides both.
     let block = 2 * BLOCK_WORDS / isa::row_words(2, bits);
@@ -238,17 +262,31 @@ fn in_blocks(
             for (c, sum) in (first..).zip(&mut sums[..count]) {
                 product.next = c;
                 product.count = c + 1;
-                product.w = p.weights.bytes[c * stride + from * bits as usize / 8..].as_ptr();
+                let mut offset = 0;
+                product.w = match &mut row {
+                    None => p.weights.bytes[c * stride + from * bits as usize / 8..].as_ptr(),
+                    Some(row) => {
+                        let row = &mut row[..inputs * bits as usize / 8];
+                        unpack::part(&p.weights, bits, c, from, row);
+                        offset = isa::bias_offset(row, bits, p.input_zero_point);
+                        row.as_ptr()
+                    }
+                };
                 // SAFETY: what follows `w` in the row are the weights of `inputs` inputs, which are spread.
                 unsafe { isa::product(&mut product, bits) };
                 // Every block's sum has the bias in it.
                 let part = product.acc.wrapping_sub(p.channels.bias(c));
-                *sum = sum.wrapping_add(part);
+                *sum = sum.wrapping_add(part).wrapping_add(offset);
             }
         }
         for (c, sum) in (first..).zip(&sums[..count]) {
             let acc = sum.wrapping_add(p.channels.bias(c));
-            output[c] = by_hand(p, bits, c, p.weights.row_bytes(c), acc);
+            // Where rows were unpacked the sums have their offsets.
+            let fields = match row {
+                Some(_) => &[],
+                None => p.weights.row_bytes(c),
+            };
+            output[c] = by_hand(p, bits, c, fields, acc);
         }
     }
 }
@@ -294,4 +332,4 @@ fn spread(p: &FullyConnectedParams, input: &[i8], inputs: usize, bits: u8, x: &m
 
 /// Bytes that may be loaded as words.
 #[repr(align(4))]
-struct Aligned([i8; 16]);
+struct Aligned<T>(T);

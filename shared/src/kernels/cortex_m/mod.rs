@@ -3,6 +3,8 @@
 //! - [`conv`]: convolution as a matrix product of weights and four columns of activations at a
 //!   time, whose loops are in assembly: `dsp.s`, `thumb2.s`, `thumb1.s` and their neighbours for the instruction sets
 //!   that `build.rs` names;
+//! - [`columns`]: those columns;
+//! - [`blocks`]: convolution with little memory, a block of the inputs at a time;
 //! - [`depthwise`]: four channels at a time;
 //! - [`fully_connected`]: a row at a time;
 //! - [`record`]: an output channel's constants as those loops read them;
@@ -13,6 +15,8 @@
 //! are asserted against the shapes first.
 #![allow(unsafe_code)]
 
+mod blocks;
+mod columns;
 mod conv;
 mod depthwise;
 mod fully_connected;
@@ -48,7 +52,9 @@ impl Kernels for CortexM {
     }
 
     fn depthwise_conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &mut [i8]) {
-        if !depthwise::depthwise_conv2d(p, scratch, input, output) {
+        let done = depthwise::depthwise_conv2d(p, scratch, input, output)
+            || ROOMY && depthwise::on_stack(p, input, output);
+        if !done {
             Portable::depthwise_conv2d(p, scratch, input, output);
         }
     }

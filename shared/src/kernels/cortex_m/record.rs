@@ -25,6 +25,14 @@ impl Record {
     /// The mark of a channel that only [`crate::arith::Multiplier::apply`] scales right.
     pub const BY_HAND: i32 = -1;
 
+    /// A channel of which only the sums are wanted.
+    pub const UNSCALED: Self = Self {
+        bias: 0,
+        mantissa: 0,
+        round: 0,
+        shift: Self::BY_HAND,
+    };
+
     /// Channel `c` of an operator with `taps` weights a channel; `offset` is added to its bias.
     pub fn new(channels: &Channels, c: usize, taps: usize, offset: i32) -> Self {
         let bias = channels.bias(c).wrapping_add(offset);
@@ -54,5 +62,17 @@ impl Record {
                 shift: Self::BY_HAND,
             }
         }
+    }
+
+    /// Scales a sum with its bias as the assembly does; `None` for a channel that it leaves.
+    #[inline(always)]
+    pub fn scale(&self, acc: i32) -> Option<i8> {
+        if self.shift < 0 {
+            return None;
+        }
+        let product = (2 * acc) as i64 * self.mantissa as i64;
+        let high = ((product + (1 << 31)) >> 32) as i32;
+        let y = (high + (high >> 31) + self.round) >> self.shift;
+        Some(y.clamp(i8::MIN as i32, i8::MAX as i32) as i8)
     }
 }

@@ -40,6 +40,9 @@ mod this {
 
 pub(super) const NAME: &str = this::NAME;
 
+/// Whether the assembly adds the sums of channels that it does not scale to others.
+pub(super) const ADDS_SUMS: bool = cfg!(qmend_kernels = "thumb2");
+
 /// What records hold the bias times.
 pub(super) const BIAS_SCALE: i32 = this::BIAS_SCALE;
 

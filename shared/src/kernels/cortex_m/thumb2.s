@@ -54,9 +54,7 @@ qmend_conv_8:
     QMEND_FINISH 1b, 3f
     QMEND_RETURN
 3:
-    add.w   r8, r7, #B_ACC
-    stmia.w r8, {r0, r1, r2, r3}
-    QMEND_RETURN
+    QMEND_LEAVE 1b, 0
 
 @ Fields. A column holds, of each four activations a b c d plus 128, the words c + a * 2^16 and
 @ d + b * 2^16. The product with a pair of fields (a in the lower half, c in the upper one) has
@@ -164,10 +162,7 @@ qmend_conv_8:
     add     sp, #20
     QMEND_RETURN
 9:
-    add.w   r8, r7, #B_ACC
-    stmia.w r8, {r0, r1, r2, r3}
-    add     sp, #20
-    QMEND_RETURN
+    QMEND_LEAVE \next, 20
 .endm
 
 .section .text.qmend_conv_4, "ax", %progbits

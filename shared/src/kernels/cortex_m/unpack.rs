@@ -15,15 +15,32 @@ pub(super) const fn row_bytes(inputs: usize) -> usize {
     inputs / 2
 }
 
-/// Unpacks row `r` to [`row_bytes`] bytes.
+/// Row `r` from number `at` on, a multiple of thirty-two, as rows of `bits` bits: to bytes, with zeros behind
+/// the row's last one, or to fields.
+#[cfg_attr(feature = "fast", inline(never))]
+pub(super) fn part(rows: &Rows, bits: u8, r: usize, at: usize, to: &mut [u8]) {
+    if bits == 8 {
+        let from = &rows.row_bytes(r)[at..rows.columns];
+        let (there, behind) = to.split_at_mut(from.len().min(to.len()));
+        there.copy_from_slice(&from[..there.len()]);
+        behind.fill(0);
+    } else {
+        fields(rows, r, at, to);
+    }
+}
+
+/// Unpacks row `r` from number `at` on, a multiple of thirty-two, to the whole words of `to`; behind the row's last
+/// number they are zeros.
 #[inline(never)]
-pub(super) fn fields(rows: &Rows, r: usize, to: &mut [u8]) {
+pub(super) fn fields(rows: &Rows, r: usize, at: usize, to: &mut [u8]) {
     let (words, _) = to.as_chunks_mut::<4>();
     let mut done = 0;
     if rows.bits == 3 {
-        let bytes = rows.row_bytes(r);
+        // Whole words of this part.
+        let whole = words.len().min((rows.columns - at) / EIGHT);
+        let bytes = &rows.row_bytes(r)[at / EIGHT * 3..];
         done = if super::isa::loads_from(bytes.as_ptr().cast()) {
-            rows.columns / EIGHT / 4 * 4
+            whole / 4 * 4
         } else {
             0
         };
@@ -33,16 +50,16 @@ pub(super) fn fields(rows: &Rows, r: usize, to: &mut [u8]) {
             // SAFETY: as asserted; where it matters both are at addresses of words.
             unsafe { qmend_unpack_3(bytes.as_ptr(), done / 4, words.as_mut_ptr().cast()) };
         }
-        let (threes, _) = bytes[done * 3..rows.columns / EIGHT * 3].as_chunks::<3>();
+        let (threes, _) = bytes[done * 3..whole * 3].as_chunks::<3>();
         for (to, from) in words[done..].iter_mut().zip(threes) {
             let packed = u32::from_le_bytes([from[0], from[1], from[2], 0]);
             *to = of_three_bits(packed).to_le_bytes();
         }
-        done = rows.columns / EIGHT;
+        done = whole;
     }
     for (i, to) in words.iter_mut().enumerate().skip(done) {
         let mut w = [0i8; EIGHT];
-        let from = i * EIGHT;
+        let from = at + i * EIGHT;
         let count = EIGHT.min(rows.columns.saturating_sub(from));
         rows.decode(r, from, &mut w[..count]);
         // Numbers of at most four bits, and a word's bytes: there is no error.

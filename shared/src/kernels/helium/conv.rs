@@ -50,8 +50,17 @@ impl Source<'_> {
     }
 }
 
+/// Fewer channels than this are not computed at a time, since columns are made for them: less working
+/// memory is too little.
+const LEAST_CHANNELS: usize = 16;
+
+/// Words on the stack for a convolution that has too little working memory.
+const STACK_WORDS: usize = 320;
+
 /// Working memory, in parts.
 struct Scratch<'s> {
+    /// Channels that are computed at a time.
+    channels: usize,
     /// What is to be added to a channel's sums.
     bias: &'s mut [i32],
     /// Of rows with three columns.
@@ -65,17 +74,30 @@ struct Scratch<'s> {
 }
 
 impl<'s> Scratch<'s> {
-    /// `None` where there is too little for groups of `outputs` channels.
+    /// `None` where there is too little for some of a group's `outputs` channels.
     fn of(scratch: &'s mut [i8], form: &Form, outputs: usize) -> Option<Self> {
-        let sums = outputs.next_multiple_of(2) * COLUMNS;
-        let (words, bytes) = split(scratch, outputs + sums)?;
-        let (bias, sums) = words.split_at_mut(outputs);
         let len = form.column_bytes;
-        let (columns, bytes) = bytes.split_at_mut_checked(COLUMNS * len)?;
         let plain = if form.bits == 8 { 0 } else { len };
+        let row = if form.direct { 0 } else { form.columns };
+        // What is lost where the memory does not begin at a word.
+        let room = scratch.len().checked_sub(COLUMNS * len + plain + 3)?;
+        let words = |channels: usize| channels + channels.next_multiple_of(2) * COLUMNS;
+        let mut channels = outputs;
+        if room < 4 * words(outputs) + row {
+            channels = room / (4 * (1 + COLUMNS) + row) / 2 * 2;
+            if channels < LEAST_CHANNELS.min(outputs) {
+                return None;
+            }
+        }
+        let (words, bytes) = split(scratch, words(channels))?;
+        let (bias, sums) = words.split_at_mut(channels);
+        let (columns, bytes) = bytes.split_at_mut_checked(COLUMNS * len)?;
         let (plain, rows) = bytes.split_at_mut_checked(plain)?;
-        let enough = form.direct || rows.len() >= form.columns;
-        enough.then_some(Self {
+        if !form.direct {
+            channels = channels.min(rows.len() / form.columns);
+        }
+        (channels > 0).then_some(Self {
+            channels,
             bias,
             sums,
             columns,
@@ -85,8 +107,24 @@ impl<'s> Scratch<'s> {
     }
 }
 
-/// As [`crate::kernels::conv2d`]. Returns whether it was done: not where scratch memory is too small.
-pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &mut [i8]) -> bool {
+/// As [`crate::kernels::conv2d`].
+pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &mut [i8]) {
+    if !convolve(p, scratch, input, output) && !on_stack(p, input, output) {
+        super::blocks::conv2d(p, input, output);
+    }
+}
+
+/// The convolution with working memory on the stack, if that is enough.
+#[inline(never)]
+fn on_stack(p: &ConvParams, input: &[i8], output: &mut [i8]) -> bool {
+    let mut room = [0i32; STACK_WORDS];
+    // SAFETY: every bit pattern is a number of either type, and bytes are always aligned.
+    let (_, room, _) = unsafe { room.align_to_mut::<i8>() };
+    convolve(p, room, input, output)
+}
+
+/// As [`conv2d`], with this working memory only. Returns whether that was enough.
+fn convolve(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &mut [i8]) -> bool {
     let [in_h, in_w, in_c] = p.input;
     let [out_h, out_w, out_c] = p.output;
     assert_eq!(input.len(), in_h * in_w * in_c);
@@ -104,11 +142,8 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
         return false;
     };
     let vector = by_vector(&p.channels);
-    // Rows that are unpacked take turns in what memory there is.
-    let part = match form.direct {
-        true => group_outputs,
-        false => (scratch.rows.len() / form.columns).min(group_outputs),
-    };
+    // Where there is little memory channels take turns, and so do rows that are unpacked.
+    let part = scratch.channels;
     let runs = p.groups == 1 && x.dilation == 1;
     let row_step = y.dilation * x.input * in_c;
     for group in 0..p.groups {
@@ -133,7 +168,7 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
                 false => {
                     let rows = scratch.rows.chunks_exact_mut(form.columns);
                     for (i, row) in rows.take(count).enumerate() {
-                        unpack(&p.weights, first + i, row);
+                        unpack(&p.weights, first + i, 0, row);
                     }
                     scratch.rows.as_ptr().cast()
                 }
@@ -153,10 +188,10 @@ pub(super) fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &
 }
 
 /// Some rows of weights.
-struct Rows<'a> {
-    form: &'a Form,
-    w: *const u8,
-    count: usize,
+pub(super) struct Rows<'a> {
+    pub form: &'a Form,
+    pub w: *const u8,
+    pub count: usize,
 }
 
 impl Rows<'_> {
@@ -207,7 +242,7 @@ impl Rows<'_> {
     }
 
     /// Their product with columns, made ready.
-    fn product(&self, sums: &mut [i32]) -> Product {
+    pub fn product(&self, sums: &mut [i32]) -> Product {
         let Self { form, w, count } = *self;
         assert!(count > 0 && sums.len() >= count.next_multiple_of(2) * COLUMNS);
         let even = count & !1;
@@ -398,7 +433,7 @@ impl Line<'_> {
 }
 
 /// A product of rows and columns.
-struct Product {
+pub(super) struct Product {
     pairs: Block,
     some: bool,
     rest: Option<Block>,
@@ -407,13 +442,13 @@ struct Product {
 impl Product {
     /// Where column `q` is.
     #[inline(always)]
-    fn set(&mut self, q: usize, x: *const u8) {
+    pub fn set(&mut self, q: usize, x: *const u8) {
         self.pairs.head[Block::X[q]] = x;
     }
 
     /// Where its sums begin.
     #[inline(always)]
-    fn set_offset(&mut self, q: usize, offset: i32) {
+    pub fn set_offset(&mut self, q: usize, offset: i32) {
         let offset = core::ptr::without_provenance(offset as u32 as usize);
         for at in Block::OFFSETS[q] {
             self.pairs.head[at] = offset;
@@ -432,7 +467,7 @@ impl Product {
     ///
     /// Rows, columns and the memory for sums are there.
     #[inline(always)]
-    unsafe fn run(&mut self, bits: u8) {
+    pub unsafe fn run(&mut self, bits: u8) {
         let rows = match bits {
             2 => isa::qmend_rows_2,
             4 => isa::qmend_rows_4,

@@ -91,6 +91,15 @@ pub(super) fn depthwise_conv2d(
     true
 }
 
+/// Most taps of filters that are unpacked on the stack where there is no scratch memory.
+const MOST_TAPS: usize = 64;
+
+/// As [`depthwise_conv2d`] where scratch memory is too small: with some on the stack.
+#[inline(never)]
+pub(super) fn on_stack(p: &ConvParams, input: &[i8], output: &mut [i8]) -> bool {
+    depthwise_conv2d(p, &mut [0i8; MOST_TAPS * LANES], input, output)
+}
+
 /// Eight channels, or the last ones.
 struct Group<'a> {
     p: &'a ConvParams<'a>,

@@ -232,7 +232,10 @@ fn bytes(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]) -> bool {
     true
 }
 
-/// As [`fully_connected`], where rows are to be unpacked first.
+/// Rows of bytes that are multiplied at a time.
+const ROWS: usize = together(8);
+
+/// As [`fully_connected`], where rows are to be unpacked first: three at a time.
 fn unpacked(
     p: &FullyConnectedParams,
     form: &Form,
@@ -241,10 +244,10 @@ fn unpacked(
     input: &[i8],
     output: &mut [i8],
 ) -> bool {
-    const ROWS: usize = together(8);
     let columns = form.columns;
     let Some(room) = scratch.get_mut(..ROWS * columns) else {
-        return false;
+        unpacked_in_blocks(p, vector, input, output);
+        return true;
     };
     let c = &p.channels;
     let outputs = output.len();
@@ -263,7 +266,7 @@ fn unpacked(
     for first in (0..outputs).step_by(ROWS) {
         let count = ROWS.min(outputs - first);
         for (i, row) in room.chunks_exact_mut(columns).take(count).enumerate() {
-            unpack(&p.weights, first + i, row);
+            unpack(&p.weights, first + i, 0, row);
         }
         let w = room.as_ptr().cast();
         // SAFETY: there is room for three rows, and what is in those that were not unpacked does not
@@ -275,6 +278,53 @@ fn unpacked(
         unsafe { finish(p.rounding, c, vector, first, bias, &sums, out) };
     }
     true
+}
+
+/// As [`unpacked`] where there is no room for three rows: a block of each on the stack.
+#[inline(never)]
+fn unpacked_in_blocks(p: &FullyConnectedParams, vector: bool, input: &[i8], output: &mut [i8]) {
+    let mut room = [0i8; ROWS * BLOCK];
+    let c = &p.channels;
+    let outputs = output.len();
+    let mut product = Product {
+        offset: 0,
+        x: core::ptr::null(),
+        offsets_again: [0; 5],
+        row_bytes: 0,
+        delta: 0,
+        end: core::ptr::null_mut(),
+        w: [core::ptr::null(); 4],
+        sums: core::ptr::null_mut(),
+        zero_point: p.input_zero_point as i32,
+    };
+    let mut sums = Sums::uninit();
+    for first in (0..outputs).step_by(ROWS) {
+        let count = ROWS.min(outputs - first);
+        let mut total = [0i32; ROWS];
+        for (b, x) in input.chunks(BLOCK).enumerate() {
+            for (i, row) in room.chunks_exact_mut(x.len()).take(count).enumerate() {
+                unpack(&p.weights, first + i, b * BLOCK, row);
+            }
+            product.x = x.as_ptr().cast();
+            product.row_bytes = x.len();
+            let w = room.as_ptr().cast();
+            // SAFETY: there is room for three rows, and what is in those that were not unpacked does not
+            // matter.
+            unsafe { products(&mut product, 8, w, x.len(), ROWS, &mut sums) };
+            for (i, total) in total.iter_mut().enumerate() {
+                // SAFETY: three sums were written.
+                let sum = unsafe { sums.as_ptr().cast::<i32>().add(i).read() };
+                *total = total.wrapping_add(sum);
+            }
+        }
+        let to = sums.as_mut_ptr().cast::<[i32; ROWS]>();
+        // SAFETY: there is room for more sums.
+        unsafe { to.write(total) };
+        let bias = c.bias[first * 4..][..count * 4].as_ptr();
+        let out = &mut output[first..first + count];
+        // SAFETY: `count` biases and sums are there.
+        unsafe { finish(p.rounding, c, vector, first, bias, &sums, out) };
+    }
 }
 
 /// Room for sums.

@@ -2,6 +2,7 @@
 //! the portable ones in fewer instructions. Integer instructions of the extension only.
 //!
 //! - [`conv`]: convolution as a matrix product of rows of weights and three columns of activations;
+//! - [`blocks`]: convolution with little memory, a block of the inputs at a time;
 //! - [`depthwise`]: eight channels at a time;
 //! - [`fully_connected`]: three or four rows at a time;
 //! - [`rows`]: weights as the loops read them, and how columns go with them;
@@ -13,6 +14,7 @@
 //! whose lengths are asserted against the shapes first.
 #![allow(unsafe_code)]
 
+mod blocks;
 mod conv;
 mod depthwise;
 mod fully_connected;
@@ -32,13 +34,13 @@ impl Kernels for Helium {
     const NAME: &'static str = "Cortex-M with Helium";
 
     fn conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &mut [i8]) {
-        if !conv::conv2d(p, scratch, input, output) {
-            Portable::conv2d(p, scratch, input, output);
-        }
+        conv::conv2d(p, scratch, input, output);
     }
 
     fn depthwise_conv2d(p: &ConvParams, scratch: &mut [i8], input: &[i8], output: &mut [i8]) {
-        if !depthwise::depthwise_conv2d(p, scratch, input, output) {
+        let done = depthwise::depthwise_conv2d(p, scratch, input, output)
+            || depthwise::on_stack(p, input, output);
+        if !done {
             Portable::depthwise_conv2d(p, scratch, input, output);
         }
     }

@@ -60,6 +60,31 @@ impl Form {
         }
     }
 
+    /// The form of a block of rows: `inputs` numbers from number `at` on, which is a multiple of what a vector of
+    /// fields holds. And at which byte of a row it begins.
+    pub fn block(&self, at: usize, inputs: usize) -> (Self, usize) {
+        let bits = self.bits as usize;
+        let start = at * bits / 8;
+        let row_bytes = match self.bits {
+            8 => inputs,
+            _ => (self.row_bytes - start).min((inputs * bits).div_ceil(8)),
+        };
+        let advance = row_bytes.next_multiple_of(VECTOR);
+        let column_bytes = match self.bits {
+            8 => inputs,
+            _ => advance * 8 / bits,
+        };
+        let block = Self {
+            columns: inputs,
+            row_bytes,
+            advance,
+            column_bytes,
+            stride: if self.direct { self.stride } else { inputs },
+            ..*self
+        };
+        (block, start)
+    }
+
     /// Half the range of a field.
     pub fn half(&self) -> i32 {
         1 << (self.bits - 1)
@@ -91,13 +116,13 @@ pub(super) fn raised(zero_point: i8) -> i32 {
     zero_point as i32 + 128
 }
 
-/// Unpacks row `r`.
-pub(super) fn unpack(rows: &Rows, r: usize, to: &mut [i8]) {
-    let columns = rows.columns;
-    assert_eq!(to.len(), columns);
+/// Unpacks row `r` from number `at` on, a multiple of sixteen.
+pub(super) fn unpack(rows: &Rows, r: usize, at: usize, to: &mut [i8]) {
+    let columns = to.len();
+    assert!(at + columns <= rows.columns);
     let mut done = 0;
     if rows.bits == 3 {
-        let bytes = rows.row_bytes(r);
+        let bytes = &rows.row_bytes(r)[at / 8 * 3..];
         let sixteens = columns / 16;
         assert!(bytes.len() >= 6 * sixteens);
         if sixteens > 0 {
@@ -107,7 +132,7 @@ pub(super) fn unpack(rows: &Rows, r: usize, to: &mut [i8]) {
         }
     }
     if done < columns {
-        rows.decode(r, done, &mut to[done..]);
+        rows.decode(r, at + done, &mut to[done..]);
     }
 }
 
