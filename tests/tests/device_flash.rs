@@ -7,6 +7,7 @@ use qmend::device::{Device, DeviceError, HostDevice, LinkDevice, Transport};
 use qmend::export::image::write_image;
 use qmend::export::patch::write_patch;
 use qmend::model::QuantizedModel;
+use qmend_shared::image::Model;
 use qmend_shared::link::frame::crc32;
 use qmend_shared::link::{FrameReader, Packet, Refusal, Request, Response, write_frame};
 use qmend_tests::in_process::{Pipe, quiet, start, start_raw};
@@ -373,7 +374,8 @@ fn requests_may_be_repeated_and_come_in_the_wrong_order() {
 #[test]
 fn a_model_that_needs_too_much_memory_is_refused_by_the_device_too() {
     let (_, old, _) = images();
-    let mut device = Raw::start(1000);
+    let needed = Model::from_bytes(&old).unwrap().arena_bytes();
+    let mut device = Raw::start(needed - 1);
     let said = device.write(&old).expect("refused");
     assert!(said.contains("NotAccepted"), "{said}");
     let patch = Request::BeginPatch { len: 10 };
