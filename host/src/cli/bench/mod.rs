@@ -119,8 +119,8 @@ struct RepairArgs {
     /// One weight scale a layer, at every width
     #[arg(long)]
     per_tensor: bool,
-    /// Methods, each STRATEGY[:METRIC][:top=N][:rounds=N][:seed=N][:solver=S][:strict][:no-weights]; a
-    /// chain of strategies as layer+margin
+    /// Methods, each STRATEGY[:METRIC][:top=N][:rounds=N][:draws=N][:starts=N][:seed=N][:solver=S][:strict]
+    /// [:no-weights]; a chain of strategies as layer+margin
     #[arg(long, default_value = DEFAULT_METHODS, value_delimiter = ',', value_name = "METHODS")]
     methods: Vec<Method>,
     /// Longest time for one repair

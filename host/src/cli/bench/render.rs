@@ -144,8 +144,8 @@ pub fn json(results: &Results) -> Value {
             "float_accuracy": spread(&|r| Some(r.float().share())),
             "before_accuracy": spread(&|r| Some(r.before().share())),
             "after_accuracy": spread(&|r| Some(r.after().share())),
-            "won_back": won_back_together(g),
-            "won_back_each": spread(&Row::won_back),
+            "won_back": spread(&Row::won_back),
+            "won_back_together": won_back_together(g),
             "test_agreeing_before": agreeing(0),
             "test_agreeing_after": agreeing(1),
             "largest_p": g.iter().map(|r| r.p()).fold(0.0, f64::max),
@@ -429,6 +429,9 @@ mod tests {
         assert!(text.contains("60 % (50 to 70)"), "{text}");
         assert!(text.contains("| 82.00 -> 92.00 % |"), "{text}");
         assert_eq!(json(&two)["groups"][0]["after_accuracy"]["n"], 2);
+        assert_eq!(json(&two)["groups"][0]["won_back"]["n"], 2);
+        let together = json(&two)["groups"][0]["won_back_together"].as_f64();
+        assert!((together.unwrap() - 0.6).abs() < 1e-9);
         assert_eq!(json(&two)["rows"].as_array().map(Vec::len), Some(2));
     }
 }

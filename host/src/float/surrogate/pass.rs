@@ -19,6 +19,7 @@ const MAX_BATCH: usize = 16;
 const MEMORY_BUDGET: usize = 512 << 20;
 /// Spans for each thread in [`Surrogate::fold_batches`]: a thread that is held up leaves the rest to the others.
 const SPANS: usize = 2;
+
 /// The differentiable stand-in of a [`QuantizedModel`].
 ///
 /// It holds a copy of the weights: tell it of an edit ([`Surrogate::update_node`]).

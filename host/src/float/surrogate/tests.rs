@@ -224,6 +224,92 @@ fn gradients_of_several_tensors_are_those_of_each_added_up() {
 }
 
 #[test]
+fn sums_made_span_by_span_are_those_of_all_samples_and_follow_an_edit() {
+    let mut b = network();
+    let last = b.model.output;
+    let (node, _) = b.model.linears().nth(1).unwrap();
+    let hidden = b.model.nodes[node].output;
+    let [of_last, of_hidden] = [last, hidden].map(|t| seeds(&mut b, t));
+    let part = |all: &[f32], rows: &std::ops::Range<usize>| {
+        let e = all.len() / ROWS;
+        all[rows.start * e..rows.end * e].to_vec()
+    };
+    // The gradients of all samples, put together again.
+    let folded = |surrogate: &Surrogate| {
+        let mut next = 0;
+        let mut all: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+        let spans = surrogate
+            .fold_batches(
+                &b.acts(),
+                ROWS,
+                &[last, hidden],
+                |rows| vec![part(&of_last, &rows), part(&of_hidden, &rows)],
+                Vec::new,
+                |sum, rows, batch| sum.push((rows, batch.to_vec())),
+            )
+            .unwrap();
+        for (rows, batch) in spans.into_iter().flatten() {
+            assert_eq!(rows.start, next, "spans and batches come in order");
+            next = rows.end;
+            for (node, g) in batch {
+                all.entry(node).or_default().extend(g);
+            }
+        }
+        assert_eq!(next, ROWS);
+        all
+    };
+    let whole = |surrogate: &Surrogate| {
+        let mut all: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+        let seeds: [Seeds<'_>; 2] = [(last, &of_last), (hidden, &of_hidden)];
+        surrogate
+            .for_each_batch(&b.acts(), ROWS, &seeds, |_, batch| {
+                for (node, g) in batch {
+                    all.entry(*node).or_default().extend_from_slice(g);
+                }
+            })
+            .unwrap();
+        all
+    };
+    let near = |a: &BTreeMap<usize, Vec<f32>>, b: &BTreeMap<usize, Vec<f32>>| {
+        a.len() == b.len()
+            && a.iter().zip(b).all(|((node, a), (also, b))| {
+                let largest = b.iter().fold(0.0, |m: f32, v| m.max(v.abs()));
+                let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * largest;
+                node == also && a.len() == b.len() && a.iter().zip(b).all(close)
+            })
+    };
+    let mut surrogate = Surrogate::new(&b.model, Backend::Flex).unwrap();
+    let before = folded(&surrogate);
+    assert!(near(&before, &whole(&surrogate)));
+
+    let mut edited = b.model.clone();
+    let weights = &mut edited.nodes[node].op.linear_mut().unwrap().weights;
+    weights.iter_mut().for_each(|w| *w /= 2);
+    surrogate.update_node(&edited, node).unwrap();
+    let after = folded(&surrogate);
+    assert!(near(
+        &after,
+        &folded(&Surrogate::new(&edited, Backend::Flex).unwrap())
+    ));
+    assert!(!near(&after, &before));
+}
+
+#[test]
+fn a_seed_of_the_wrong_length_is_an_error_in_a_fold_too() {
+    let b = network();
+    let surrogate = Surrogate::new(&b.model, Backend::Flex).unwrap();
+    let failed = surrogate.fold_batches(
+        &b.acts(),
+        ROWS,
+        &[b.model.output],
+        |_| vec![vec![0.0]],
+        || (),
+        |_, _, _| panic!("nothing is added"),
+    );
+    assert!(matches!(failed, Err(FloatError::Length { .. })));
+}
+
+#[test]
 fn a_model_that_does_not_fit_together_is_refused() {
     let refused = |change: &dyn Fn(&mut QuantizedModel)| {
         let mut b = network();

@@ -82,8 +82,8 @@ pub fn run(
         context.report(Step {
             strategy: "descent",
             what: format!(
-                "best snapshot of {rounds} rounds ({way}), holdout divergence {:.4} -> {:.4} correct {} -> {}",
-                now.divergence, reached.divergence, now.correct, reached.correct
+                "best snapshot of {rounds} rounds ({way}), holdout divergence {:.4} -> {:.4}",
+                now.divergence, reached.divergence
             ),
             edits,
             verdict,
