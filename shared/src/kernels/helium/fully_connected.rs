@@ -67,17 +67,7 @@ pub(super) fn fully_connected(
         ones = Some(one.as_ptr());
     }
     let rows = together(form.bits);
-    let mut product = Product {
-        offset,
-        x,
-        offsets_again: [offset, offset, offset, 0, 0],
-        row_bytes: form.row_bytes,
-        delta: delta(&form, rows),
-        end: core::ptr::null_mut(),
-        w: [core::ptr::null(); 4],
-        sums: core::ptr::null_mut(),
-        zero_point: zero_point as i32,
-    };
+    let mut product = Product::new(x, form.row_bytes, offset, delta(&form, rows), zero_point);
     let stride = form.stride;
     let mut sums = Sums::uninit();
     for first in (0..outputs).step_by(PART) {
@@ -153,17 +143,13 @@ fn in_blocks(p: &FullyConnectedParams, form: &Form, vector: bool, input: &[i8], 
                     false => block.column_offset(sum, zero_point),
                     true => 0,
                 };
-                let mut product = Product {
-                    offset,
-                    x: column.as_ptr().cast(),
-                    offsets_again: [offset, offset, offset, 0, 0],
+                let mut product = Product::new(
+                    column.as_ptr().cast(),
                     row_bytes,
-                    delta: delta(&block, rows),
-                    end: core::ptr::null_mut(),
-                    w: [core::ptr::null(); 4],
-                    sums: core::ptr::null_mut(),
-                    zero_point: zero_point as i32,
-                };
+                    offset,
+                    delta(&block, rows),
+                    zero_point,
+                );
                 let w = p.weights.bytes[first * form.stride + start..].as_ptr();
                 let mut sums = Sums::uninit();
                 // SAFETY: the rest of `out.len()` rows follows `w`, and the column is as long as a block needs.
@@ -205,17 +191,13 @@ fn bytes(p: &FullyConnectedParams, input: &[i8], output: &mut [i8]) -> bool {
         return false;
     }
     let vector = by_vector(c) && p.rounding == Rounding::Tflm;
-    let mut product = Product {
-        offset: 0,
-        x: input.as_ptr().cast(),
-        offsets_again: [0; 5],
-        row_bytes: columns,
-        delta: (together(8) * stride) as isize - columns.next_multiple_of(VECTOR) as isize,
-        end: core::ptr::null_mut(),
-        w: [core::ptr::null(); 4],
-        sums: core::ptr::null_mut(),
-        zero_point: p.input_zero_point as i32,
-    };
+    let mut product = Product::new(
+        input.as_ptr().cast(),
+        columns,
+        0,
+        (together(8) * stride) as isize - columns.next_multiple_of(VECTOR) as isize,
+        p.input_zero_point,
+    );
     let mut sums = Sums::uninit();
     let mut w = p.weights.bytes.as_ptr();
     let mut bias = c.bias.as_ptr();
@@ -251,17 +233,7 @@ fn unpacked(
     };
     let c = &p.channels;
     let outputs = output.len();
-    let mut product = Product {
-        offset: 0,
-        x: input.as_ptr().cast(),
-        offsets_again: [0; 5],
-        row_bytes: columns,
-        delta: 0,
-        end: core::ptr::null_mut(),
-        w: [core::ptr::null(); 4],
-        sums: core::ptr::null_mut(),
-        zero_point: p.input_zero_point as i32,
-    };
+    let mut product = Product::new(input.as_ptr().cast(), columns, 0, 0, p.input_zero_point);
     let mut sums = Sums::uninit();
     for first in (0..outputs).step_by(ROWS) {
         let count = ROWS.min(outputs - first);
@@ -286,17 +258,7 @@ fn unpacked_in_blocks(p: &FullyConnectedParams, vector: bool, input: &[i8], outp
     let mut room = [0i8; ROWS * BLOCK];
     let c = &p.channels;
     let outputs = output.len();
-    let mut product = Product {
-        offset: 0,
-        x: core::ptr::null(),
-        offsets_again: [0; 5],
-        row_bytes: 0,
-        delta: 0,
-        end: core::ptr::null_mut(),
-        w: [core::ptr::null(); 4],
-        sums: core::ptr::null_mut(),
-        zero_point: p.input_zero_point as i32,
-    };
+    let mut product = Product::new(core::ptr::null(), 0, 0, 0, p.input_zero_point);
     let mut sums = Sums::uninit();
     for first in (0..outputs).step_by(ROWS) {
         let count = ROWS.min(outputs - first);

@@ -55,6 +55,24 @@ pub(super) struct Product {
     pub zero_point: i32,
 }
 
+impl Product {
+    /// Of a column at `x`; [`Self::end`], [`Self::w`] and [`Self::sums`] are still to be set.
+    #[inline(always)]
+    pub fn new(x: *const u8, row_bytes: usize, offset: i32, delta: isize, zero_point: i8) -> Self {
+        Self {
+            offset,
+            x,
+            offsets_again: [offset, offset, offset, 0, 0],
+            row_bytes,
+            delta,
+            end: core::ptr::null_mut(),
+            w: [core::ptr::null(); 4],
+            sums: core::ptr::null_mut(),
+            zero_point: zero_point as i32,
+        }
+    }
+}
+
 /// Sums to scale. The order of the fields is known to the assembly.
 #[repr(C)]
 pub(super) struct Scale {
